@@ -1,0 +1,81 @@
+"""The contract of the ACM RecSys Challenge 2025: event types, columns, tasks, window length and limits. No I/O.
+
+Source: the organisers' repository Synerise/recsys2025 at commit e91c1a6 (read for behaviour, not copied).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+TARGET_DAYS: Final = 14
+"""Length of each of the two target windows, in days."""
+MAX_WIDTH: Final = 2048
+"""Largest number of columns the evaluator accepts."""
+CODES: Final = 16
+"""Integers in a name or query code vector."""
+CODE_VALUES: Final = 256
+"""Each code is in [0, CODE_VALUES)."""
+PRICE_BUCKETS: Final = 100
+"""Prices are quantile buckets 0 .. PRICE_BUCKETS - 1."""
+TARGET_LIST: Final = 100
+"""Categories, skus, new skus or price buckets per propensity task."""
+NOVELTY_TOP: Final = 10
+"""The novelty term looks at this many best-scored targets of each client."""
+AUROC_WEIGHT: Final = 0.8
+NOVELTY_WEIGHT: Final = 0.1
+DIVERSITY_WEIGHT: Final = 0.1
+PROBE_SEED: Final = 1278
+"""torch.manual_seed before the official probe is built."""
+TIMESTAMP_FORMAT: Final = "%Y-%m-%d %H:%M:%S"
+
+
+class EventType(StrEnum):
+    """The five event tables; the value is the file's stem."""
+
+    BUY = "product_buy"
+    CART = "add_to_cart"
+    REMOVE = "remove_from_cart"
+    VISIT = "page_visit"
+    SEARCH = "search_query"
+
+    @property
+    def value_column(self) -> str:
+        """The column beside client_id and timestamp: sku, url or query."""
+        return {EventType.VISIT: "url", EventType.SEARCH: "query"}.get(self, "sku")
+
+    @property
+    def short(self) -> str:
+        """One word for column names: buy, cart, remove, visit, search."""
+        return self.name.lower()
+
+
+SKU_EVENTS: Final = (EventType.BUY, EventType.CART, EventType.REMOVE)
+"""Event types that carry a sku, and through it a category, a price bucket and a name."""
+PRODUCT_COLUMNS: Final = ("sku", "category", "price", "name")
+
+
+class Task(StrEnum):
+    """The six downstream tasks, under the names of the organisers' evaluator."""
+
+    CHURN = "churn"
+    CATEGORY = "propensity_category"
+    SKU = "propensity_sku"
+    CONVERSION = "conversion"
+    NEW_SKU = "propensity_new_sku"
+    PRICE = "propensity_price"
+
+    @property
+    def label_column(self) -> str | None:
+        """Column of the target file whose values are the labels; None for churn and conversion (1 = no purchase)."""
+        return self.value.rsplit("_", 1)[-1] if self.is_propensity else None
+
+    @property
+    def is_propensity(self) -> bool:
+        """Whether the task has a list of targets and is scored by AUROC, novelty and diversity."""
+        return self.value.startswith("propensity_")
+
+    @property
+    def active_only(self) -> bool:
+        """Whether the task is scored on active clients only (churn)."""
+        return self is Task.CHURN

@@ -1,0 +1,143 @@
+"""Where things lie in a data folder (the challenge layout), and the instants of its split."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from kit.challenge import TARGET_DAYS, EventType, Task
+from kit.errors import KitError
+
+
+@dataclass(frozen=True)
+class Split:
+    """The instants of the challenge's split. Windows are half-open; `end` is the last purchase and still counts.
+
+    input: t < train_start; train target: [train_start, validation_start); validation target: [validation_start, end].
+    """
+
+    train_start: datetime
+    validation_start: datetime
+    end: datetime
+
+    @classmethod
+    def from_end(cls, end: datetime) -> Split:
+        """The organisers' rule: whole days, 2 x 14 of them, the last one being the day of the last purchase."""
+        first = end - timedelta(days=2 * TARGET_DAYS - 1)
+        train_start = first.replace(hour=0, minute=0, second=0)
+        return cls(train_start, train_start + timedelta(days=TARGET_DAYS), end)
+
+
+@dataclass(frozen=True)
+class DataFolder:
+    """Paths of one data folder. Nothing is opened on construction."""
+
+    root: Path
+
+    def raw(self, kind: EventType) -> Path:
+        """Event file at the top of the folder: all events."""
+        return self.root / f"{kind.value}.parquet"
+
+    def input(self, kind: EventType) -> Path:
+        """Event file that the split wrote: events before train_start."""
+        return self.root / "input" / f"{kind.value}.parquet"
+
+    @property
+    def products(self) -> Path:
+        """product_properties.parquet."""
+        return self.root / "product_properties.parquet"
+
+    @property
+    def relevant_clients(self) -> Path:
+        """The clients that a submission must hold."""
+        return self.root / "input" / "relevant_clients.npy"
+
+    @property
+    def active_clients(self) -> Path:
+        """Clients with a purchase before the cut; churn is scored on them."""
+        return self.root / "target" / "active_clients.npy"
+
+    def targets(self, task: Task) -> Path:
+        """The targets of a propensity task, in label order."""
+        return self.root / "target" / f"{task.value}.npy"
+
+    def popularity(self, task: Task) -> Path:
+        """Popularity of each target, aligned with `targets`; the novelty term needs it."""
+        return self.root / "target" / f"popularity_{task.value}.npy"
+
+    def window(self, name: str) -> Path:
+        """Purchases of a target window: name is `train` or `validation`."""
+        return self.root / "target" / f"{name}_target.parquet"
+
+    @property
+    def split_file(self) -> Path:
+        """The split's instants, written by `kit data split`; official folders have none."""
+        return self.root / "target" / "split.json"
+
+    @property
+    def ceiling(self) -> Path:
+        """Scores of a near-optimal prediction; synthetic shops only."""
+        return self.root / "ceiling.json"
+
+    @property
+    def is_split(self) -> bool:
+        """Whether both target windows are there."""
+        return self.window("train").exists() and self.window("validation").exists()
+
+    def require_split(self) -> None:
+        """Raise KitError unless the folder has been split."""
+        if not self.root.is_dir():
+            raise KitError(f"There is no data folder {str(self.root)!r}.", "Make one with `kit data synth DIR`.")
+        if not self.is_split:
+            raise KitError(f"{str(self.root)!r} has no target windows yet.", f"Run `kit data split {self.root}` first.")
+
+    def clients(self) -> NDArray[np.int64]:
+        """The relevant clients, sorted, int64 (n,).
+
+        Raises:
+            KitError: the file is missing, not one-dimensional, not integer, or holds an id twice.
+        """
+        path = self.relevant_clients
+        ids = load_ids(path, f"Run `kit data split {self.root}`: it makes the list where the folder has none.")
+        unique = np.unique(ids)
+        if len(unique) != len(ids):
+            raise KitError(
+                f"{path} holds {len(ids) - len(unique)} duplicate ids.", "Remove them: one vector per client is scored."
+            )
+        return unique
+
+    def split(self) -> Split:
+        """The split's instants: from split.json, else inferred from the target files (official folders)."""
+        self.require_split()
+        if self.split_file.exists():
+            stored = json.loads(self.split_file.read_text(encoding="utf-8"))
+            return Split(*(datetime.fromisoformat(stored[k]) for k in ("train_start", "validation_start", "end")))
+        times = pl.scan_parquet(self.window("validation")).select(
+            first=pl.col("timestamp").cast(pl.Datetime("us")).min(),
+            last=pl.col("timestamp").cast(pl.Datetime("us")).max(),
+        )
+        _, last = times.collect().row(0)
+        if last is None:
+            raise KitError(
+                f"{self.window('validation')} is empty.", "A split without purchases cannot be dated or scored."
+            )
+        return Split.from_end(last)
+
+
+def load_ids(path: Path, remedy: str) -> NDArray[np.int64]:
+    """One-dimensional int64 ids from a .npy file; KitError with `remedy` if it is missing or of another shape."""
+    if not path.exists():
+        raise KitError(f"{path} is missing.", remedy)
+    try:
+        ids = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise KitError(f"{path} cannot be read as a NumPy array ({error}).", remedy) from error
+    if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer):
+        raise KitError(f"{path} holds {ids.dtype} of shape {ids.shape}, not a list of integer ids.", remedy)
+    return ids.astype(np.int64)
