@@ -1,0 +1,1 @@
+"""Blocks: what turns a client into numbers, one file each."""

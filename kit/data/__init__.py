@@ -1,0 +1,1 @@
+"""Data room: layout, typed scans, check, split, convert and the synthetic shop."""

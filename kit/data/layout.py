@@ -105,7 +105,7 @@ class DataFolder:
         """
         path = self.relevant_clients
         ids = load_ids(path, f"Run `kit data split {self.root}`: it makes the list where the folder has none.")
-        unique = np.unique(ids)
+        unique: NDArray[np.int64] = np.unique(ids)
         if len(unique) != len(ids):
             raise KitError(
                 f"{path} holds {len(ids) - len(unique)} duplicate ids.", "Remove them: one vector per client is scored."
@@ -140,4 +140,5 @@ def load_ids(path: Path, remedy: str) -> NDArray[np.int64]:
         raise KitError(f"{path} cannot be read as a NumPy array ({error}).", remedy) from error
     if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer):
         raise KitError(f"{path} holds {ids.dtype} of shape {ids.shape}, not a list of integer ids.", remedy)
-    return ids.astype(np.int64)
+    checked: NDArray[np.int64] = ids.astype(np.int64)
+    return checked

@@ -1,0 +1,1 @@
+"""Hand-made features in Polars, one file per family."""

@@ -1,0 +1,1 @@
+"""Probes: labels, metrics and the models that score a profile."""

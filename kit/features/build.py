@@ -1,0 +1,55 @@
+"""Run feature families over a History, chunk of clients by chunk of clients, into one table keyed by client."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import polars as pl
+
+from kit.features.registry import Family, FeatureSettings, load_families
+from kit.history import History
+
+CHUNK = 100_000
+"""Clients per pass: bounds the memory of a full-size build."""
+
+
+def build_features(
+    history: History, families: Sequence[str] = (), settings: FeatureSettings | None = None, *, chunk: int = CHUNK
+) -> Iterator[pl.DataFrame]:
+    """Frames of client_id (sorted) and Float32 columns `<family>__<column>`; together exactly history.clients.
+
+    Args:
+        history: events before its cut.
+        families: names; all registered families when empty.
+        settings: windows, half-lives …; defaults when None.
+        chunk: clients per frame.
+
+    Raises:
+        KitError: unknown family.
+        ValueError: a family returned a client twice or a column that is not numeric (a programming error).
+    """
+    known = load_families()
+    chosen = [known[name] for name in (families or list(known))]
+    settings = settings or FeatureSettings()
+    for part in history.chunks(chunk):
+        spine = pl.DataFrame({"client_id": part.clients})
+        # One collect for all families lets Polars share the scans that they have in common.
+        frames = pl.collect_all([item.build(part, settings) for item in chosen], engine="streaming")
+        columns = [_aligned(item, spine, frame) for item, frame in zip(chosen, frames, strict=True)]
+        yield pl.concat([spine, *columns], how="horizontal")
+
+
+def _aligned(item: Family, spine: pl.DataFrame, frame: pl.DataFrame) -> pl.DataFrame:
+    """The family's columns on the spine's rows, prefixed, Float32, absent rows filled as the family says."""
+    if frame["client_id"].is_duplicated().any():
+        raise ValueError(f"feature family {item.name!r} returned a client more than once")
+    wrong = [name for name, dtype in frame.schema.items() if not (dtype.is_numeric() or dtype == pl.Boolean)]
+    if wrong:
+        raise ValueError(f"feature family {item.name!r} returned columns that are not numeric: {wrong}")
+    aligned = spine.join(frame, on="client_id", how="left", maintain_order="left").drop("client_id")
+    floats = aligned.select(pl.all().cast(pl.Float32).fill_nan(None))
+    if item.absent is not None:
+        # Only rows without any event of the family: a null inside a present row stays missing.
+        here = spine["client_id"].is_in(frame["client_id"].implode())
+        floats = floats.select(pl.when(here).then(pl.all()).otherwise(pl.lit(item.absent, dtype=pl.Float32)))
+    return floats.rename(lambda name: f"{item.name}__{name}")

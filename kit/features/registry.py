@@ -1,0 +1,72 @@
+"""Families of hand-made features: each a function from a History to a lazy frame keyed by client, registered by name.
+
+A new family is one file in this folder that decorates a function with `family`; it is found by itself.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field
+
+from kit.history import History
+from kit.registry import Registry
+
+
+class FeatureSettings(BaseModel):
+    """What all families share; a recipe sets it under `[blocks.<name>]`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    windows: tuple[int, ...] = Field((1, 3, 7, 14, 28, 56), description="Days before the cut that are counted over.")
+    half_lives: tuple[float, ...] = Field((1, 3, 7, 14, 30, 90), description="Days for a decayed count to halve.")
+    top: int = Field(50, ge=1, description="How many of the most popular categories, skus and urls get a column.")
+    session_minutes: int = Field(30, ge=1, description="A silence of this many minutes ends a session.")
+
+
+Build = Callable[[History, FeatureSettings], pl.LazyFrame]
+
+
+@dataclass(frozen=True)
+class Family:
+    """A registered family.
+
+    Attributes:
+        name: key in recipes and prefix of its columns («counts__buy_7d»).
+        description: one line on what it is for.
+        build: History, settings → lazy frame with client_id and numeric columns, at most one row per client.
+        absent: value of every column for clients without a row (None = missing: imputed later).
+    """
+
+    name: str
+    description: str
+    build: Build
+    absent: float | None
+
+
+FAMILIES: Registry[Family] = Registry("feature family")
+
+
+def family(name: str, description: str, *, absent: float | None = None) -> Callable[[Build], Build]:
+    """Decorator that registers a family; see `Family` for the arguments."""
+
+    def register(build: Build) -> Build:
+        FAMILIES.add(name, Family(name, description, build, absent))
+        return build
+
+    return register
+
+
+@cache
+def load_families() -> Registry[Family]:
+    """All families of this folder, imported on first use."""
+    import kit.features as package
+
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{package.__name__}.{module.name}")
+    return FAMILIES

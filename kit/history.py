@@ -1,0 +1,273 @@
+"""History: the only door to events. It is bound to a cut and cannot return an event at or after it.
+
+    past                         cut                     now
+    ───────────────[ window )─────┤   a History sees only what lies left of its cut;
+                   └ rewind(14) ──┘   rewinding it gives an earlier History and the window between the two cuts.
+
+Labels for training come from `rewind` alone, so they lie before the cut too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from kit.challenge import SKU_EVENTS, TARGET_DAYS, EventType, Task
+from kit.data.layout import DataFolder, load_ids
+from kit.data.scan import empty_events, scan_events, scan_products
+from kit.errors import KitError
+from kit.progress import stage
+from kit.store import Store, code_digest
+
+T = TypeVar("T")
+Duplicates = Literal["keep", "drop"]
+ROW_GROUP = 250_000
+"""Rows per row group of prepared tables: small enough that a range of clients skips most of the file."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where events come from: files of everybody's events, and the same narrowed to the relevant clients.
+
+    `prepared` holds one parquet file per event type, sorted by client_id, timestamp and value, with category and price
+    joined to sku events. Only History reads a Source; blocks never see one.
+    """
+
+    files: dict[EventType, Path]
+    products: Path
+    prepared: Path
+    targets: dict[Task, Path]
+
+    def everyone(self, kind: EventType) -> pl.LazyFrame:
+        """All clients' events of the files, whatever their time."""
+        path = self.files[kind]
+        return scan_events(path, kind) if path.exists() else empty_events(kind)
+
+    def relevant(self, kind: EventType) -> pl.LazyFrame:
+        """The relevant clients' events before the cut that the tables were prepared for."""
+        return pl.scan_parquet(self.prepared / f"{kind.value}.parquet")
+
+
+@dataclass(frozen=True)
+class Window:
+    """Events in [start, stop) of a History whose cut is `stop`: where training labels are made from."""
+
+    start: datetime
+    stop: datetime
+    _source: Source = field(repr=False)
+    _clients: NDArray[np.int64] = field(repr=False)
+
+    def events(self, kind: EventType) -> pl.LazyFrame:
+        """client_id, timestamp and value (sku events: also category and price) of the relevant clients in the window."""
+        inside = (pl.col("timestamp") >= self.start) & (pl.col("timestamp") < self.stop)
+        return _of_clients(self._source.relevant(kind), self._clients).filter(inside)
+
+    def purchases(self) -> pl.LazyFrame:
+        """client_id, timestamp, sku, category, price of the purchases in the window, as in a target file."""
+        return self.events(EventType.BUY)
+
+
+class History:
+    """Everything known before `cut`.
+
+    Attributes:
+        cut: an instant; every event returned has timestamp < cut.
+        clients: the relevant clients that this view covers, sorted, int64 (n,).
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        cut: datetime,
+        clients: NDArray[np.int64],
+        *,
+        memo: dict[str, Any] | None = None,
+    ) -> None:
+        self._source = source
+        self.cut = cut
+        self.clients = clients
+        self._memo: dict[str, Any] = {} if memo is None else memo
+
+    @classmethod
+    def open(
+        cls,
+        folder: DataFolder,
+        cut: Literal["input", "end"] | datetime = "input",
+        *,
+        store: Store | None = None,
+        duplicates: Duplicates = "keep",
+    ) -> History:
+        """The History of a data folder.
+
+        Args:
+            folder: the challenge layout, split.
+            cut: `input` = the split's train_start (for local scores), `end` = after the last event (for a real
+                submission), or an instant of your own.
+            store: where the prepared tables are kept; the default store if None.
+            duplicates: exact duplicate rows count as often as they occur (`keep`, as the organisers do) or once (`drop`).
+
+        Raises:
+            KitError: the folder is not split, holds no relevant clients, or has no event before the cut.
+        """
+        clients = folder.clients()
+        if len(clients) == 0:
+            raise KitError(f"{folder.relevant_clients} is empty.", "A submission needs at least one relevant client.")
+        files = _event_files(folder, raw=cut != "input")
+        instant = _instant(folder, files, cut)
+        store = store or Store()
+        inputs = {
+            "events": store.files_digest(files.values()),
+            "layout": sorted(str(path.parent.name) for path in files.values()),
+            "products": store.files_digest([folder.products]),
+            "clients": store.files_digest([folder.relevant_clients]),
+            "cut": instant.isoformat(),
+            "duplicates": duplicates,
+            "code": code_digest("history.py", "data/scan.py"),
+        }
+        artefact = store.get(
+            "events", inputs, lambda out: _prepare(out, files, folder.products, clients, instant, duplicates)
+        )
+        targets = {task: folder.targets(task) for task in (Task.CATEGORY, Task.SKU)}
+        history = cls(Source(files, folder.products, artefact.folder, targets), instant, clients)
+        history._memo["fingerprint"] = artefact.fingerprint
+        return history
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of what this History is made of: events before the cut, products, clients, cut, duplicates."""
+        return f"{self._memo['fingerprint']}@{self.cut.isoformat()}"
+
+    def events(self, kind: EventType) -> pl.LazyFrame:
+        """Events of `clients` before the cut, sorted by client_id, timestamp, value.
+
+        Columns: client_id i64, timestamp Datetime("us"), then sku, category, price (i64) or url (i64) or query
+        (Array(UInt8, 16)). A sku without properties has null category and price.
+        """
+        return _of_clients(self._source.relevant(kind), self.clients).filter(pl.col("timestamp") < self.cut)
+
+    def everyone(self, kind: EventType) -> pl.LazyFrame:
+        """Events of all clients before the cut, in file order, without product columns: for popularity and the like."""
+        return self._source.everyone(kind).filter(pl.col("timestamp") < self.cut)
+
+    def products(self) -> pl.LazyFrame:
+        """The catalogue: sku, category, price, name codes. It carries no time, and so says nothing of the future's events."""
+        return scan_products(self._source.products)
+
+    def published_targets(self, task: Task) -> NDArray[np.int64]:
+        """Targets that were public during the challenge (categories and skus); empty (0,) where the folder has none."""
+        path = self._source.targets.get(task)
+        if path is None or not path.exists():
+            return np.empty(0, dtype=np.int64)
+        return load_ids(path, "Run `kit data split` again.")
+
+    def start(self) -> datetime:
+        """The first event of anybody in any table (the cut itself when there is none)."""
+
+        def first() -> datetime:
+            frames = [self.everyone(kind).select(pl.col("timestamp").min()) for kind in EventType]
+            value = pl.concat(frames).collect(engine="streaming")["timestamp"].min()
+            return value if isinstance(value, datetime) else self.cut
+
+        return self.once("start", first)
+
+    def once(self, key: str, compute: Callable[[], T]) -> T:
+        """`compute()` the first time, the same object afterwards; shared by all `among` views of one cut."""
+        if key not in self._memo:
+            self._memo[key] = compute()
+        value: T = self._memo[key]
+        return value
+
+    def among(self, clients: NDArray[np.int64]) -> History:
+        """The same History narrowed to some of its clients; what concerns everyone is shared, not computed again."""
+        return History(self._source, self.cut, np.sort(clients), memo=self._memo)
+
+    def chunks(self, size: int) -> Iterator[History]:
+        """Consecutive `among` views of at most `size` clients: bounds the memory of whatever is done per client."""
+        for first in range(0, len(self.clients), size):
+            yield self.among(self.clients[first : first + size])
+
+    def rewind(self, days: int = TARGET_DAYS) -> tuple[History, Window]:
+        """An earlier History, `days` before this one, and the window between the two cuts."""
+        if days <= 0:
+            raise ValueError(f"days must be positive, however: {days=}")
+        earlier = self.cut - timedelta(days=days)
+        past = History(self._source, earlier, self.clients)
+        past._memo["fingerprint"] = self._memo.get("fingerprint", "")
+        return past, Window(earlier, self.cut, self._source, self.clients)
+
+
+def _of_clients(frame: pl.LazyFrame, clients: NDArray[np.int64]) -> pl.LazyFrame:
+    """Rows of `clients` (sorted). The range test lets parquet skip row groups; the semi-join settles the rest."""
+    if len(clients) == 0:
+        return frame.filter(False)
+    wanted = pl.LazyFrame({"client_id": clients})
+    ranged = frame.filter(pl.col("client_id").is_between(int(clients[0]), int(clients[-1])))
+    return ranged.join(wanted, on="client_id", how="semi", maintain_order="left")
+
+
+def _event_files(folder: DataFolder, *, raw: bool) -> dict[EventType, Path]:
+    """The input files for a local split; the raw ones otherwise, or where the folder has no input files (and vice versa)."""
+    folder.require_split()
+    inputs = {kind: folder.input(kind) for kind in EventType}
+    raws = {kind: folder.raw(kind) for kind in EventType}
+    first, second = (raws, inputs) if raw else (inputs, raws)
+    return first if any(path.exists() for path in first.values()) else second
+
+
+def _instant(folder: DataFolder, files: dict[EventType, Path], cut: Literal["input", "end"] | datetime) -> datetime:
+    if isinstance(cut, datetime):
+        return cut
+    if cut == "input":
+        return folder.split().train_start
+    if cut != "end":
+        raise KitError(f"The cut {cut!r} is unknown.", "Use `input` (local scores) or `end` (all events).")
+    last = [
+        scan_events(path, kind).select(pl.col("timestamp").max()).collect(engine="streaming").item()
+        for kind, path in files.items()
+        if path.exists()
+    ]
+    known = [value for value in last if isinstance(value, datetime)]
+    if not known:
+        raise KitError(f"{folder.root} holds no event at all.", "Check the folder with `kit data check`.")
+    return max(known) + timedelta(seconds=1)
+
+
+def _prepare(
+    out: Path,
+    files: dict[EventType, Path],
+    products: Path,
+    clients: NDArray[np.int64],
+    cut: datetime,
+    duplicates: Duplicates,
+) -> None:
+    """Narrow every table to the relevant clients before the cut, type it, join category and price, sort, write."""
+    catalogue = (
+        scan_products(products).select("sku", "category", "price").unique("sku", keep="first", maintain_order=True)
+    )
+    rows = 0
+    for kind in EventType:
+        with stage(f"events {kind.value}"):
+            frame = scan_events(files[kind], kind) if files[kind].exists() else empty_events(kind)
+            narrow = _of_clients(frame, clients).filter(pl.col("timestamp") < cut)
+            if duplicates == "drop":
+                narrow = narrow.unique()
+            if kind in SKU_EVENTS:
+                narrow = narrow.join(catalogue, on="sku", how="left")
+            path = out / f"{kind.value}.parquet"
+            # Arrays cannot be sorted by, so searches are tied by their first codes: equal rows are equal anyway.
+            ties = [pl.col("query").arr.to_list().list.eval(pl.element().cast(pl.String).str.zfill(3)).list.join("")]
+            order = ["client_id", "timestamp", *(ties if kind is EventType.SEARCH else [kind.value_column])]
+            narrow.sort(order).sink_parquet(path, row_group_size=ROW_GROUP, statistics=True)
+            rows += pl.scan_parquet(path).select(pl.len()).collect().item()
+    if rows == 0:
+        raise KitError(
+            f"None of the {len(clients):,} relevant clients has an event before the cut {cut}.",
+            "Check that input/relevant_clients.npy belongs to these event files.",
+        )
