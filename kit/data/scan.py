@@ -7,11 +7,13 @@ zone, codes as Array(UInt8, 16). Nothing is read that the caller does not select
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import polars as pl
 
-from kit.challenge import CODES, TIMESTAMP_FORMAT, EventType
+from kit.challenge import CODES, PRODUCT_COLUMNS, TIMESTAMP_FORMAT, EventType
 from kit.errors import KitError
 
 TIME = pl.Datetime("us")
@@ -46,6 +48,19 @@ def scan_table(path: Path, columns: tuple[str, ...]) -> tuple[pl.LazyFrame, pl.S
     return pl.scan_parquet(path).select(columns), pl.Schema(schema)
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turns what polars says about the rows of `path` into a KitError that names the file and the way to the row numbers."""
+    try:
+        yield
+    except pl.exceptions.PolarsError as error:
+        first = str(error).strip().splitlines()[0]
+        folder = path.parent.parent if path.parent.name in {"input", "target"} else path.parent
+        raise KitError(
+            f"{path} has rows that cannot be read: {first}.", f"`kit data check {folder}` gives their row numbers."
+        ) from error
+
+
 def time_expr(dtype: pl.DataType, column: str = "timestamp") -> pl.Expr:
     """Text or datetime of any unit → Datetime("us") without a zone. Unparsable text raises on collect."""
     expr = pl.col(column)
@@ -64,21 +79,37 @@ def codes_expr(dtype: pl.DataType, column: str) -> pl.Expr:
     return expr.cast(pl.List(pl.UInt8)).list.to_array(CODES)
 
 
-def scan_events(path: Path, kind: EventType) -> pl.LazyFrame:
-    """One event table, typed: client_id, timestamp, and sku, url or query (codes). Rows in file order."""
+def scan_events(path: Path, kind: EventType, *, parse_codes: bool = True) -> pl.LazyFrame:
+    """One event table, typed: client_id, timestamp, and sku, url or query. Rows in file order.
+
+    Args:
+        path: the parquet file.
+        kind: which of the five tables it is.
+        parse_codes: deliver queries as codes; False leaves them as they are on disk (the split copies them so).
+    """
     frame, schema = scan_table(path, columns_of(kind))
     value = kind.value_column
-    typed = codes_expr(schema[value], value) if kind is EventType.SEARCH else pl.col(value).cast(pl.Int64)
+    typed = pl.col(value).cast(pl.Int64)
+    if kind is EventType.SEARCH:
+        typed = codes_expr(schema[value], value) if parse_codes else pl.col(value)
     return frame.select(
         pl.col("client_id").cast(pl.Int64), time_expr(schema["timestamp"]).alias("timestamp"), typed.alias(value)
     )
 
 
-def scan_products(path: Path) -> pl.LazyFrame:
-    """product_properties, typed: sku i64, category i64, price i64, name Array(UInt8, 16). One row per sku on a sound folder."""
-    frame, schema = scan_table(path, ("sku", "category", "price", "name"))
-    ids = [pl.col(name).cast(pl.Int64) for name in ("sku", "category", "price")]
-    return frame.select(*ids, codes_expr(schema["name"], "name").alias("name"))
+def scan_products(path: Path, *, parse_codes: bool = True) -> pl.LazyFrame:
+    """product_properties, typed: sku i64, category i64, price i64, name Array(UInt8, 16). One row per sku on a sound folder.
+
+    A file without a category column is read as one constant category 0: such a shop has no category task.
+    """
+    known = scan_table(path, ())[1]
+    columns = tuple(name for name in PRODUCT_COLUMNS if name != "category" or name in known)
+    frame, schema = scan_table(path, columns)
+    ids = {name: pl.col(name).cast(pl.Int64) for name in ("sku", "category", "price")}
+    if "category" not in known:
+        ids["category"] = pl.lit(0, dtype=pl.Int64)
+    name = codes_expr(schema["name"], "name") if parse_codes else pl.col("name")
+    return frame.select(**ids, name=name)
 
 
 def empty_events(kind: EventType) -> pl.LazyFrame:

@@ -1,0 +1,258 @@
+"""The challenge's split: row for row what the organisers' split_data.py writes, streamed instead of held in memory.
+
+input/ gets the five event files restricted to t < train_start, target/ the purchases of the two windows with category,
+price and name. Duplicates and row order are those of the raw files. On top of the official split: clients, target lists
+and popularities are made where the folder has none, and active clients are recomputed from the input (the official file
+covers all events and so holds buyers whose first purchase lies in the target windows).
+
+Compared once with the organisers' own code at commit e91c1a6 under pandas 2.2.3: see tests/data/test_split.py.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+
+from kit.challenge import PRODUCT_COLUMNS, TARGET_DAYS, EventType, Task
+from kit.data.layout import DataFolder, Split, load_ids
+from kit.data.scan import reading, scan_events, scan_products
+from kit.data.targets import make_lists, popularity_of
+from kit.errors import KitError
+from kit.progress import say
+
+ROW_GROUP = 262_144
+"""Rows per parquet row group: small enough to stream, large enough to compress."""
+OFFICIAL_ACTIVE = "active_clients_official.npy"
+"""Where a folder's own active_clients.npy is kept once ours has taken its place."""
+MADE = "made.json"
+"""Names the lists that this split made, beside split.json: they are made anew next time, all others are kept."""
+
+
+def split_folder(root: Path, *, official_active_clients: bool = False) -> Split:
+    """Split the folder at `root`: writes input/*.parquet, target/*.parquet, client and target lists, split.json last.
+
+    Everything is written to a staging folder and then moved into place file by file, so a failed or killed run leaves
+    the earlier split as it was. An unchanged folder gives identical bytes again. What an earlier run of ours made is
+    made anew; lists that came with the folder are kept.
+
+    Args:
+        root: a folder with the five raw event files and product_properties.parquet.
+        official_active_clients: keep the folder's own active_clients.npy instead of recomputing it.
+
+    Raises:
+        KitError: a file is missing or unreadable, there are no purchases, the history is too short, a bought sku has no
+            properties, another split is running, or the folder has no official active_clients.npy to keep.
+    """
+    folder = DataFolder(root)
+    if not root.is_dir():
+        raise KitError(f"There is no data folder {str(root)!r}.", "Make one with `kit data synth DIR`.")
+    split = instants(folder)
+    ours = made_before(folder)
+    with staging(root) as stage:
+        write_input(folder, stage, split)
+        train = write_windows(folder, stage, split)
+        made = write_lists(folder, stage, train, ours)
+        made |= write_relevant(folder, stage, ours)
+        made |= write_active(folder, stage, ours, official_active_clients)
+        publish(folder, stage, split, made, ours)
+    return split
+
+
+def instants(folder: DataFolder) -> Split:
+    """The split's instants from the raw purchases, with the history proven long enough to be split."""
+    path = folder.raw(EventType.BUY)
+    with reading(path):
+        end = scan_events(path, EventType.BUY).select(pl.col("timestamp").max()).collect().item()
+    if end is None:
+        raise KitError(f"{path} holds no purchases.", "The split is dated by the last purchase: it needs at least one.")
+    split = Split.from_end(end)
+    first: datetime | None = None
+    for kind in EventType:
+        with reading(folder.raw(kind)):
+            times = scan_events(folder.raw(kind), kind).select("timestamp")
+            if times.filter(pl.col("timestamp") < split.train_start).head(1).collect(engine="streaming").height:
+                return split
+            begin = times.min().collect(engine="streaming").item()
+        first = begin if first is None else min(first, begin or first)
+    raise KitError(
+        f"The events of {folder.root} span {first} … {end}: nothing lies before the cut {split.train_start}.",
+        f"The split takes the last {2 * TARGET_DAYS} days as targets, so a history must be longer than that.",
+    )
+
+
+def write_input(folder: DataFolder, stage: Path, split: Split) -> None:
+    """The five event files restricted to t < train_start, timestamps as datetimes, streamed."""
+    for kind in EventType:
+        before = scan_events(folder.raw(kind), kind, parse_codes=False).filter(pl.col("timestamp") < split.train_start)
+        with reading(folder.raw(kind)):
+            sink(before, stage / "input" / f"{kind.value}.parquet")
+
+
+def write_windows(folder: DataFolder, stage: Path, split: Split) -> pl.DataFrame:
+    """Both target files with product properties joined; returns the train-target window."""
+    time = pl.col("timestamp")
+    raw = folder.raw(EventType.BUY)
+    inside = (time >= split.train_start) & (time <= split.end)
+    with reading(raw):
+        bought = scan_events(raw, EventType.BUY).filter(inside).collect(engine="streaming")
+    joined = join_properties(bought, folder)
+    train = joined.filter(time < split.validation_start)
+    for name, frame in (("train", train), ("validation", joined.filter(time >= split.validation_start))):
+        sink(frame.lazy(), stage / "target" / f"{name}_target.parquet")
+    if train.is_empty():
+        raise KitError(
+            f"{raw} holds no purchases in [{split.train_start}, {split.validation_start}).",
+            "Probes learn on this window: the log has a hole there, or its last purchase is misdated.",
+        )
+    return train
+
+
+def join_properties(bought: pl.DataFrame, folder: DataFolder) -> pl.DataFrame:
+    """Purchases with category, price and name in the order they came; every bought sku must have properties."""
+    with reading(folder.products):
+        properties = scan_products(folder.products, parse_codes=False)
+        wanted = properties.join(bought.lazy().select("sku").unique(), on="sku", how="semi").collect(engine="streaming")
+    double = wanted.filter(pl.col("sku").is_duplicated())["sku"].unique().sort()
+    if len(double):
+        raise KitError(
+            f"{folder.products} lists {len(double)} skus twice: {double.head(5).to_list()}.", "Keep one each."
+        )
+    whole = wanted.drop_nulls()
+    lost = bought.join(whole, on="sku", how="anti")["sku"].unique().sort()
+    if len(lost):
+        raise KitError(
+            f"{len(lost)} skus bought in the target windows have no complete properties: {lost.head(5).to_list()}.",
+            f"Add them to {folder.products} or drop their purchases; `kit data check {folder.root}` lists more.",
+        )
+    joined = bought.join(whole, on="sku", how="left", maintain_order="left")
+    return joined.select("client_id", "timestamp", *PRODUCT_COLUMNS)
+
+
+def write_lists(folder: DataFolder, stage: Path, train: pl.DataFrame, ours: set[str]) -> set[str]:
+    """Target lists and popularities that the folder does not bring; returns the names of what was made."""
+    bought = pl.scan_parquet(stage / "input" / f"{EventType.BUY.value}.parquet").select(pl.col("sku").unique())
+    categories = scan_products(folder.products).select(pl.col("category").n_unique())
+    with reading(folder.products):
+        made = make_lists(train, bought.collect()["sku"], categories.collect(engine="streaming").item())
+    written: set[str] = set()
+    for task in (task for task in Task if task.is_propensity):
+        targets, popularity = folder.targets(task), folder.popularity(task)
+        if brought(targets, ours):
+            if not brought(popularity, ours):
+                ids = load_ids(targets, "It must list the targets of the task as integer ids.")
+                counts = popularity_of(train, str(task.label_column), ids)
+                written.add(save(counts, stage, popularity.name))
+        elif task in made.lists:
+            ids, counts = made.lists[task]
+            written |= {save(ids, stage, targets.name), save(counts, stage, popularity.name)}
+    for task, note in made.notes.items():
+        if not brought(folder.targets(task), ours):
+            say(f"  {task}: {note}")
+    return written
+
+
+def write_relevant(folder: DataFolder, stage: Path, ours: set[str]) -> set[str]:
+    """input/relevant_clients.npy = all clients with an event before the cut, unless the folder brings the file."""
+    if brought(folder.relevant_clients, ours):
+        return set()
+    files = [stage / "input" / f"{kind.value}.parquet" for kind in EventType]
+    clients = pl.concat([pl.scan_parquet(path).select("client_id") for path in files]).unique()
+    ids = clients.collect(engine="streaming")["client_id"].sort().to_numpy()
+    return {save(ids, stage, folder.relevant_clients.name, room="input")}
+
+
+def write_active(folder: DataFolder, stage: Path, ours: set[str], official: bool) -> set[str]:
+    """target/active_clients.npy: relevant clients with a purchase in the input, or the folder's own file on request."""
+    path, kept = folder.active_clients, folder.active_clients.with_name(OFFICIAL_ACTIVE)
+    source = path if brought(path, ours) else kept
+    if official:
+        if not source.exists():
+            raise KitError(f"{path} did not come with this folder.", "Leave out --official-active-clients.")
+        shutil.copyfile(source, stage / "target" / path.name)
+        return set()
+    if brought(path, ours):
+        shutil.copyfile(path, stage / "target" / kept.name)
+    made_list = stage / "input" / folder.relevant_clients.name
+    relevant = np.load(made_list) if made_list.exists() else folder.clients()
+    buyers = pl.read_parquet(stage / "input" / f"{EventType.BUY.value}.parquet", columns=["client_id"])["client_id"]
+    return {save(np.intersect1d(relevant, buyers.to_numpy()), stage, path.name)}
+
+
+def brought(path: Path, ours: set[str]) -> bool:
+    """Whether a file of input/ or target/ came with the folder, rather than from an earlier run of the split."""
+    return path.exists() and f"{path.parent.name}/{path.name}" not in ours
+
+
+def made_before(folder: DataFolder) -> set[str]:
+    """Names (`room/file`) of the lists that an earlier run made, from target/made.json."""
+    path = folder.split_file.with_name(MADE)
+    if not path.exists():
+        return set()
+    try:
+        return {str(name) for name in json.loads(path.read_text(encoding="utf-8"))}
+    except ValueError as error:
+        raise KitError(f"{path} is not JSON ({error}).", "Delete it and the lists that you want made anew.") from error
+
+
+def sink(frame: pl.LazyFrame, path: Path) -> None:
+    """Stream a frame to parquet in moderate row groups, rows in order."""
+    frame.sink_parquet(path, row_group_size=ROW_GROUP, maintain_order=True, engine="streaming")
+
+
+def save(ids: NDArray[np.int64], stage: Path, name: str, room: str = "target") -> str:
+    """Save ids as .npy in the staging folder; returns `room/name`."""
+    np.save(stage / room / name, ids.astype(np.int64))
+    return f"{room}/{name}"
+
+
+@contextmanager
+def staging(root: Path) -> Iterator[Path]:
+    """A staging folder beside input/ and target/, alone in the folder: a second split at the same time is refused."""
+    lock = FileLock(root / ".split.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise KitError(f"Another split of {root} is running.", "Wait for it to end.") from error
+    stage = root / ".split"
+    try:
+        shutil.rmtree(stage, ignore_errors=True)  # left by a killed run
+        for room in ("input", "target"):
+            (stage / room).mkdir(parents=True)
+            (root / room).mkdir(exist_ok=True)
+        yield stage
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+        lock.release()
+
+
+def publish(folder: DataFolder, stage: Path, split: Split, made: set[str], ours: set[str]) -> None:
+    """Move the staged files into place; split.json goes first and comes last, so its presence means a whole split."""
+    folder.split_file.unlink(missing_ok=True)
+    place(
+        ours | made, folder.split_file.with_name(MADE)
+    )  # before the lists: a killed run must not make ours look official
+    for path in sorted(stage.glob("*/*")):
+        path.replace(folder.root / path.parent.name / path.name)
+    for name in ours - made - {f"target/{folder.active_clients.name}"}:
+        (folder.root / name).unlink(missing_ok=True)  # a list that this shop no longer defines
+    place(made, folder.split_file.with_name(MADE))
+    instants = {name: getattr(split, name).isoformat() for name in ("train_start", "validation_start", "end")}
+    place(instants, folder.split_file)
+
+
+def place(content: set[str] | dict[str, str], path: Path) -> None:
+    """Write JSON atomically; sets as sorted lists."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(
+        json.dumps(sorted(content) if isinstance(content, set) else content, indent=1) + "\n", encoding="utf-8"
+    )
+    part.replace(path)
