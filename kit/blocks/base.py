@@ -1,0 +1,100 @@
+"""What a block is: fit(history), then transform(history, clients) into numbers, one row per client."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import ClassVar, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kit.history import History
+from kit.recipe import BlockEntry, Strict, parse
+from kit.registry import Registry
+
+
+class NoSettings(Strict):
+    """For blocks without settings of their own."""
+
+
+@dataclass(frozen=True)
+class BlockOutput:
+    """A block's numbers.
+
+    Attributes:
+        values: float32 (n, d); row i belongs to clients[i]; NaN = missing, imputed by the assembler.
+        columns: d names.
+    """
+
+    values: NDArray[np.float32]
+    columns: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.values.ndim != 2 or self.values.shape[1] != len(self.columns):
+            raise ValueError(f"values of shape {self.values.shape} do not fit {len(self.columns)} column names")
+
+
+class Block(ABC):
+    """Turns a client into d numbers. Everything learned comes from the History that `fit` received.
+
+    Attributes:
+        kind: name in recipes.
+        description: one line.
+        sources: files and folders under kit/ whose code decides the numbers; a change makes stored outputs stale.
+        Settings: pydantic schema of the block's own keys in a recipe.
+    """
+
+    kind: ClassVar[str]
+    description: ClassVar[str]
+    sources: ClassVar[tuple[str, ...]]
+    Settings: ClassVar[type[Strict]] = NoSettings
+
+    def __init__(self, settings: Strict, seed: int) -> None:
+        self.settings = settings
+        self.seed = seed
+
+    @abstractmethod
+    def fit(self, history: History) -> Block:
+        """Learn from what was known before the history's cut; returns self."""
+
+    @abstractmethod
+    def transform(self, history: History, clients: NDArray[np.int64]) -> BlockOutput:
+        """Numbers for exactly `clients` (sorted int64 (n,)), from events before the history's cut."""
+
+    def save(self, folder: Path) -> None:  # noqa: B027 - most blocks have nothing to keep
+        """Write what was learned, for inspection and for other cuts; nothing by default."""
+
+
+BLOCKS: Registry[type[Block]] = Registry("block")
+AnyBlock = TypeVar("AnyBlock", bound=type[Block])
+
+
+def block(cls: AnyBlock) -> AnyBlock:
+    """Class decorator that registers a block under its `kind`."""
+    BLOCKS.add(cls.kind, cls)
+    return cls
+
+
+@cache
+def load_blocks() -> Registry[type[Block]]:
+    """All blocks of this folder, imported on first use."""
+    import kit.blocks as package
+
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{package.__name__}.{module.name}")
+    return BLOCKS
+
+
+def make_block(name: str, entry: BlockEntry, seed: int) -> Block:
+    """The block that a recipe's `[blocks.<name>]` describes, unfitted.
+
+    Raises:
+        KitError: unknown kind, or settings that its schema refuses.
+    """
+    cls = load_blocks()[entry.kind]
+    return cls(parse(cls.Settings, entry.settings(), f"[blocks.{name}]"), seed)

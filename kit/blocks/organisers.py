@@ -1,0 +1,84 @@
+"""Block `organisers`: the aggregated features of the organisers' baseline, re-created as the yardstick of every score.
+
+Per event type with products: number of events, then for the last 1, 7 and 30 days the counts of the 10 most frequent skus,
+categories and price buckets; page visits: the same over urls; searches: the mean query code vector. 320 columns, unscaled.
+Source: baseline/aggregated_features_baseline in Synerise/recsys2025 at e91c1a6 (read, not copied).
+
+NOTE[DIFF] Their window takes the *last rows in file order*, as many as there are events in the window, because values are not
+sorted along with the timestamps. Here a window holds the events of that window. Clients without events, whom their code
+leaves out (and their validator then refuses), get zeros.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from kit.blocks.base import Block, BlockOutput, block
+from kit.challenge import CODES, SKU_EVENTS, EventType
+from kit.history import History
+
+DAYS = (1, 7, 30)
+TOP = 10
+ORDER = (EventType.BUY, EventType.CART, EventType.REMOVE, EventType.VISIT, EventType.SEARCH)
+
+
+@block
+class Organisers(Block):
+    """The organisers' aggregates: counts of the most frequent values in three windows, and mean query codes."""
+
+    kind = "organisers"
+    description = "The organisers' baseline features, as a yardstick."
+    sources = ("blocks/organisers.py", "history.py")
+
+    def fit(self, history: History) -> Organisers:
+        """Find the most frequent values and the last event of each type, among the relevant clients as they do."""
+        self.top: dict[tuple[EventType, str], list[int]] = {}
+        self.last: dict[EventType, object] = {}
+        for kind in ORDER[:-1]:
+            events = history.events(kind)
+            self.last[kind] = events.select(pl.col("timestamp").max()).collect().item()
+            for column in _columns(kind):
+                counts = (
+                    events.drop_nulls(column).group_by(column).len().sort(["len", column], descending=[True, False])
+                )
+                self.top[kind, column] = counts.head(TOP).collect()[column].to_list()
+        return self
+
+    def transform(self, history: History, clients: NDArray[np.int64]) -> BlockOutput:
+        """float32 (n, ≤ 320); fewer columns where a value has fewer than ten different ones."""
+        frames = [self._counts(history, kind, clients) for kind in ORDER[:-1]]
+        frames.append(_mean_query(history, clients))
+        table = pl.concat(frames, how="horizontal")
+        return BlockOutput(table.to_numpy().astype(np.float32), tuple(table.columns))
+
+    def _counts(self, history: History, kind: EventType, clients: NDArray[np.int64]) -> pl.DataFrame:
+        aggregates = [pl.len().alias(f"{kind.short}_n")]
+        for days in DAYS:
+            last = self.last[kind]
+            recent = pl.col("timestamp") >= (pl.lit(last) - timedelta(days=days)) if last else pl.lit(False)
+            for column in _columns(kind):
+                aggregates += [
+                    (recent & (pl.col(column) == value)).sum().alias(f"{kind.short}_{days}d_{column}_{value}")
+                    for value in self.top[kind, column]
+                ]
+        counts = history.among(clients).events(kind).group_by("client_id").agg(aggregates).collect()
+        return _on_rows(counts, clients)
+
+
+def _columns(kind: EventType) -> tuple[str, ...]:
+    return ("sku", "category", "price") if kind in SKU_EVENTS else ("url",)
+
+
+def _mean_query(history: History, clients: NDArray[np.int64]) -> pl.DataFrame:
+    means = [pl.col("query").arr.get(i).cast(pl.Float64).mean().alias(f"query_{i}") for i in range(CODES)]
+    return _on_rows(history.among(clients).events(EventType.SEARCH).group_by("client_id").agg(means).collect(), clients)
+
+
+def _on_rows(frame: pl.DataFrame, clients: NDArray[np.int64]) -> pl.DataFrame:
+    """Rows in the order of `clients`, zeros where a client has no event of the type."""
+    spine = pl.DataFrame({"client_id": clients})
+    return spine.join(frame, on="client_id", how="left", maintain_order="left").drop("client_id").fill_null(0)

@@ -1,0 +1,146 @@
+"""The profile: a recipe's blocks for one cut, on one spine of clients, scaled, imputed, reduced, float16, ≤ 2048 columns."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kit.assembly import finish, prepare_block
+from kit.blocks.base import load_blocks, make_block
+from kit.challenge import MAX_WIDTH
+from kit.errors import KitError
+from kit.history import History
+from kit.progress import say
+from kit.recipe import BlockEntry, Recipe
+from kit.store import Artefact, Store, code_digest, digest
+
+
+@dataclass(frozen=True)
+class BlockRow:
+    """One line of the profile's block table: columns [start, stop) of the matrix come from this block."""
+
+    name: str
+    kind: str
+    start: int
+    stop: int
+    columns: tuple[str, ...]
+    dropped: int
+    missing_rows: int
+    seconds: float
+    fresh: bool
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The assembled matrix.
+
+    Attributes:
+        clients: int64 (n,), the spine: one seeded permutation of the relevant clients.
+        matrix: float16 (n, d), row i belongs to clients[i], finite.
+        blocks: which columns come from which block; after a joint PCA there is one row, `pca`.
+        fingerprint: of recipe, data and code together.
+    """
+
+    clients: NDArray[np.int64]
+    matrix: NDArray[np.float16]
+    blocks: tuple[BlockRow, ...]
+    fingerprint: str
+
+
+def spine(history: History, seed: int) -> NDArray[np.int64]:
+    """The submission's clients in one seeded permutation: the official probe reads rows in order, without shuffling."""
+    return np.random.default_rng([seed, 0x5EED]).permutation(history.clients)
+
+
+def profile_fingerprint(recipe: Recipe, history: History) -> str:
+    """What decides the profile's bytes: recipe (not its name), history and the code of blocks and assembly."""
+    settings = recipe.model_dump(mode="json", exclude={"name", "description"})
+    sources = {source for entry in recipe.blocks.values() for source in load_blocks()[entry.kind].sources}
+    return digest([settings, history.fingerprint, code_digest(*sources, "profile.py", "assembly.py", "blocks/base.py")])
+
+
+def build_profile(recipe: Recipe, history: History, store: Store) -> Profile:
+    """Run the blocks (or find them fresh in the store), align, scale, impute, reduce.
+
+    Raises:
+        KitError: unknown block kind or setting; more than 2048 columns, with the widths that add up to it.
+    """
+    order = spine(history, recipe.seed)
+    position = np.searchsorted(history.clients, order)
+    blocks = [
+        (name, entry, run_block(name, entry, recipe.seed, history, store)) for name, entry in recipe.blocks.items()
+    ]
+    parts: list[NDArray[np.float32]] = []
+    rows: list[BlockRow] = []
+    start = 0
+    for name, entry, artefact in blocks:
+        values = np.load(artefact.folder / "values.npy", mmap_mode="r")
+        if values.shape[0] != len(order):
+            raise ValueError(f"block {name!r} has {values.shape[0]} rows for {len(order)} clients")
+        columns = tuple(json.loads((artefact.folder / "columns.json").read_text(encoding="utf-8")))
+        part = prepare_block(values, columns, entry, recipe.seed)
+        missing = int(np.isnan(values).all(axis=1).sum())
+        stop = start + part.values.shape[1]
+        record = artefact.record()
+        rows.append(
+            BlockRow(
+                name, entry.kind, start, stop, part.columns, len(part.dropped), missing,
+                float(record["seconds"]), not artefact.made_now, artefact.fingerprint,
+            )
+        )  # fmt: skip
+        parts.append(part.values)
+        start = stop
+    width = recipe.assembly.pca or start
+    if width > MAX_WIDTH:
+        widths = ", ".join(f"{row.name} {row.stop - row.start}" for row in rows)
+        raise KitError(
+            f"The profile would have {width} columns; the evaluator takes {MAX_WIDTH} ({widths}).",
+            "Give a block `pca = N`, or `[assembly] pca = N`, or fewer families.",
+        )
+    matrix, joint = finish(parts, position, recipe.assembly, recipe.seed)
+    table = tuple(rows) if joint is None else (_joint_row(rows, joint),)
+    return Profile(order, matrix, table, profile_fingerprint(recipe, history))
+
+
+def run_block(name: str, entry: BlockEntry, seed: int, history: History, store: Store) -> Artefact:
+    """One block's output for history.clients (sorted): values.npy float32 (n, d), columns.json, and what it saved."""
+    unit = make_block(name, entry, seed)
+    inputs = {
+        "kind": entry.kind,
+        "settings": unit.settings.model_dump(mode="json"),
+        "seed": seed,
+        "history": history.fingerprint,
+        "code": code_digest(*unit.sources, "blocks/base.py"),
+    }
+
+    def build(folder: Path) -> None:
+        began = time.perf_counter()
+        output = unit.fit(history).transform(history, history.clients)
+        if output.values.shape[0] != len(history.clients):
+            raise ValueError(
+                f"block {name!r} returned {output.values.shape[0]} rows for {len(history.clients)} clients"
+            )
+        np.save(folder / "values.npy", output.values)
+        (folder / "columns.json").write_text(json.dumps(output.columns), encoding="utf-8")
+        unit.save(folder)
+        say(f"  block {name}: {output.values.shape[1]} columns in {time.perf_counter() - began:.1f} s")
+
+    return store.get(f"block-{entry.kind}", inputs, build)
+
+
+def _joint_row(rows: list[BlockRow], width: int) -> BlockRow:
+    """After a joint PCA columns belong to all blocks together."""
+    columns = tuple(f"pca_{i}" for i in range(width))
+    seconds = sum(row.seconds for row in rows)
+    fingerprint = digest([row.fingerprint for row in rows])
+    dropped = sum(row.dropped for row in rows)
+    fresh = all(row.fresh for row in rows)
+    return BlockRow(
+        "pca", "+".join(row.kind for row in rows), 0, width, columns, dropped, 0, seconds, fresh, fingerprint
+    )

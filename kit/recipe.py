@@ -1,0 +1,117 @@
+"""Recipes: the strict schema of `pipelines/*.toml`. One file names blocks and settings: one file = one submission."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from kit.challenge import MAX_WIDTH
+from kit.errors import KitError, nearest
+
+Model = TypeVar("Model", bound=BaseModel)
+Scale = Literal["none", "quantile", "standard", "signed-log"]
+
+
+class Strict(BaseModel):
+    """Base of every schema in a recipe: an unknown key is an error, values do not change after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class BlockEntry(BaseModel):
+    """One `[blocks.<name>]` table: how its numbers enter the profile. All other keys are the block's own settings.
+
+    Order of treatment: columns scaled, missing values imputed, PCA, row L2, weight.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    kind: str = Field(description="Which block to run; `kit recipe` errors list the kinds.")
+    scale: Scale = Field(
+        "none", description="Per column: quantile → uniform in [-1, 1]; standard → z-score; signed-log."
+    )
+    pca: int | None = Field(None, ge=1, description="Reduce to this many components after scaling; none if absent.")
+    row_l2: bool = Field(False, description="Divide each row of the block by its L2 norm.")
+    weight: float = Field(1.0, gt=0, description="Multiplier of the block's columns: its share in the unscaled probe.")
+    flags: bool = Field(False, description="Add a 0/1 column for each pattern of missing values.")
+
+    def settings(self) -> dict[str, Any]:
+        """The block's own settings: whatever is not one of the keys above."""
+        return dict(self.model_extra or {})
+
+
+class Assembly(Strict):
+    """How the scaled blocks become one matrix."""
+
+    pca: int | None = Field(None, ge=1, le=MAX_WIDTH, description="Reduce all blocks together to this many columns.")
+    row_norm: float | None = Field(None, gt=0, description="Scale every whole row to this L2 norm; none if absent.")
+    clip: float = Field(6.0, gt=0, le=60_000, description="Values are clipped to ± clip (float16 overflows at 65,504).")
+
+
+class Recipe(Strict):
+    """A submission's whole description."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="Folder name under submissions/.")
+    description: str = ""
+    seed: int = Field(0, ge=0, description="Seeds every block and the permutation of rows.")
+    duplicates: Literal["keep", "drop"] = Field(
+        "keep", description="Whether exact duplicate events count once or as often."
+    )
+    blocks: dict[str, BlockEntry] = Field(min_length=1)
+    assembly: Assembly = Assembly()
+
+    @field_validator("blocks")
+    @classmethod
+    def _names(cls, blocks: dict[str, BlockEntry]) -> dict[str, BlockEntry]:
+        for name in blocks:
+            if not name.replace("_", "").replace("-", "").isalnum():
+                raise ValueError(f"block name {name!r} may hold letters, digits, - and _ only")
+        return blocks
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read and check a recipe.
+
+    Raises:
+        KitError: missing file, TOML syntax, unknown or ill-typed key; the message names file, key and nearest valid key.
+    """
+    if not path.exists():
+        beside = sorted(p.stem for p in Path("pipelines").glob("*.toml"))
+        raise KitError(f"There is no recipe {str(path)!r};", nearest(path.stem, beside) + " (in pipelines/).")
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise KitError(f"{path} is not valid TOML: {error}.", "Mend the line and run again.") from error
+    return parse(Recipe, raw, str(path))
+
+
+def parse(model: type[Model], raw: dict[str, Any], where: str) -> Model:
+    """Validate `raw` against `model`; KitError naming the key, the value found and the nearest valid key."""
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"]) or "(top)"
+        if first["type"] == "extra_forbidden":
+            owner = _model_at(model, first["loc"][:-1])
+            hint = nearest(str(first["loc"][-1]), owner.model_fields) if owner else ""
+            raise KitError(f"{where}: the key {key!r} is unknown;", hint) from error
+        found = "" if first["type"] == "missing" else f" (found {first['input']!r})"
+        raise KitError(f"{where}: {key}: {first['msg']}{found}.", "Mend it and run again.") from error
+
+
+def _model_at(model: type[BaseModel], path: Sequence[int | str]) -> type[BaseModel] | None:
+    """The schema that owns the key at `path`, to name its valid keys."""
+    for part in path:
+        field = model.model_fields.get(str(part))
+        if field is None:
+            return None
+        annotation = field.annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return None
+        model = annotation
+    return model
