@@ -94,6 +94,7 @@ class History:
         self.cut = cut
         self.clients = clients
         self._memo: dict[str, Any] = {} if memo is None else memo
+        self._here: dict[str, Any] = {}
 
     @classmethod
     def open(
@@ -182,6 +183,13 @@ class History:
         if key not in self._memo:
             self._memo[key] = compute()
         value: T = self._memo[key]
+        return value
+
+    def here(self, key: str, compute: Callable[[], T]) -> T:
+        """Like `once`, but for this view alone: what concerns its clients only, dropped together with the view."""
+        if key not in self._here:
+            self._here[key] = compute()
+        value: T = self._here[key]
         return value
 
     def among(self, clients: NDArray[np.int64]) -> History:
