@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kit.assembly import finish, prepare_block
 from kit.blocks.base import load_blocks, make_block
 from kit.challenge import MAX_WIDTH
 from kit.errors import KitError
 from kit.history import History
+from kit.profile.assemble import finish, prepare_block
 from kit.progress import say
 from kit.recipe import BlockEntry, Recipe
 from kit.store import Artefact, Store, code_digest, digest
@@ -62,7 +62,7 @@ def profile_fingerprint(recipe: Recipe, history: History) -> str:
     """What decides the profile's bytes: recipe (not its name), history and the code of blocks and assembly."""
     settings = recipe.model_dump(mode="json", exclude={"name", "description"})
     sources = {source for entry in recipe.blocks.values() for source in load_blocks()[entry.kind].sources}
-    return digest([settings, history.fingerprint, code_digest(*sources, "profile.py", "assembly.py", "blocks/base.py")])
+    return digest([settings, history.fingerprint, code_digest(*sources, "profile", "blocks/base.py")])
 
 
 def build_profile(recipe: Recipe, history: History, store: Store) -> Profile:

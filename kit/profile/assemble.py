@@ -55,8 +55,7 @@ def prepare_block(values: NDArray[np.float32], columns: tuple[str, ...], entry: 
         missing = np.isnan(chunk)
         for column in np.flatnonzero(missing.any(axis=0)) if entry.flags else ():
             patterns.setdefault(np.packbits(missing[:, column]).tobytes(), (missing[:, column], str(labels[column])))
-        varies = ~missing.all(axis=0)
-        varies[varies] = np.nanmin(chunk[:, varies], axis=0) < np.nanmax(chunk[:, varies], axis=0)
+        varies = _varies(chunk, missing)
         dropped += labels[~varies].tolist()
         if not varies.any():
             continue
@@ -77,6 +76,14 @@ def prepare_block(values: NDArray[np.float32], columns: tuple[str, ...], entry: 
     return Part(block, tuple(names), tuple(dropped))
 
 
+def _varies(chunk: NDArray[np.float32], missing: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which columns hold at least two different values, missing ones not counted."""
+    low = np.where(missing, np.inf, chunk).min(axis=0)
+    high = np.where(missing, -np.inf, chunk).max(axis=0)
+    varies: NDArray[np.bool_] = low < high
+    return varies
+
+
 def scale_columns(chunk: NDArray[np.float32], scale: Scale, seed: int) -> NDArray[np.float32]:
     """Column-wise scaling of float32 (n, c); NaN stays NaN. Statistics come from the clients at hand, all before the cut."""
     if scale == "none":
@@ -84,8 +91,8 @@ def scale_columns(chunk: NDArray[np.float32], scale: Scale, seed: int) -> NDArra
     if scale == "signed-log":
         return np.sign(chunk) * np.log1p(np.abs(chunk))
     if scale == "standard":
-        spread = np.nanstd(chunk, axis=0)
-        return (chunk - np.nanmean(chunk, axis=0)) / np.where(spread > 0, spread, 1).astype(np.float32)
+        scaled: NDArray[np.float32] = (chunk - np.nanmean(chunk, axis=0)) / np.nanstd(chunk, axis=0)
+        return scaled
     quantiles = QuantileTransformer(
         n_quantiles=min(QUANTILES, len(chunk)), subsample=SUBSAMPLE, random_state=seed, output_distribution="uniform"
     )

@@ -1,0 +1,47 @@
+"""What several commands share: threads, printing JSON, tables of findings."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+
+import typer
+
+from kit.errors import Finding, KitError, Severity
+
+
+def use_threads(threads: int | None) -> None:
+    """Limit every library to `threads`. Call it before anything heavy is imported: most read their limit on import."""
+    if threads is None:
+        return
+    if threads < 1:
+        raise KitError(f"--threads {threads} is not a number of threads.", "Give 1 or more.")
+    for name in ("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = str(threads)
+
+
+def print_json(value: object) -> None:
+    """JSON on stdout, for programs."""
+    typer.echo(json.dumps(value, indent=2, default=str))
+
+
+def report_findings(findings: Sequence[Finding], what: str, as_json: bool) -> None:
+    """Print findings, worst first, and exit with 1 if there is an error among them.
+
+    Raises:
+        typer.Exit: code 1 when an error was found.
+    """
+    order = list(Severity)
+    ranked = sorted(findings, key=lambda finding: order.index(finding.severity))
+    bad = any(finding.severity is Severity.ERROR for finding in ranked)
+    if as_json:
+        print_json({"ok": not bad, "findings": [finding.as_json() for finding in ranked]})
+    else:
+        colours = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.INFO: "blue"}
+        for finding in ranked:
+            typer.secho(f"{finding.severity.value}: {finding.where}: {finding.what}", fg=colours[finding.severity])
+            typer.echo(f"    {finding.remedy}")
+        typer.echo(f"{what}: {'not valid' if bad else 'valid'} ({len(ranked)} findings)")
+    if bad:
+        raise typer.Exit(1)
