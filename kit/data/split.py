@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from kit.challenge import PRODUCT_COLUMNS, TARGET_DAYS, EventType, Task
 from kit.data.layout import DataFolder, Split, load_ids
-from kit.data.scan import reading, scan_events, scan_products
+from kit.data.scan import reading, scan_events, scan_products, scan_table
 from kit.data.targets import make_lists, popularity_of
 from kit.errors import KitError
 from kit.progress import say
@@ -34,7 +34,7 @@ ROW_GROUP = 262_144
 OFFICIAL_ACTIVE = "active_clients_official.npy"
 """Where a folder's own active_clients.npy is kept once ours has taken its place."""
 MADE = "made.json"
-"""Names the lists that this split made, beside split.json: they are made anew next time, all others are kept."""
+"""Names the lists and windows that this split made, beside split.json: they are made anew next time, all others kept."""
 
 
 def split_folder(root: Path, *, official_active_clients: bool = False) -> Split:
@@ -42,7 +42,8 @@ def split_folder(root: Path, *, official_active_clients: bool = False) -> Split:
 
     Everything is written to a staging folder and then moved into place file by file, so a failed or killed run leaves
     the earlier split as it was. An unchanged folder gives identical bytes again. What an earlier run of ours made is
-    made anew; lists that came with the folder are kept.
+    made anew; lists and target windows that came with the folder are kept (official archives hold windows that lie
+    after all raw events: there the input is everything).
 
     Args:
         root: a folder with the five raw event files and product_properties.parquet.
@@ -55,36 +56,43 @@ def split_folder(root: Path, *, official_active_clients: bool = False) -> Split:
     folder = DataFolder(root)
     if not root.is_dir():
         raise KitError(f"There is no data folder {str(root)!r}.", "Make one with `kit data synth DIR`.")
-    split = instants(folder)
     ours = made_before(folder)
+    keep = all(brought(folder.window(name), ours) for name in ("train", "validation"))
+    split = folder.split() if keep else Split.from_end(last_purchase(folder))
+    require_past(folder, split)
     with staging(root) as stage:
         write_input(folder, stage, split)
-        train = write_windows(folder, stage, split)
-        made = write_lists(folder, stage, train, ours)
+        train, made = keep_windows(folder, split) if keep else write_windows(folder, stage, split)
+        made |= write_lists(folder, stage, train, ours)
         made |= write_relevant(folder, stage, ours)
         made |= write_active(folder, stage, ours, official_active_clients)
         publish(folder, stage, split, made, ours)
     return split
 
 
-def instants(folder: DataFolder) -> Split:
-    """The split's instants from the raw purchases, with the history proven long enough to be split."""
+def last_purchase(folder: DataFolder) -> datetime:
+    """Time of the last raw purchase, which dates the split."""
     path = folder.raw(EventType.BUY)
     with reading(path):
         end = scan_events(path, EventType.BUY).select(pl.col("timestamp").max()).collect().item()
-    if end is None:
+    if not isinstance(end, datetime):
         raise KitError(f"{path} holds no purchases.", "The split is dated by the last purchase: it needs at least one.")
-    split = Split.from_end(end)
-    first: datetime | None = None
+    return end
+
+
+def require_past(folder: DataFolder, split: Split) -> None:
+    """KitError unless some event lies before the cut. Stops reading at the first one found."""
+    starts: list[datetime] = []
     for kind in EventType:
         with reading(folder.raw(kind)):
             times = scan_events(folder.raw(kind), kind).select("timestamp")
             if times.filter(pl.col("timestamp") < split.train_start).head(1).collect(engine="streaming").height:
-                return split
-            begin = times.min().collect(engine="streaming").item()
-        first = begin if first is None else min(first, begin or first)
+                return
+            first = times.min().collect(engine="streaming").item()
+        starts += [] if first is None else [first]
     raise KitError(
-        f"The events of {folder.root} span {first} … {end}: nothing lies before the cut {split.train_start}.",
+        f"The events of {folder.root} span {min(starts, default=None)} … {split.end}: "
+        f"nothing lies before the cut {split.train_start}.",
         f"The split takes the last {2 * TARGET_DAYS} days as targets, so a history must be longer than that.",
     )
 
@@ -97,8 +105,24 @@ def write_input(folder: DataFolder, stage: Path, split: Split) -> None:
             sink(before, stage / "input" / f"{kind.value}.parquet")
 
 
-def write_windows(folder: DataFolder, stage: Path, split: Split) -> pl.DataFrame:
-    """Both target files with product properties joined; returns the train-target window."""
+def keep_windows(folder: DataFolder, split: Split) -> tuple[pl.DataFrame, set[str]]:
+    """The train-target window of a folder that came with both windows, as the official archive does."""
+    path = folder.window("train")
+    with reading(path):
+        train = scan_table(path, ("timestamp", *PRODUCT_COLUMNS))[0].collect()
+    times = train["timestamp"].cast(pl.Datetime("us"))
+    if not times.is_between(split.train_start, split.validation_start, closed="left").all() or train.is_empty():
+        raise KitError(
+            f"{path} spans {times.min()!s} … {times.max()!s}, not [{split.train_start}, {split.validation_start}), "
+            f"as the last purchase of {folder.window('validation')} says.",
+            "Delete both target files to have the raw events split anew.",
+        )
+    say(f"  keeping the target windows that came with {folder.root}")
+    return train, set()
+
+
+def write_windows(folder: DataFolder, stage: Path, split: Split) -> tuple[pl.DataFrame, set[str]]:
+    """Both target files with product properties joined; returns the train-target window and the names of both files."""
     time = pl.col("timestamp")
     raw = folder.raw(EventType.BUY)
     inside = (time >= split.train_start) & (time <= split.end)
@@ -106,14 +130,17 @@ def write_windows(folder: DataFolder, stage: Path, split: Split) -> pl.DataFrame
         bought = scan_events(raw, EventType.BUY).filter(inside).collect(engine="streaming")
     joined = join_properties(bought, folder)
     train = joined.filter(time < split.validation_start)
+    made: set[str] = set()
     for name, frame in (("train", train), ("validation", joined.filter(time >= split.validation_start))):
-        sink(frame.lazy(), stage / "target" / f"{name}_target.parquet")
+        file = folder.window(name).name
+        sink(frame.lazy(), stage / "target" / file)
+        made.add(f"target/{file}")
     if train.is_empty():
         raise KitError(
             f"{raw} holds no purchases in [{split.train_start}, {split.validation_start}).",
             "Probes learn on this window: the log has a hole there, or its last purchase is misdated.",
         )
-    return train
+    return train, made
 
 
 def join_properties(bought: pl.DataFrame, folder: DataFolder) -> pl.DataFrame:

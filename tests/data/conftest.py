@@ -30,11 +30,14 @@ def write_folder(root: Path, seed: int = 0, rows: int = 900, categories: int = 1
     for kind in EventType:
         seconds = rng.integers(0, DAYS * 86400, rows)
         times = [(BEGIN + timedelta(seconds=int(s))).strftime("%Y-%m-%d %H:%M:%S") for s in seconds]
-        value: list[object] = {
-            "url": lambda: rng.integers(0, 500, rows).tolist(),
-            "query": lambda: [code_text(rng) for _ in range(rows)],
-            "sku": lambda: (1000 + np.minimum(rng.geometric(0.02, rows), SKUS - 1)).tolist(),
-        }[kind.value_column]()
+        value: list[object]
+        match kind.value_column:
+            case "url":
+                value = rng.integers(0, 500, rows).tolist()
+            case "query":
+                value = [code_text(rng) for _ in range(rows)]
+            case _:
+                value = (1000 + np.minimum(rng.geometric(0.02, rows), SKUS - 1)).tolist()
         frame = pl.DataFrame(
             {"client_id": rng.integers(1, 80, rows), "timestamp": times, kind.value_column: value}
         ).sample(fraction=1.15, with_replacement=True, seed=seed)

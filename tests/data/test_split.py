@@ -41,7 +41,9 @@ def official_split(root: Path) -> dict[str, list[tuple[object, ...]]]:
     for kind, table in tables.items():
         rows[kind.value] = [(who, parse(when), what) for who, when, what in table if parse(when) < start]
     properties = {sku: rest for sku, *rest in pl.read_parquet(root / "product_properties.parquet").rows()}
-    bought = [(who, parse(when), sku, *properties[sku]) for who, when, sku in tables[EventType.BUY] if parse(when) >= start]
+    bought = [
+        (who, parse(when), sku, *properties[sku]) for who, when, sku in tables[EventType.BUY] if parse(when) >= start
+    ]
     rows["train_target"] = [row for row in bought if row[1] < middle]
     rows["validation_target"] = [row for row in bought if middle <= row[1] <= end]
     return rows
@@ -223,7 +225,10 @@ def break_missing(root: Path) -> None:
     [
         (break_nothing_bought, "holds no purchases"),
         (break_short, "nothing lies before the cut"),
-        (break_properties, r"4 skus bought in the target windows have no complete properties: \[1001, 1002, 1003, 1004\]"),
+        (
+            break_properties,
+            r"4 skus bought in the target windows have no complete properties: \[1001, 1002, 1003, 1004\]",
+        ),
         (break_double, r"twice: \[1003\]"),
         (break_timestamp, "page_visit.parquet has rows that cannot be read"),
         (break_missing, "search_query.parquet is missing"),
@@ -250,3 +255,26 @@ def test_datetime_files_split_like_text_files(make_folder: Make) -> None:
     split_folder(root)
     split_folder(other)
     assert files_of(root) == files_of(other)
+
+
+def test_windows_that_came_with_the_folder_are_kept(make_folder: Make) -> None:
+    """The official archive: raw events end where the official windows begin, so the input is everything."""
+    root, local = make_folder("official"), make_folder("local")
+    split = split_folder(local)
+    (root / "target").mkdir()
+    for name in ("train", "validation"):
+        (root / "target" / f"{name}_target.parquet").write_bytes(DataFolder(local).window(name).read_bytes())
+    for kind in EventType:
+        path = root / f"{kind.value}.parquet"
+        pl.read_parquet(path).filter(pl.col("timestamp") < str(split.train_start)).write_parquet(path)
+    for _ in range(2):
+        assert split_folder(root) == split
+        made = "target/made.json"
+        assert {k: v for k, v in files_of(root).items() if k != made} == {
+            k: v for k, v in files_of(local).items() if k != made
+        }
+    pl.read_parquet(DataFolder(root).window("train")).with_columns(
+        pl.col("timestamp") - pl.duration(days=30)
+    ).write_parquet(DataFolder(root).window("train"))
+    with pytest.raises(KitError, match="as the last purchase of"):
+        split_folder(root)

@@ -1,0 +1,142 @@
+"""`kit data`: make, check, split and convert a data folder. Thin: every command calls one function of kit.data."""
+
+from __future__ import annotations
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Make, check, split and convert data folders (the challenge layout: five event files and product properties).",
+)
+
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The data folder.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout instead of a table.")]
+
+
+@app.command()
+def synth(
+    root: Folder,
+    preset: Annotated[
+        str, typer.Option(help="tiny ≈ 1 k, small ≈ 8 k, medium ≈ 50 k relevant clients, official = 1 M.")
+    ] = "small",
+    seed: Annotated[int, typer.Option(help="Equal seeds give equal bytes.")] = 0,
+) -> None:
+    """Make a synthetic shop, split it, and write the ceiling that its own truth allows.
+
+    Example: kit data synth data/small --preset small --seed 1
+    """
+    from kit.data.shop import synth as make_shop
+    from kit.data.split import split_folder
+
+    make_shop(root, preset, seed)
+    split_folder(root)
+    if find_spec("kit.probes.ceiling") is not None:
+        from kit.probes.ceiling import write_ceiling
+
+        write_ceiling(root)
+
+
+@app.command()
+def check(root: Folder, as_json: AsJson = False) -> None:
+    """Say everything that is wrong with a folder at once, each finding with its remedy. Exit 1 if there are errors.
+
+    Example: kit data check data/small --json
+    """
+    from kit.data.check import check_folder
+    from kit.errors import Severity
+
+    findings = check_folder(root)
+    ok = all(finding.severity is not Severity.ERROR for finding in findings)
+    if as_json:
+        typer.echo(json.dumps({"ok": ok, "findings": [finding.as_json() for finding in findings]}, indent=1))
+    else:
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table("severity", "what", "where", "remedy", title=f"{root}: {'sound' if ok else 'has errors'}")
+        for finding in findings:
+            table.add_row(*(Text(text) for text in finding.as_json().values()))
+        Console().print(table if findings else f"{root}: nothing to report.")
+    raise typer.Exit(0 if ok else 1)
+
+
+@app.command()
+def split(
+    root: Folder,
+    official_active_clients: Annotated[
+        bool,
+        typer.Option(
+            "--official-active-clients",
+            help="Keep the folder's own active_clients.npy. It holds buyers of all time, so local churn reads far too high.",
+        ),
+    ] = False,
+) -> None:
+    """Cut the last 28 days off as two target windows, exactly as the organisers' script does.
+
+    Example: kit data split data/online-retail
+    """
+    from kit.data.split import split_folder
+
+    result = split_folder(root, official_active_clients=official_active_clients)
+    typer.echo(f"input          t < {result.train_start}")
+    typer.echo(f"train target   [{result.train_start}, {result.validation_start})")
+    typer.echo(f"validation     [{result.validation_start}, {result.end}]")
+
+
+@app.command()
+def convert(
+    mapping: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE_OR_MAPPING",
+            help="A ready mapping (online-retail, retailrocket, rees46, otto) or the path of your own mapping.toml.",
+        ),
+    ],
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder with the shop's own files.")],
+    root: Annotated[Path, typer.Argument(metavar="DIR", help="The data folder to make; must not exist yet.")],
+) -> None:
+    """Turn a shop's own log into the challenge layout by a mapping file; then `kit data check` and `kit data split`.
+
+    Example: kit data convert online-retail downloads/uci data/online-retail
+    """
+    from kit.data.convert import convert as convert_log
+
+    convert_log(mapping, source, root)
+
+
+@app.command()
+def stats(root: Folder, as_json: AsJson = False) -> None:
+    """The folder's statistics beside the published ones of the challenge.
+
+    Example: kit data stats data/small
+    """
+    from kit.data.stats import folder_stats
+
+    rows = folder_stats(root)
+    if as_json:
+        from dataclasses import asdict
+
+        typer.echo(json.dumps([asdict(row) for row in rows], indent=1))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("metric", "here", "published", title=str(root))
+    for row in rows:
+        table.add_row(*(shown(value) for value in (row.metric, row.here, row.published)))
+    Console().print(table)
+
+
+def shown(value: object) -> str:
+    """A number or text as a table cell: 4 significant digits for fractions, thousands separated, a dash for nothing."""
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
