@@ -1,0 +1,56 @@
+# Two commands do everything on a fresh machine: `make submission` and `make test`. `make help` lists the rest.
+PYTHON ?= python3
+PRESET ?= small
+SEED ?= 0
+DATA ?= data/$(PRESET)
+RECIPE ?= pipelines/stats.toml
+NAME ?= $(basename $(notdir $(RECIPE)))
+BASELINE ?= pipelines/baseline.toml
+KIT := .venv/bin/kit
+
+.DEFAULT_GOAL := help
+.PHONY: help submission install test check format clean
+.DELETE_ON_ERROR:
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@echo "  settings: PRESET=tiny|small|medium DATA=folder RECIPE=pipelines/x.toml NAME=x SEED=n PYTHON=python3.12"
+
+submission: .venv/installed $(DATA)/target/split.json ## build, validate and score a submission (DATA=… RECIPE=… NAME=…)
+	@$(KIT) submit $(BASELINE) --data $(DATA) --out submissions/$(notdir $(DATA))-baseline
+	@$(KIT) submit $(RECIPE) --data $(DATA) --name $(NAME)
+	@$(KIT) validate submissions/$(NAME) --data $(DATA)
+	@$(KIT) score submissions/$(notdir $(DATA))-baseline --data $(DATA) --probe fast --probe gbm --quiet
+	@$(KIT) score submissions/$(NAME) --data $(DATA) --probe fast --probe gbm --against submissions/$(notdir $(DATA))-baseline
+
+$(DATA)/target/split.json: | .venv/installed
+	@$(KIT) data synth $(DATA) --preset $(PRESET) --seed $(SEED)
+
+install: .venv/installed-dev ## make .venv with everything, tests and checks included
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/installed: pyproject.toml constraints.txt | .venv/bin/python
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+.venv/installed-dev: .venv/installed
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+test: .venv/installed-dev ## run the tests (installs what they need)
+	.venv/bin/python -m pytest
+
+check: .venv/installed-dev ## ruff, mypy --strict on kit/, and the tests
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/python -m pytest
+
+format: .venv/installed-dev ## let ruff format and sort
+	.venv/bin/ruff format .
+	.venv/bin/ruff check --fix .
+
+clean: ## remove stored stages (.kit/); data and submissions stay
+	rm -rf .kit
