@@ -1,0 +1,178 @@
+"""Clients of the synthetic shop: what each is like (traits) and where each stands (state, changed day by day)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kit.data.shop.presets import DAYS, INTERESTS, PRICE_BINS, STYLES, Preset, traffic
+from kit.data.shop.world import Floats, Ints, World
+
+NEVER: Final = 30_000
+"""A day that does not come."""
+EXISTING: Final = 0.1
+"""Share of clients who knew the shop before day 0."""
+PRICE_SPREAD: Final = 0.17
+STYLE_FACTOR: Final = 5.0
+"""A client chooses from the style that suits this much more often than from each other style."""
+
+
+@dataclass
+class Clients:
+    """Arrays over the clients of a shard, aligned by position. Categories and skus are indices; -1 = none."""
+
+    id: Ints
+    relevant: NDArray[np.bool_]
+    rate: Floats
+    """Browsing sessions per present day."""
+    order: Floats
+    """Chance scale of ending a session with an order."""
+    first_order: Floats
+    """Chance of an order on the first visit."""
+    first_leave: Floats
+    """Chance of leaving for good right after the first visit."""
+    interest: Ints
+    """(n, INTERESTS) categories."""
+    weight: Floats
+    """(n, INTERESTS), rows sum to 1."""
+    price: Floats
+    """Price level sought, 0..1."""
+    style: Ints
+    fresh: Floats
+    """Appetite for products launched lately (1 = neutral)."""
+    hour: Floats
+    """Favourite hour of the day."""
+    size: Floats
+    """Factor on pages per session."""
+    search: Floats
+    """Chance of a search in a session."""
+    bot: Ints
+    """Visits that a crawler adds over its life; 0 for people."""
+    birth: Ints
+    """Day of the first visit; -1 for clients who knew the shop before."""
+    here: Ints
+    """Present from this day on (state: moved into the future on leaving; NEVER = left for good)."""
+    last: Ints
+    """Category of the latest session."""
+    last_day: Ints
+    """Day of the latest session; -1 = none yet."""
+    follow: Ints
+    """Category that may be continued: the latest session ended without an order."""
+    follow_sku: Ints
+    follow_open: NDArray[np.bool_]
+    """Whether a cart was left open there."""
+    follow_on: NDArray[np.bool_]
+    """Hidden: whether a continuation is really pending."""
+    wanted: Ints
+    """Complement that the latest order may have made wanted."""
+    wanted_day: Ints
+    wanted_on: NDArray[np.bool_]
+    """Hidden: whether it really is."""
+    restock: Ints
+    """Category restocked by this client."""
+    restock_sku: Ints
+    restock_period: Floats
+    restock_day: Ints
+    """Day of the latest purchase in that category by the restock rhythm."""
+
+    def __len__(self) -> int:
+        return len(self.id)
+
+    def take(self, rows: Ints | NDArray[np.bool_]) -> Clients:
+        """A copy of some rows."""
+        return Clients(**{f.name: getattr(self, f.name)[rows].copy() for f in fields(self)})
+
+    def taste(self, rows: Ints) -> NDArray[np.float32]:
+        """(len(rows), CELLS) weights of the cells of a shelf for these clients."""
+        return taste(self.price[rows], self.style[rows], self.fresh[rows])
+
+
+def taste(price: Floats, style: Ints, fresh: Floats) -> NDArray[np.float32]:
+    """(n, CELLS) weights over (price bin, style, freshness)."""
+    middle = (np.arange(PRICE_BINS) + 0.5) / PRICE_BINS
+    by_price = np.exp(-0.5 * ((middle - price[:, None]) / PRICE_SPREAD) ** 2) + 0.03
+    by_style = np.where(np.arange(STYLES) == style[:, None], STYLE_FACTOR, 1.0)
+    by_fresh = np.stack([np.ones(len(fresh)), fresh], axis=1)
+    weights = by_price[:, :, None, None] * by_style[:, None, :, None] * by_fresh[:, None, None, :]
+    return weights.reshape(len(price), -1).astype(np.float32)
+
+
+def category_of_department(rng: np.random.Generator, world: World, department: Ints) -> Ints:
+    """A category of each given department, by popularity. Departments without categories fall to a neighbour."""
+    order = np.argsort(world.department, kind="stable")
+    running = np.concatenate([[0.0], np.cumsum(world.popularity[order])])
+    first = np.searchsorted(world.department[order], np.arange(world.preset.departments + 1))
+    low, high = running[first[department]], running[first[department + 1]]
+    at = np.searchsorted(running, low + rng.random(department.shape) * (high - low), side="right") - 1
+    return order[np.clip(at, 0, len(order) - 1)]
+
+
+def crowd_category(rng: np.random.Generator, world: World, rows: int) -> Ints:
+    """Categories by popularity."""
+    return np.searchsorted(np.cumsum(world.popularity)[:-1], rng.random(rows), side="right")
+
+
+def new_interests(rng: np.random.Generator, world: World, rows: int) -> Ints:
+    """(rows, INTERESTS) categories out of two departments per client, the second one for the last slots."""
+    home = world.department[crowd_category(rng, world, rows)]
+    away = world.department[crowd_category(rng, world, rows)]
+    slots = np.where(np.arange(INTERESTS) < INTERESTS - 1, home[:, None], away[:, None])
+    return category_of_department(rng, world, slots)
+
+
+def build_clients(world: World, preset: Preset, rows: Ints, rng: np.random.Generator) -> Clients:
+    """The clients of a shard on day 0. `rows` are positions in the whole shop; the first `relevant` ones are asked for."""
+    n, relevant = len(rows), rows < preset.relevant
+    weight = rng.gamma(0.8, size=(n, INTERESTS)) + 0.02
+    interest = new_interests(rng, world, n)
+    restockable = world.period[interest] > 0
+    slot = restockable.argmax(axis=1)
+    has = restockable.any(axis=1) & (rng.random(n) < np.where(relevant, 0.3, 0.03))
+    restock = np.where(has, interest[np.arange(n), slot], -1)
+    days = np.arange(DAYS)
+    birth = rng.choice(DAYS, size=n, p=traffic(days) / traffic(days).sum())
+    birth[relevant & (rng.random(n) < EXISTING)] = -1
+    bot = np.zeros(n, dtype=np.int64)
+    bots = rows < preset.bots
+    bot[bots] = preset.bot_visits // (1 + rows[bots])
+    birth[bots] = rows[bots]
+    price = rng.beta(1.3, 1.3, n)
+    clients = Clients(
+        id=world.client_ids[rows].astype(np.int64),
+        relevant=relevant,
+        rate=np.where(relevant, 0.105, 0.05) * np.exp(rng.normal(0, np.where(relevant, 1.1, 0.8))),
+        order=np.where(relevant, 0.03, 0.01) * preset.density * np.exp(rng.normal(0, 0.9, n)),
+        first_order=np.where(relevant, rng.beta(1.6, 2.2, n), preset.other_buy),
+        first_leave=np.where(relevant, 0.38, 0.8),
+        interest=interest,
+        weight=weight / weight.sum(axis=1, keepdims=True),
+        price=price,
+        style=rng.integers(STYLES, size=n),
+        fresh=np.exp(0.9 * rng.standard_normal(n)),
+        hour=np.where(rng.random(n) < 0.6, rng.normal(20, 1.8, n), rng.normal(12, 2.5, n)),
+        size=np.where(relevant, 1.0, 0.5) * np.exp(rng.normal(0, 0.5, n)),
+        search=rng.beta(0.5, 2.5, n) * np.where(relevant, 1.0, 0.7),
+        bot=bot,
+        birth=birth,
+        here=np.where(birth < 0, 0, birth),
+        last=np.full(n, -1),
+        last_day=np.full(n, -1),
+        follow=np.full(n, -1),
+        follow_sku=np.full(n, -1),
+        follow_open=np.zeros(n, dtype=bool),
+        follow_on=np.zeros(n, dtype=bool),
+        wanted=np.full(n, -1),
+        wanted_day=np.full(n, -1),
+        wanted_on=np.zeros(n, dtype=bool),
+        restock=restock,
+        restock_sku=np.full(n, -1),
+        restock_period=np.where(has, world.period[restock] * np.exp(rng.normal(0, 0.15, n)), 0.0),
+        restock_day=np.full(n, -1),
+    )
+    clients.rate[bots], clients.first_leave[bots], clients.order[bots] = 1.5, 0.0, 0.001
+    owners = np.flatnonzero(has)
+    clients.restock_sku[owners] = world.shelf(0).draw(rng, restock[owners], clients.taste(owners))
+    return clients

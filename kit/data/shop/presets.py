@@ -1,0 +1,157 @@
+"""Sizes of the synthetic shop, its calendar, and the constants of behaviour that every size shares.
+
+What is matched to the published figures (CHALLENGE.md section 7) and what is not: see `kit.data.shop`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kit.challenge import TARGET_DAYS
+from kit.errors import KitError, nearest
+
+FIRST_DAY: Final = date(2022, 6, 23)
+"""Day 0. The last day is 2022-12-06, so that the last purchase falls where the raw data's does."""
+DAYS: Final = 167
+CUT_DAY: Final = DAYS - 2 * TARGET_DAYS
+"""Day of train_start (2022-11-09): the organisers' rule counts the last purchase's day as day 28."""
+VALIDATION_DAY: Final = CUT_DAY + TARGET_DAYS
+"""Day of validation_start (2022-11-23)."""
+EPOCH_DAYS: Final = 7
+"""The assortment changes every seventh day."""
+BLACK_FRIDAY: Final = 155
+"""2022-11-25, inside the validation window."""
+STYLES: Final = 3
+PRICE_BINS: Final = 5
+CELLS: Final = PRICE_BINS * STYLES * 2
+"""A category's shelf is divided by price bin, style and freshness (launched within FRESH_DAYS or not)."""
+FRESH_DAYS: Final = 28
+INTERESTS: Final = 4
+"""Interest slots per client; the rest of a client's attention follows the crowd."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One size of the shop.
+
+    Attributes:
+        relevant, other: numbers of clients; only the first are asked for in a submission.
+        skus, categories, departments: catalogue sizes.
+        tail_urls: pages beside product, category and home pages (blog posts, filters, campaigns).
+        density: multiplies the order propensity of returning clients (1 = as sparse as the real shop).
+        other_buy: chance that a passer-by buys on the first visit.
+        bots, bot_visits: crawling clients among the relevant ones, and the visits of the busiest.
+        shard: clients per shard (a unit of memory and of random streams).
+        truth_clients: how many relevant clients' true states are kept for the ceiling.
+    """
+
+    name: str
+    relevant: int
+    other: int
+    skus: int
+    categories: int
+    departments: int
+    tail_urls: int
+    density: float
+    other_buy: float
+    bots: int
+    bot_visits: int
+    shard: int
+    truth_clients: int
+
+    @property
+    def clients(self) -> int:
+        """All clients."""
+        return self.relevant + self.other
+
+    @property
+    def shards(self) -> int:
+        """Number of shards; each holds its part of the relevant clients and of the others."""
+        return -(-self.clients // self.shard)
+
+
+PRESETS: Final = {
+    preset.name: preset
+    for preset in (
+        Preset("tiny", 1_000, 3_000, 1_200, 130, 8, 4_000, 3.0, 0.05, 1, 3_000, 4_000, 1_000),
+        Preset("small", 8_000, 24_000, 4_000, 220, 12, 40_000, 1.6, 0.04, 2, 22_000, 32_000, 8_000),
+        Preset("medium", 50_000, 300_000, 30_000, 900, 24, 400_000, 1.2, 0.025, 8, 22_000, 175_000, 20_000),
+        Preset(
+            "official", 1_000_000, 19_500_000, 1_500_000, 7_000, 60, 9_000_000, 1.0, 0.012, 60, 28_000, 512_500, 20_000
+        ),
+    )
+}
+
+
+def preset_called(name: str) -> Preset:
+    """The preset of that name.
+
+    Raises:
+        KitError: there is none; the message lists those that exist.
+    """
+    if name not in PRESETS:
+        raise KitError(f"There is no shop preset called {name!r};", nearest(name, PRESETS))
+    return PRESETS[name]
+
+
+def sale(days: NDArray[np.int64]) -> NDArray[np.float64]:
+    """How much readier clients are to buy on each day: 1 outside November, 2.4 on Black Friday."""
+    warm = np.where((days >= BLACK_FRIDAY - 14) & (days < BLACK_FRIDAY - 4), 1.15, 1.0)
+    week = np.where((days >= BLACK_FRIDAY - 4) & (days <= BLACK_FRIDAY + 3), 1.6, 1.0)
+    after = np.where(days > BLACK_FRIDAY + 3, 1.2, 1.0)
+    return warm * week * after * np.where(days == BLACK_FRIDAY, 1.5, 1.0)
+
+
+def traffic(days: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Visits per client on each day against an average day: weekly rhythm and a share of the sale."""
+    weekday = (days + FIRST_DAY.weekday()) % 7
+    rhythm = np.array([1.12, 1.05, 1.02, 0.98, 0.9, 0.86, 1.07])[weekday]
+    return rhythm * np.sqrt(sale(days))
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """Rates shared by all clients and sizes. Per day unless stated."""
+
+    leave: float = 1 / 60
+    """Hazard of silently leaving while present."""
+    comeback: float = 1 / 250
+    """Hazard of coming back after having left."""
+    switch: float = 1 / 70
+    """An interest slot is replaced."""
+    drift: float = 1 / 10
+    """A client's interest weights are jolted."""
+    path: float = 0.35
+    """Share of browsing sessions whose category follows from the previous session's (order matters)."""
+    crowd: float = 0.15
+    """Share of the remaining sessions that follow popularity instead of the client's own interests."""
+    follow: float = 0.45
+    """A session without order is continued later."""
+    follow_open: float = 0.65
+    """The same after a cart was left open."""
+    follow_rate: float = 0.5
+    """Hazard of that continuation while it is pending."""
+    complement: float = 0.35
+    """An order is followed by interest in the category's complement."""
+    complement_rate: float = 1 / 7
+    restock_shape: float = 6.0
+    """Weibull shape of restock gaps (spread about a fifth of the period)."""
+    restock_same: float = 0.75
+    """A restock buys the same sku again."""
+    bundle: float = 0.2
+    """An order holds something from the complement category at once."""
+    basket: float = 2.4
+    """Mean items of the main category per order."""
+    order_base: float = 1.0
+    order_follow: float = 1.6
+    order_open: float = 5.0
+    order_complement: float = 5.0
+    order_restock: float = 60.0
+
+
+BEHAVIOUR: Final = Behaviour()

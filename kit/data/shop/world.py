@@ -1,0 +1,186 @@
+"""The shop itself: categories and what they lead to, products with prices, styles and codes, shelves over time, pages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kit.challenge import PRICE_BUCKETS
+from kit.data.shop.codes import LATENT, Quantiser
+from kit.data.shop.presets import CELLS, DAYS, EPOCH_DAYS, FRESH_DAYS, PRICE_BINS, STYLES, Preset
+
+HOME_URLS: Final = 6
+CATEGORY_URLS: Final = 3
+LAUNCHED: Final = 0.4
+"""Share of the catalogue that is launched after the first day."""
+NOVELTY_BOOST: Final = 4.0
+"""A product just launched draws this much more attention, fading by half every two weeks."""
+HALF_LIFE: Final = 14.0
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """What can be chosen in one epoch: products sorted by (category, cell), with cumulated attraction."""
+
+    mass: NDArray[np.float32]
+    """(categories, CELLS): attraction per cell."""
+    skus: NDArray[np.int32]
+    """Available products in sorted order."""
+    cumulated: Floats
+    """(len(skus) + 1,): running sum of attraction."""
+    first: Ints
+    """(categories * CELLS + 1,): where each cell starts in `skus`."""
+
+    def draw(self, rng: np.random.Generator, category: Ints, taste: NDArray[np.float32]) -> Ints:
+        """One product per row, from that row's category, with cells weighted by taste (rows, CELLS)."""
+        if len(category) == 0:
+            return np.zeros(0, dtype=np.int64)
+        weights = np.cumsum(self.mass[category] * taste, axis=1)
+        pick = rng.random(len(category), dtype=np.float32)[:, None] * weights[:, -1:]
+        cell = np.minimum((weights <= pick).sum(axis=1), CELLS - 1)
+        empty = self.mass[category, cell] == 0  # rounding put the pick on a border: take the fullest cell
+        cell[empty] = (self.mass[category[empty]] * taste[empty]).argmax(axis=1)
+        slot = category * CELLS + cell
+        low, high = self.cumulated[self.first[slot]], self.cumulated[self.first[slot + 1]]
+        at = np.searchsorted(self.cumulated, low + rng.random(len(slot)) * (high - low), side="right") - 1
+        return self.skus[np.clip(at, self.first[slot], self.first[slot + 1] - 1)].astype(np.int64)
+
+
+@dataclass
+class World:
+    """Everything that does not depend on a client. Indices inside, ids (without meaning) in the files."""
+
+    preset: Preset
+    department: Ints
+    """(categories,) department of each category."""
+    popularity: Floats
+    """(categories,) share of the crowd's attention."""
+    readiness: Floats
+    """(categories,) factor on the chance that a session ends in an order."""
+    successor: Ints
+    """(categories, 2): what is browsed next, with chances .7 and .3."""
+    complement: Ints
+    """(categories,): what an order makes wanted soon after."""
+    period: Floats
+    """(categories,): typical days between restocks; 0 = nobody restocks it."""
+    category: Ints
+    """(skus,) category of each product."""
+    price: Ints
+    style: Ints
+    launch: Ints
+    """(skus,) day on which the product appears; 0 = always there."""
+    appeal: Floats
+    """(skus,) attraction apart from novelty."""
+    latent: NDArray[np.float32]
+    """(skus, LATENT): what the codes are made from."""
+    quantiser: Quantiser
+    sku_ids: Ints
+    category_ids: Ints
+    client_ids: NDArray[np.int32]
+    url_ids: NDArray[np.int32]
+    pages: Ints
+    """(skus + 1,): the pages of product s are [pages[s], pages[s + 1])."""
+    shelves: dict[int, Shelf] = field(default_factory=dict)
+
+    @property
+    def cell(self) -> Ints:
+        """(skus,) cell of each product when it is no longer fresh."""
+        return (self.price * PRICE_BINS // PRICE_BUCKETS * STYLES + self.style) * 2
+
+    @property
+    def tail_start(self) -> int:
+        """First page of the long tail."""
+        return int(self.pages[-1])
+
+    def attraction(self, epoch: int) -> tuple[Floats, NDArray[np.bool_]]:
+        """(skus,) attraction in an epoch (0 = not yet there) and whether the product counts as fresh."""
+        age = epoch * EPOCH_DAYS - self.launch
+        new = self.launch > 0
+        boost = 1.0 + NOVELTY_BOOST * new * 0.5 ** (np.maximum(age, 0) / HALF_LIFE)
+        return np.where(age >= 0, self.appeal * boost, 0.0), new & (age >= 0) & (age < FRESH_DAYS)
+
+    def shelf(self, epoch: int) -> Shelf:
+        """The shelf of an epoch; built once."""
+        if epoch not in self.shelves:
+            weight, fresh = self.attraction(epoch)
+            there = np.flatnonzero(weight > 0)
+            slot = (self.category * CELLS + self.cell + fresh)[there]
+            order = np.argsort(slot, kind="stable")
+            slots = len(self.popularity) * CELLS
+            mass = np.bincount(slot, weights=weight[there], minlength=slots)
+            first = np.searchsorted(slot[order], np.arange(slots + 1))
+            cumulated = np.concatenate([[0.0], np.cumsum(weight[there][order])])
+            self.shelves[epoch] = Shelf(
+                mass.reshape(-1, CELLS).astype(np.float32), there[order].astype(np.int32), cumulated, first
+            )
+        return self.shelves[epoch]
+
+
+def epoch_of(day: Ints | int) -> Ints | int:
+    """Epoch of a day."""
+    return day // EPOCH_DAYS
+
+
+def _normal(rng: np.random.Generator, rows: int) -> NDArray[np.float32]:
+    return rng.standard_normal((rows, LATENT), dtype=np.float32)
+
+
+def build_world(preset: Preset, rng: np.random.Generator) -> World:
+    """Draw a catalogue of the preset's size."""
+    categories, skus = preset.categories, preset.skus
+    department = rng.integers(preset.departments, size=categories)
+    popularity = (rng.permutation(categories) + 3.0) ** -0.8
+    popularity /= popularity.sum()
+    depth = np.maximum(5, rng.multinomial(skus, popularity**0.6 / (popularity**0.6).sum()))
+    category = np.repeat(np.arange(categories), depth)[rng.permutation(depth.sum())][:skus]
+    category[: 2 * categories] = np.repeat(np.arange(categories), 2)  # none is ever empty: these are there from day 0
+    launch = np.where(rng.random(skus) < LAUNCHED, rng.integers(1, DAYS // EPOCH_DAYS + 1, skus) * EPOCH_DAYS, 0)
+    launch[: 2 * categories] = 0
+    level = rng.standard_normal(categories)[category] * 0.8 + rng.standard_normal(skus)
+    price = np.argsort(np.argsort(level)) * PRICE_BUCKETS // skus
+    style = rng.integers(STYLES, size=skus)
+    parts = (
+        0.45 * _normal(rng, preset.departments)[department][category]
+        + 0.6 * _normal(rng, categories)[category]
+        + 0.5 * _normal(rng, STYLES)[style]
+    )
+    appeal = np.exp(1.2 * rng.standard_normal(skus))
+    appeal *= popularity[category] / np.bincount(category, appeal, categories)[category]
+    per_sku = 1 + rng.integers(0, 4, skus)
+    pages = HOME_URLS + CATEGORY_URLS * categories + np.concatenate([[0], np.cumsum(per_sku)])
+    restocked = rng.random(categories) < 0.3
+    return World(
+        preset=preset,
+        department=department,
+        popularity=popularity,
+        readiness=np.exp(0.6 * rng.standard_normal(categories)),
+        successor=np.stack([_derangement(rng, categories), _derangement(rng, categories)], axis=1),
+        complement=_derangement(rng, categories),
+        period=np.where(restocked, rng.uniform(9, 35, categories), 0.0),
+        category=category,
+        price=price,
+        style=style,
+        launch=launch,
+        appeal=appeal,
+        latent=parts + np.float32(0.43) * _normal(rng, skus),
+        quantiser=Quantiser(rng),
+        sku_ids=rng.permutation(skus * 2)[:skus],
+        category_ids=rng.permutation(categories * 2)[:categories],
+        client_ids=rng.permutation(np.int32(preset.clients * 1.15))[: preset.clients].astype(np.int32),
+        url_ids=rng.permutation(np.int32(pages[-1] + preset.tail_urls)).astype(np.int32),
+        pages=pages,
+    )
+
+
+def _derangement(rng: np.random.Generator, size: int) -> Ints:
+    """A random map of 0..size-1 onto itself without fixed points: one big cycle."""
+    ring = rng.permutation(size)
+    target = np.empty(size, dtype=np.int64)
+    target[ring] = np.roll(ring, -1)
+    return target
