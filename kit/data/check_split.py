@@ -1,0 +1,171 @@
+"""The second half of `kit data check`: relevant clients, and a split that may be stale or at odds with itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from kit.challenge import NOVELTY_TOP, TARGET_LIST, EventType, Task
+from kit.data.layout import DataFolder, Split, load_ids
+from kit.data.scan import scan_events
+from kit.errors import Finding, KitError, Severity
+
+FEW_EVENTS = 0.25
+"""A local split of the official data leaves 14 % of the relevant clients without an event; far more is worth a warning."""
+
+
+def check_clients(folder: DataFolder, sound: list[EventType]) -> Iterator[Finding]:
+    """The list of relevant clients: form, duplicates, and the share without any event (of the input, where split)."""
+    path = folder.relevant_clients
+    if not path.exists():
+        remedy = (
+            f"`kit data split {folder.root}` makes it from all clients of the input, or put the official file there."
+        )
+        severity = Severity.ERROR if folder.is_split else Severity.INFO
+        yield Finding(severity, "There is no list of relevant clients yet.", f"input/{path.name}", remedy)
+        return
+    try:
+        ids = load_ids(path, "It must be a one-dimensional int64 array.")
+    except KitError as error:
+        yield Finding(Severity.ERROR, error.what, f"input/{path.name}", error.remedy)
+        return
+    values, counts = np.unique(ids, return_counts=True)
+    if len(values) < len(ids):
+        what = f"{len(ids) - len(values)} ids occur twice, such as {values[counts > 1][:3].tolist()}."
+        yield Finding(Severity.ERROR, what, f"input/{path.name}", "Keep each once: one vector per client is scored.")
+    if not len(ids):
+        yield Finding(Severity.ERROR, "The list is empty.", f"input/{path.name}", "Delete it and split again.")
+        return
+    files = [p for kind in sound for p in [folder.input(kind) if folder.input(kind).exists() else folder.raw(kind)]]
+    if not files:
+        return
+    wanted = pl.LazyFrame({"client_id": values})
+    clients = [pl.scan_parquet(file).select(pl.col("client_id").cast(pl.Int64)) for file in files]
+    seen = pl.concat(clients).join(wanted, on="client_id", how="semi").select(pl.col("client_id").n_unique())
+    silent = len(values) - int(seen.collect(engine="streaming").item())
+    if silent:
+        share = silent / len(values)
+        severity = Severity.WARNING if share > FEW_EVENTS else Severity.INFO
+        what = f"{silent} of {len(values)} relevant clients ({share:.1%}) have no event before the cut."
+        remedy = "They get a row all the same, marked as without history. Official data split locally: 14 %."
+        yield Finding(severity, what, f"input/{path.name}", remedy)
+
+
+def check_split(folder: DataFolder, sound: list[EventType]) -> Iterator[Finding]:
+    """Is there a split, does it belong to these raw files, and do its lists fit together?"""
+    if not folder.is_split:
+        yield Finding(Severity.INFO, "The folder is not split yet.", "target/", f"Run `kit data split {folder.root}`.")
+        return
+    again = f"Run `kit data split {folder.root}` again."
+    try:
+        split = folder.split()
+    except (KitError, ValueError, KeyError, pl.exceptions.PolarsError) as error:
+        what = error.what if isinstance(error, KitError) else f"The split's instants cannot be read ({error!r})."
+        yield Finding(Severity.ERROR, what, "target/split.json", again)
+        return
+    if not folder.split_file.exists():
+        remedy = f"Made by other means, or interrupted: {again[0].lower()}{again[1:]}"
+        yield Finding(Severity.WARNING, "The split has no split.json.", "target/split.json", remedy)
+    for kind in sound:
+        yield from _stale_input(folder, kind, split, again)
+    if EventType.BUY in sound:
+        yield from _stale_windows(folder, split, again)
+    for task in (task for task in Task if task.is_propensity):
+        yield from _lists(folder, task, again)
+    yield from _active(folder)
+
+
+def _rows(path: Path) -> int:
+    return int(pl.scan_parquet(path).select(pl.len()).collect().item())
+
+
+def _stale_input(folder: DataFolder, kind: EventType, split: Split, again: str) -> Iterator[Finding]:
+    path, where = folder.input(kind), f"input/{kind.value}.parquet"
+    if not path.exists():
+        yield Finding(Severity.ERROR, "is missing although the folder is split.", where, again)
+        return
+    times = scan_events(folder.raw(kind), kind, parse_codes=False).select("timestamp")
+    before = times.filter(pl.col("timestamp") < split.train_start).select(pl.len()).collect(engine="streaming").item()
+    try:
+        here = _rows(path)
+        leak = scan_events(path, kind).select(pl.col("timestamp").max()).collect(engine="streaming").item()
+    except (KitError, pl.exceptions.PolarsError) as error:
+        yield Finding(Severity.ERROR, f"cannot be read ({error}).", where, again)
+        return
+    if here != before:
+        what = f"has {here} rows, but {before} raw events lie before {split.train_start}: the split is stale."
+        yield Finding(Severity.ERROR, what, where, again)
+    if leak is not None and leak >= split.train_start:
+        what = f"holds events up to {leak}, after the cut {split.train_start}: the targets leak."
+        yield Finding(Severity.ERROR, what, where, again)
+
+
+def _stale_windows(folder: DataFolder, split: Split, again: str) -> Iterator[Finding]:
+    time = pl.col("timestamp")
+    made = folder.split_file.with_name("made.json")
+    ours = json.loads(made.read_text(encoding="utf-8")) if made.exists() else []
+    spans = {"train": (split.train_start, split.validation_start), "validation": (split.validation_start, None)}
+    for name, (start, stop) in spans.items():
+        path = folder.window(name)
+        inside = (time >= start) & ((time < stop) if stop else (time <= split.end))
+        stamps = pl.scan_parquet(path).select(time.cast(pl.Datetime("us")))
+        rows, held = stamps.select(pl.len(), inside.sum().alias("held")).collect().row(0)
+        if rows != held:
+            what = f"{rows - held} of {rows} purchases lie outside the window from {start}."
+            yield Finding(Severity.ERROR, what, f"target/{path.name}", again)
+        if f"target/{path.name}" not in ours:
+            continue  # official windows lie after all raw events: nothing to compare with
+        raw = scan_events(folder.raw(EventType.BUY), EventType.BUY).filter(inside)
+        expected = raw.select(pl.len()).collect(engine="streaming").item()
+        if expected != rows:
+            what = f"has {rows} purchases, but the raw file has {expected} in this window: the split is stale."
+            yield Finding(Severity.ERROR, what, f"target/{path.name}", again)
+
+
+def _lists(folder: DataFolder, task: Task, again: str) -> Iterator[Finding]:
+    path, where = folder.targets(task), f"target/{task.value}.npy"
+    if not path.exists():
+        remedy = "Fine if the shop cannot define it; `kit data split` says why."
+        yield Finding(Severity.INFO, f"has no targets: {task} is not defined here.", where, remedy)
+        return
+    try:
+        targets = load_ids(path, again)
+        popularity = np.load(folder.popularity(task), allow_pickle=False)
+    except (KitError, OSError, ValueError) as error:
+        yield Finding(Severity.ERROR, f"targets or popularity cannot be read ({error}).", where, again)
+        return
+    if popularity.shape != targets.shape:
+        what = f"has {len(targets)} targets, but popularity has the shape {popularity.shape}."
+        yield Finding(Severity.ERROR, what, where, again)
+    elif not np.issubdtype(popularity.dtype, np.number) or not np.sort(popularity)[-NOVELTY_TOP:].sum() > 0:
+        what = "has popularities that are not numbers or have nothing above 0: novelty would divide by 0."
+        yield Finding(Severity.ERROR, what, f"target/{folder.popularity(task).name}", again)
+    if len(np.unique(targets)) < len(targets):
+        yield Finding(Severity.ERROR, "lists a target twice.", where, again)
+    if len(targets) != TARGET_LIST:
+        remedy = "Scores are comparable within this folder only."
+        yield Finding(Severity.INFO, f"has {len(targets)} targets, not {TARGET_LIST}.", where, remedy)
+
+
+def _active(folder: DataFolder) -> Iterator[Finding]:
+    path, where = folder.active_clients, "target/active_clients.npy"
+    try:
+        active = load_ids(path, f"Run `kit data split {folder.root}`.")
+    except KitError as error:
+        yield Finding(Severity.ERROR, error.what, where, error.remedy)
+        return
+    if not folder.input(EventType.BUY).exists():
+        return
+    buyers = pl.read_parquet(folder.input(EventType.BUY), columns=["client_id"])["client_id"].unique().to_numpy()
+    late = int((~np.isin(active, buyers)).sum())
+    if late:
+        what = f"{late} of {len(active)} active clients have no purchase in the input."
+        remedy = "So it is in the official file; churn then reads too high. `kit data split` recomputes the list."
+        yield Finding(Severity.WARNING, what, where, remedy)
+    if not len(active):
+        remedy = "Churn is not defined: no relevant client bought before the cut."
+        yield Finding(Severity.WARNING, "There are no active clients.", where, remedy)
