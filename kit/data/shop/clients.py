@@ -13,8 +13,9 @@ from kit.data.shop.world import Floats, Ints, World
 
 NEVER: Final = 30_000
 """A day that does not come."""
-EXISTING: Final = 0.1
-"""Share of clients who knew the shop before day 0."""
+EXISTING: Final = 0.2
+"""Share of relevant clients who were customers before day 0: they turn up within EXISTING_DAYS."""
+EXISTING_DAYS: Final = 30
 PRICE_SPREAD: Final = 0.17
 STYLE_FACTOR: Final = 5.0
 """A client chooses from the style that suits this much more often than from each other style."""
@@ -52,7 +53,7 @@ class Clients:
     bot: Ints
     """Visits that a crawler adds over its life; 0 for people."""
     birth: Ints
-    """Day of the first visit; -1 for clients who knew the shop before."""
+    """Day of the first visit."""
     here: Ints
     """Present from this day on (state: moved into the future on leaving; NEVER = left for good)."""
     last: Ints
@@ -107,7 +108,7 @@ def category_of_department(rng: np.random.Generator, world: World, department: I
     first = np.searchsorted(world.department[order], np.arange(world.preset.departments + 1))
     low, high = running[first[department]], running[first[department + 1]]
     at = np.searchsorted(running, low + rng.random(department.shape) * (high - low), side="right") - 1
-    return order[np.clip(at, 0, len(order) - 1)]
+    return np.asarray(order[np.clip(at, 0, len(order) - 1)])
 
 
 def crowd_category(rng: np.random.Generator, world: World, rows: int) -> Ints:
@@ -130,11 +131,12 @@ def build_clients(world: World, preset: Preset, rows: Ints, rng: np.random.Gener
     interest = new_interests(rng, world, n)
     restockable = world.period[interest] > 0
     slot = restockable.argmax(axis=1)
-    has = restockable.any(axis=1) & (rng.random(n) < np.where(relevant, 0.3, 0.03))
+    has = restockable.any(axis=1) & (rng.random(n) < np.where(relevant, 0.2, 0.02))
     restock = np.where(has, interest[np.arange(n), slot], -1)
     days = np.arange(DAYS)
     birth = rng.choice(DAYS, size=n, p=traffic(days) / traffic(days).sum())
-    birth[relevant & (rng.random(n) < EXISTING)] = -1
+    existing = relevant & (rng.random(n) < EXISTING)
+    birth[existing] = rng.integers(EXISTING_DAYS, size=int(existing.sum()))
     bot = np.zeros(n, dtype=np.int64)
     bots = rows < preset.bots
     bot[bots] = preset.bot_visits // (1 + rows[bots])
@@ -143,9 +145,9 @@ def build_clients(world: World, preset: Preset, rows: Ints, rng: np.random.Gener
     clients = Clients(
         id=world.client_ids[rows].astype(np.int64),
         relevant=relevant,
-        rate=np.where(relevant, 0.105, 0.05) * np.exp(rng.normal(0, np.where(relevant, 1.1, 0.8))),
+        rate=np.where(relevant, 0.075, 0.03) * np.exp(rng.normal(0, np.where(relevant, 1.25, 0.8))),
         order=np.where(relevant, 0.03, 0.01) * preset.density * np.exp(rng.normal(0, 0.9, n)),
-        first_order=np.where(relevant, rng.beta(1.6, 2.2, n), preset.other_buy),
+        first_order=np.where(relevant, rng.beta(2.2, 2.2, n), preset.other_buy),
         first_leave=np.where(relevant, 0.38, 0.8),
         interest=interest,
         weight=weight / weight.sum(axis=1, keepdims=True),
@@ -153,11 +155,11 @@ def build_clients(world: World, preset: Preset, rows: Ints, rng: np.random.Gener
         style=rng.integers(STYLES, size=n),
         fresh=np.exp(0.9 * rng.standard_normal(n)),
         hour=np.where(rng.random(n) < 0.6, rng.normal(20, 1.8, n), rng.normal(12, 2.5, n)),
-        size=np.where(relevant, 1.0, 0.5) * np.exp(rng.normal(0, 0.5, n)),
-        search=rng.beta(0.5, 2.5, n) * np.where(relevant, 1.0, 0.7),
+        size=np.where(relevant, 1.0, 0.2) * np.exp(rng.normal(0, 0.8, n)),
+        search=rng.beta(0.4, 2.0, n) * np.where(relevant, 1.0, 0.7),
         bot=bot,
         birth=birth,
-        here=np.where(birth < 0, 0, birth),
+        here=birth.copy(),
         last=np.full(n, -1),
         last_day=np.full(n, -1),
         follow=np.full(n, -1),

@@ -28,7 +28,8 @@ class Quantiser:
         """(n, LATENT) standard-normal-like coordinates to (n, CODES) codes."""
         level = np.minimum((ndtr(latent) * GRID).astype(np.int64), GRID - 1).reshape(-1, CODES, 2)
         tile = level[:, :, 0] * GRID + level[:, :, 1]
-        return self.names[np.arange(CODES), tile]
+        codes: NDArray[np.uint8] = self.names[np.arange(CODES), tile]
+        return codes
 
 
 def as_text(codes: NDArray[np.uint8], broken: NDArray[np.bool_]) -> NDArray[np.bytes_]:

@@ -18,15 +18,20 @@ from kit.data.shop.world import CATEGORY_URLS, HOME_URLS, Floats, Ints, World, e
 DAY_SECONDS: Final = 86_400
 QUERY_NOISE: Final = 0.2
 """A search means its product up to this much noise per latent coordinate."""
-CARTED_FIRST: Final = 0.5
+CARTED_FIRST: Final = 0.4
 """Share of bought items that were put into the cart before (the rest is bought directly or reordered)."""
 CART_SECONDS: Final = 420.0
 """Median time from cart to order."""
-REMOVED: Final = 0.45
-"""Share of unbought cart items that are taken out again."""
-DUPLICATES: Final = {EventType.BUY: 0.150, EventType.CART: 0.02, EventType.REMOVE: 0.02, EventType.VISIT: 0.083}
-"""Share of rows that repeat another row exactly (a few more arise by themselves)."""
-PAGE_KINDS: Final = {"home": 0.10, "category": 0.16, "lead": 0.24, "other": 0.28, "tail": 0.22}
+REMOVING: Final = 0.4
+"""Share of sessions in which the client tidies the cart: most unbought items are then taken out again."""
+DUPLICATES: Final = {
+    EventType.BUY: (0.07, 2.6),
+    EventType.CART: (0.02, 1.2),
+    EventType.REMOVE: (0.02, 1.2),
+    EventType.VISIT: (0.06, 1.5),
+}
+"""Share of rows that are repeated exactly, and how often on average."""
+PAGE_KINDS: Final = {"home": 0.10, "category": 0.16, "lead": 0.27, "other": 0.28, "tail": 0.19}
 
 
 @dataclass
@@ -62,7 +67,7 @@ def _sku_page(world: World, client: Ints, sku: Ints) -> Ints:
 
 def visits(s: Sessions, start: Ints, clients: Clients, world: World, rng: np.random.Generator) -> Events:
     """Page views: home and category pages, the session's product, its neighbours, the long tail."""
-    size = np.minimum(np.exp(0.95 + 0.95 * rng.standard_normal(len(s.day))) * clients.size[s.client], 250)
+    size = np.minimum(np.exp(0.7 + 1.1 * rng.standard_normal(len(s.day))) * clients.size[s.client], 250)
     count = np.where(rng.random(len(s.day)) < 0.98, 1 + size.astype(np.int64), 0)
     row = np.repeat(np.arange(len(s.day)), count)
     who, begin = s.client[row], np.repeat(np.cumsum(count) - count, count)
@@ -95,10 +100,11 @@ def _crawl(clients: Clients, world: World, rng: np.random.Generator) -> tuple[In
 def searches(s: Sessions, start: Ints, clients: Clients, world: World, rng: np.random.Generator) -> Events:
     """Queries: codes of the session's product, seen through noise."""
     does = rng.random(len(s.day)) < clients.search[s.client]
-    count = np.where(does, rng.geometric(0.65, len(s.day)), 0)
+    count = np.where(does, rng.geometric(0.5, len(s.day)), 0)
     row = np.repeat(np.arange(len(s.day)), count)
     noise = rng.standard_normal((len(row), LATENT), dtype=np.float32) * np.float32(QUERY_NOISE)
-    codes = world.quantiser((world.latent[s.sku[row]] + noise) / np.float32(np.sqrt(1 + QUERY_NOISE**2)))
+    seen = (world.latent[s.sku[row]] + noise) / np.float32(np.sqrt(1 + QUERY_NOISE**2))
+    codes = world.quantiser(seen.astype(np.float32))
     second = start[row] + rng.integers(2, 240, size=len(row))
     return Events(clients.id[s.client[row]], second, codes)
 
@@ -123,17 +129,19 @@ def carts_and_orders(
     by_day = np.argsort(row, kind="stable")
     row, main, category = row[by_day], main[by_day], category[by_day]
     sku = np.where(main, s.sku[row], _draw_products(world, clients, s.client[row], category, s.day[row], rng))
+    once = np.sort(np.unique(row * len(world.price) + sku, return_index=True)[1])  # a product once per order
+    row, sku = row[once], sku[once]
     checkout = start + 90 + _lognormal(rng, CART_SECONDS, 0.8, len(start)).astype(np.int64)
     first = rng.random(len(row)) < CARTED_FIRST
     put = np.maximum(checkout[row] - _lognormal(rng, CART_SECONDS, 0.9, len(row)).astype(np.int64), start[row] + 5)
 
-    spare = np.where(s.ordered[tempted], rng.poisson(1.3, len(tempted)), 1 + rng.poisson(1.0, len(tempted)))
+    spare = np.where(s.ordered[tempted], rng.poisson(1.3, len(tempted)), 1 + rng.poisson(1.4, len(tempted)))
     idle, idle_main = _items(s, tempted, spare, lead=True)
     idle_main &= ~s.ordered[idle]
     idle_sku = _draw_products(world, clients, s.client[idle], s.category[idle], s.day[idle], rng)
     idle_sku = np.where(idle_main, s.sku[idle], idle_sku)
     idle_put = start[idle] + rng.integers(10, 900, size=len(idle))
-    removed = rng.random(len(idle)) < REMOVED
+    removed = (rng.random(len(start)) < REMOVING)[idle] & (rng.random(len(idle)) < 0.9)
     out = idle_put[removed] + _lognormal(rng, 200.0, 1.2, int(removed.sum())).astype(np.int64)
 
     def events(session: Ints, second: Ints, product: Ints) -> Events:
@@ -151,8 +159,10 @@ def carts_and_orders(
 def _finish(kind: EventType, events: Events, rng: np.random.Generator) -> Events:
     """Cut off at the end of the last day, repeat some rows exactly, shuffle."""
     keep = np.flatnonzero(events.second < DAYS * DAY_SECONDS)
-    extra = DUPLICATES.get(kind, 0.0)
-    times = rng.geometric(1 - extra, len(keep)) if extra else np.ones(len(keep), dtype=np.int64)
+    times = np.ones(len(keep), dtype=np.int64)
+    if kind in DUPLICATES:
+        share, mean = DUPLICATES[kind]
+        times += (rng.random(len(keep)) < share) * rng.geometric(1 / mean, len(keep))
     rows = rng.permutation(np.repeat(keep, times))
     return Events(events.client[rows], events.second[rows], events.value[rows])
 

@@ -78,11 +78,11 @@ class Preset:
 PRESETS: Final = {
     preset.name: preset
     for preset in (
-        Preset("tiny", 1_000, 3_000, 1_200, 130, 8, 4_000, 3.0, 0.05, 1, 3_000, 4_000, 1_000),
-        Preset("small", 8_000, 24_000, 4_000, 220, 12, 40_000, 1.6, 0.04, 2, 22_000, 32_000, 8_000),
-        Preset("medium", 50_000, 300_000, 30_000, 900, 24, 400_000, 1.2, 0.025, 8, 22_000, 175_000, 20_000),
+        Preset("tiny", 1_000, 3_000, 1_200, 130, 8, 4_000, 2.5, 0.06, 1, 3_000, 4_000, 1_000),
+        Preset("small", 8_000, 24_000, 4_000, 220, 12, 40_000, 1.2, 0.06, 2, 22_000, 32_000, 8_000),
+        Preset("medium", 50_000, 300_000, 30_000, 900, 24, 400_000, 0.8, 0.03, 8, 22_000, 175_000, 20_000),
         Preset(
-            "official", 1_000_000, 19_500_000, 1_500_000, 7_000, 60, 9_000_000, 1.0, 0.012, 60, 28_000, 512_500, 20_000
+            "official", 1_000_000, 19_500_000, 1_500_000, 7_000, 60, 9_000_000, 0.6, 0.015, 60, 28_000, 512_500, 20_000
         ),
     )
 }
@@ -118,7 +118,7 @@ def traffic(days: NDArray[np.int64]) -> NDArray[np.float64]:
 class Behaviour:
     """Rates shared by all clients and sizes. Per day unless stated."""
 
-    leave: float = 1 / 60
+    leave: float = 1 / 110
     """Hazard of silently leaving while present."""
     comeback: float = 1 / 250
     """Hazard of coming back after having left."""
@@ -143,9 +143,9 @@ class Behaviour:
     """Weibull shape of restock gaps (spread about a fifth of the period)."""
     restock_same: float = 0.75
     """A restock buys the same sku again."""
-    bundle: float = 0.2
+    bundle: float = 0.15
     """An order holds something from the complement category at once."""
-    basket: float = 2.4
+    basket: float = 1.7
     """Mean items of the main category per order."""
     order_base: float = 1.0
     order_follow: float = 1.6

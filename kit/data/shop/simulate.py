@@ -48,7 +48,8 @@ class Sessions:
 def restock_hazard(age: Floats, period: Floats, shape: float) -> Floats:
     """Weibull hazard per day of buying again `age` days after the last time."""
     scale = np.maximum(period, 1.0)
-    return np.minimum(shape / scale * (np.maximum(age, 0.0) / scale) ** (shape - 1.0), 3.0)
+    hazard: Floats = np.minimum(shape / scale * (np.maximum(age, 0.0) / scale) ** (shape - 1.0), 3.0)
+    return hazard
 
 
 def order_chance(clients: Clients, world: World, rows: Ints, day: int, reason: Ints, category: Ints) -> Floats:
@@ -58,7 +59,7 @@ def order_chance(clients: Clients, world: World, rows: Ints, day: int, reason: I
     lift = sale(np.array([day]))[0]
     scale = clients.order[rows] * world.readiness[category] * lift * factor
     first = np.minimum(clients.first_order[rows] * np.sqrt(lift), 0.95)
-    return np.where(reason == Reason.FIRST, first, -np.expm1(-scale))
+    return np.asarray(np.where(reason == Reason.FIRST, first, -np.expm1(-scale)))
 
 
 def _hazards(clients: Clients, here: Ints, day: int, b: Behaviour) -> Floats:
@@ -77,7 +78,7 @@ def _hazards(clients: Clients, here: Ints, day: int, b: Behaviour) -> Floats:
 def _browse_category(clients: Clients, world: World, rows: Ints, rng: np.random.Generator, b: Behaviour) -> Ints:
     """Category of a browsing session: a step on the path, the crowd's taste, or the client's own interests."""
     slot = (rng.random(len(rows))[:, None] > np.cumsum(clients.weight[rows], axis=1)[:, :-1]).sum(axis=1)
-    category = clients.interest[rows, slot]
+    category: Ints = clients.interest[rows, slot]
     crowd = rng.random(len(rows)) < b.crowd
     category[crowd] = crowd_category(rng, world, int(crowd.sum()))
     last = clients.last[rows]

@@ -49,7 +49,7 @@ class Shelf:
         slot = category * CELLS + cell
         low, high = self.cumulated[self.first[slot]], self.cumulated[self.first[slot + 1]]
         at = np.searchsorted(self.cumulated, low + rng.random(len(slot)) * (high - low), side="right") - 1
-        return self.skus[np.clip(at, self.first[slot], self.first[slot + 1] - 1)].astype(np.int64)
+        return np.asarray(self.skus[np.clip(at, self.first[slot], self.first[slot + 1] - 1)], dtype=np.int64)
 
 
 @dataclass
@@ -91,7 +91,8 @@ class World:
     @property
     def cell(self) -> Ints:
         """(skus,) cell of each product when it is no longer fresh."""
-        return (self.price * PRICE_BINS // PRICE_BUCKETS * STYLES + self.style) * 2
+        cell: Ints = (self.price * PRICE_BINS // PRICE_BUCKETS * STYLES + self.style) * 2
+        return cell
 
     @property
     def tail_start(self) -> int:
@@ -135,8 +136,8 @@ def build_world(preset: Preset, rng: np.random.Generator) -> World:
     """Draw a catalogue of the preset's size."""
     categories, skus = preset.categories, preset.skus
     department = rng.integers(preset.departments, size=categories)
-    popularity = (rng.permutation(categories) + 3.0) ** -0.8
-    popularity /= popularity.sum()
+    rank = (rng.permutation(categories) + 3.0).astype(np.float64)
+    popularity: Floats = rank**-0.8 / (rank**-0.8).sum()
     depth = np.maximum(5, rng.multinomial(skus, popularity**0.6 / (popularity**0.6).sum()))
     category = np.repeat(np.arange(categories), depth)[rng.permutation(depth.sum())][:skus]
     category[: 2 * categories] = np.repeat(np.arange(categories), 2)  # none is ever empty: these are there from day 0

@@ -53,7 +53,7 @@ def event_frame(kind: EventType, events: Events) -> pl.DataFrame:
 
 def _broken(codes: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Which rows break their line: a fixed share, told by the codes themselves."""
-    return codes.astype(np.int64).sum(axis=1) % 1000 < 1000 * BROKEN
+    return np.asarray(codes.astype(np.int64).sum(axis=1) % 1000 < 1000 * BROKEN)
 
 
 def write_products(root: Path, world: World) -> None:
