@@ -24,7 +24,7 @@ from kit.data.layout import DataFolder, load_ids
 from kit.data.scan import empty_events, scan_events, scan_products
 from kit.errors import KitError
 from kit.progress import stage
-from kit.store import Store, code_digest
+from kit.store import Store, code_digest, digest
 
 T = TypeVar("T")
 Duplicates = Literal["keep", "drop"]
@@ -117,6 +117,7 @@ class History:
         Raises:
             KitError: the folder is not split, holds no relevant clients, or has no event before the cut.
         """
+        folder.require_split()
         clients = folder.clients()
         if len(clients) == 0:
             raise KitError(f"{folder.relevant_clients} is empty.", "A submission needs at least one relevant client.")
@@ -137,12 +138,12 @@ class History:
         )
         targets = {task: folder.targets(task) for task in (Task.CATEGORY, Task.SKU)}
         history = cls(Source(files, folder.products, artefact.folder, targets), instant, clients)
-        history._memo["fingerprint"] = artefact.fingerprint
+        history._memo["fingerprint"] = digest([artefact.fingerprint, store.files_digest(targets.values())])[:16]
         return history
 
     @property
     def fingerprint(self) -> str:
-        """Digest of what this History is made of: events before the cut, products, clients, cut, duplicates."""
+        """Digest of what this History is made of: event files, products, clients, public target lists, cut, duplicates."""
         return f"{self._memo['fingerprint']}@{self.cut.isoformat()}"
 
     def events(self, kind: EventType) -> pl.LazyFrame:
@@ -222,7 +223,6 @@ def _of_clients(frame: pl.LazyFrame, clients: NDArray[np.int64]) -> pl.LazyFrame
 
 def _event_files(folder: DataFolder, *, raw: bool) -> dict[EventType, Path]:
     """The input files for a local split; the raw ones otherwise, or where the folder has no input files (and vice versa)."""
-    folder.require_split()
     inputs = {kind: folder.input(kind) for kind in EventType}
     raws = {kind: folder.raw(kind) for kind in EventType}
     first, second = (raws, inputs) if raw else (inputs, raws)

@@ -94,7 +94,8 @@ def parse(model: type[Model], raw: dict[str, Any], where: str) -> Model:
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
+        # An unknown key first: the required one that it was meant to be would only be reported as missing.
+        first = min(error.errors(include_url=False), key=lambda item: item["type"] != "extra_forbidden")
         key = ".".join(str(part) for part in first["loc"]) or "(top)"
         if first["type"] == "extra_forbidden":
             owner = _model_at(model, first["loc"][:-1])

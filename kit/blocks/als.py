@@ -51,6 +51,7 @@ class ALS(Block):
     def fit(self, history: History) -> ALS:
         """Factorise the history's client × item matrix. Without any entry the factors are empty and rows come out NaN."""
         from implicit.als import AlternatingLeastSquares
+        from threadpoolctl import threadpool_limits
 
         settings = cast(ALSSettings, self.settings)
         entries = self._entries(history)
@@ -59,16 +60,17 @@ class ALS(Block):
         self.model = None
         if len(self.items) == 0:
             return self
-        self.model = AlternatingLeastSquares(
-            factors=settings.factors,
-            regularization=settings.regularization,
-            alpha=1.0,  # `_matrix` delivers confidences already
-            iterations=settings.iterations,
-            random_state=self.seed,
-            use_gpu=False,
-            dtype=np.float32,
-        )
-        self.model.fit(self._matrix(entries, history.clients), show_progress=False)
+        with threadpool_limits(1, "blas"):  # implicit runs its own threads and asks for this
+            self.model = AlternatingLeastSquares(
+                factors=settings.factors,
+                regularization=settings.regularization,
+                alpha=1.0,  # `_matrix` delivers confidences already
+                iterations=settings.iterations,
+                random_state=self.seed,
+                use_gpu=False,
+                dtype=np.float32,
+            )
+            self.model.fit(self._matrix(entries, history.clients), show_progress=False)
         return self
 
     def transform(self, history: History, clients: NDArray[np.int64]) -> BlockOutput:

@@ -117,8 +117,8 @@ def _check_vectors(vectors: NDArray[Any]) -> list[Finding]:
         findings.append(
             _error(f"vectors have {width} columns", where, f"Between 1 and {MAX_WIDTH} are accepted; reduce with PCA.")
         )
-    if n == 0:
-        return [*findings, _error("there is no vector", where, "Hold exactly the relevant clients.")]
+    if n == 0 or width == 0:
+        return findings if n else [*findings, _error("there is no vector", where, "Hold exactly the relevant clients.")]
     low, high, power, bad = _column_statistics(vectors)
     if bad:
         findings.append(

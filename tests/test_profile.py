@@ -1,0 +1,122 @@
+"""Assembly and profile: alignment with the spine, imputation, scaling, reduction, limits."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from kit.errors import KitError
+from kit.history import History
+from kit.profile import build_profile, spine
+from kit.profile.assemble import finish, prepare_block, scale_columns
+from kit.recipe import Assembly, BlockEntry, Recipe, parse
+from kit.store import Store
+
+
+def recipe(**blocks: dict) -> Recipe:
+    return parse(Recipe, {"name": "t", "blocks": blocks}, "test")
+
+
+def test_spine_is_a_seeded_permutation(toy_history: History):
+    one, two, other = spine(toy_history, 0), spine(toy_history, 0), spine(toy_history, 1)
+    np.testing.assert_array_equal(one, two)
+    assert not np.array_equal(one, other)
+    assert not np.array_equal(one, toy_history.clients)
+    np.testing.assert_array_equal(np.sort(one), toy_history.clients)
+
+
+def test_rows_stay_with_their_client_through_the_whole_road(toy_history: History, store: Store):
+    profile = build_profile(recipe(counts={"kind": "stats", "families": ["counts"]}), toy_history, store)
+    from kit.challenge import EventType
+
+    buys = dict(toy_history.events(EventType.BUY).collect().group_by("client_id").len().rows())
+    row = profile.blocks[0]
+    column = row.columns.index("counts__buy_all")
+    for client, value in zip(profile.clients.tolist(), profile.matrix[:, column].tolist(), strict=True):
+        assert value == min(buys.get(client, 0), 6.0)  # clipped at 6 by default
+
+
+def test_equal_recipe_equal_bytes_and_fresh_blocks(toy_history: History, store: Store):
+    plan = recipe(counts={"kind": "stats", "families": ["counts"], "scale": "quantile"}, o={"kind": "organisers"})
+    one = build_profile(plan, toy_history, store)
+    two = build_profile(plan, toy_history, store)
+    assert one.matrix.tobytes() == two.matrix.tobytes()
+    assert [row.fresh for row in one.blocks] == [False, False]
+    assert [row.fresh for row in two.blocks] == [True, True]
+    assert (
+        one.fingerprint
+        == two.fingerprint
+        != build_profile(recipe(o={"kind": "organisers"}), toy_history, store).fingerprint
+    )
+
+
+def test_too_wide_says_which_blocks(toy_history: History, store: Store, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("kit.profile.build.MAX_WIDTH", 20)
+    with pytest.raises(KitError, match=r"counts \d+"):
+        build_profile(recipe(counts={"kind": "stats", "families": ["counts"]}), toy_history, store)
+
+
+def test_joint_pca_gives_one_row_of_that_width(toy_history: History, store: Store):
+    plan = parse(Recipe, {"name": "t", "blocks": {"o": {"kind": "organisers"}}, "assembly": {"pca": 7}}, "test")
+    profile = build_profile(plan, toy_history, store)
+    assert profile.matrix.shape == (len(toy_history.clients), 7)
+    assert [(row.name, row.start, row.stop) for row in profile.blocks] == [("pca", 0, 7)]
+
+
+def entry(**keys) -> BlockEntry:
+    return BlockEntry(kind="stats", **keys)
+
+
+def test_mean_imputation_flags_and_constant_columns_by_hand():
+    nan = np.nan
+    values = np.array([[1, 5, nan, nan], [3, 5, 2, nan], [5, 5, 4, nan]], dtype=np.float32)
+    part = prepare_block(values, ("a", "constant", "holes", "nothing"), entry(flags=True), 0)
+    assert part.columns == ("a", "holes", "missing__holes")
+    assert part.dropped == ("constant", "nothing")
+    np.testing.assert_array_equal(part.values, np.array([[1, 3, 1], [3, 2, 0], [5, 4, 0]], dtype=np.float32))
+
+
+def test_row_l2_and_weight():
+    values = np.array([[3, 4], [0, 0], [6, 8]], dtype=np.float32)
+    part = prepare_block(values, ("a", "b"), entry(row_l2=True, weight=2.0), 0)
+    np.testing.assert_allclose(part.values, [[1.2, 1.6], [0, 0], [1.2, 1.6]], rtol=1e-6)
+
+
+def test_scales_by_hand():
+    column = np.array([[0.0], [1.0], [10.0], [np.nan]], dtype=np.float32)
+    np.testing.assert_allclose(scale_columns(column[:3], "quantile", 0)[:, 0], [-1, 0, 1], atol=1e-6)
+    assert np.isnan(scale_columns(column, "quantile", 0)[3, 0])
+    np.testing.assert_allclose(scale_columns(-column, "signed-log", 0)[:3, 0], [0, -np.log(2), -np.log(11)], rtol=1e-6)
+    standard = scale_columns(column, "standard", 0)[:3, 0]
+    np.testing.assert_allclose([standard.mean(), standard.std()], [0, 1], atol=1e-6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    arrays(
+        np.float32,
+        st.tuples(st.integers(2, 12), st.integers(1, 5)),
+        elements=st.floats(-(2.0**100), 2.0**100, width=32) | st.just(np.nan),
+    ),
+    st.sampled_from(["none", "quantile", "standard", "signed-log"]),
+    st.booleans(),
+)
+def test_whatever_comes_in_a_finite_clipped_float16_goes_out(values, scale, row_l2):
+    part = prepare_block(
+        values, tuple(f"c{i}" for i in range(values.shape[1])), entry(scale=scale, row_l2=row_l2, flags=True), 0
+    )
+    assert part.values.shape == (len(values), len(part.columns))
+    matrix, _ = finish([part.values], np.arange(len(values)), Assembly(clip=6.0), 0)
+    assert matrix.dtype == np.float16
+    assert np.isfinite(matrix).all()
+    assert (np.abs(matrix) <= 6).all()
+
+
+def test_row_norm_is_exact_up_to_float16():
+    rng = np.random.default_rng(0)
+    parts = [rng.normal(size=(50, 3)).astype(np.float32), rng.normal(size=(50, 4)).astype(np.float32)]
+    matrix, _ = finish(parts, rng.permutation(50), Assembly(row_norm=3.0), 0)
+    np.testing.assert_allclose(np.linalg.norm(matrix.astype(np.float32), axis=1), 3.0, rtol=1e-3)

@@ -1,0 +1,57 @@
+"""Recipes: strict keys with the nearest valid name, and every recipe of the repository is readable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kit.blocks.base import make_block
+from kit.errors import KitError
+from kit.recipe import read_recipe
+
+PIPELINES = sorted((Path(__file__).parents[1] / "pipelines").glob("*.toml"))
+
+
+@pytest.mark.parametrize("path", PIPELINES, ids=lambda path: path.stem)
+def test_shipped_recipes_are_valid(path: Path):
+    recipe = read_recipe(path)
+    assert recipe.name == path.stem
+    for name, entry in recipe.blocks.items():
+        make_block(name, entry, recipe.seed)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("nmae = 'x'\n[blocks.a]\nkind='stats'", r"'nmae' is unknown; did you mean 'name'\?"),
+        ("name = 'x'\n[blocks.a]\nkind='stats'\n[assembly]\nrow_nrom=1", r"did you mean 'row_norm'\?"),
+        ("name = 'x'\n[blocks.a]\nkind='stats'\nweight=-1", r"blocks.a.weight.*found -1"),
+        ("name = 'x'\n[blocks.a]\nscale='none'", "blocks.a.kind: Field required"),
+        ("name = '../x'\n[blocks.a]\nkind='stats'", "name"),
+        ("name = ", "not valid TOML"),
+        ("name = 'x'", "blocks"),
+    ],
+)
+def test_errors_name_the_key(tmp_path: Path, text: str, message: str):
+    path = tmp_path / "r.toml"
+    path.write_text(text)
+    with pytest.raises(KitError, match=message):
+        read_recipe(path)
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [("kind='stas'", r"did you mean 'stats'\?"), ("kind='als'\nfactor=3", r"did you mean 'factors'\?")],
+)
+def test_block_errors_come_from_the_block(tmp_path: Path, extra: str, message: str):
+    path = tmp_path / "r.toml"
+    path.write_text(f"name='x'\n[blocks.a]\n{extra}")
+    recipe = read_recipe(path)
+    with pytest.raises(KitError, match=message):
+        make_block("a", recipe.blocks["a"], 0)
+
+
+def test_missing_recipe_is_an_error_with_a_hint():
+    with pytest.raises(KitError, match="There is no recipe"):
+        read_recipe(Path("nowhere/statz.toml"))
