@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from kit.challenge import SKU_EVENTS, EventType
 from kit.history import History
@@ -24,6 +22,8 @@ ANY = len(EventType)
 """Kind of rows that stand for events of all types together (`active_days`)."""
 KIND_NAMES = {**{code: kind.short for kind, code in KIND_CODE.items()}, ANY: "any"}
 """Kind code → the word in column names."""
+RARE_URL = 3
+"""Urls with fewer visits of anybody are treated as visited once."""
 SKU_WEIGHT = {EventType.BUY: 3.0, EventType.CART: 1.0, EventType.REMOVE: 0.25}
 """How much interest one sku event shows: buying most, removing still some (the client did look at it)."""
 
@@ -220,7 +220,14 @@ def sku_facts(history: History) -> pl.DataFrame:
     return history.once("shared.sku_facts", count)
 
 
-def spine_rows(history: History, frame: pl.DataFrame) -> NDArray[np.int64]:
-    """For every row of `frame` the position of its client in `history.clients`, int64 (n,)."""
-    rows: NDArray[np.int64] = np.searchsorted(history.clients, frame["client_id"].to_numpy())
-    return rows
+def url_counts(history: History) -> pl.DataFrame:
+    """Urls that everybody together visited at least RARE_URL times: url, visits (u32), sorted by url.
+
+    Nearly all urls of a shop are rarer; leaving them out keeps the table small.
+    """
+
+    def count() -> pl.DataFrame:
+        visits = history.everyone(EventType.VISIT).group_by("url").agg(visits=pl.len().cast(pl.UInt32))
+        return visits.filter(pl.col("visits") >= RARE_URL).collect(engine="streaming").sort("url")
+
+    return history.once("shared.url_counts", count)
