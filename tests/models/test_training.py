@@ -1,0 +1,140 @@
+"""The training loop: determinism, exact resume, early stopping, two processes, and a plain torch oracle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from kit.errors import KitError
+from kit.models.training import TrainSettings, rate_factor, train
+
+
+class Line(nn.Module):
+    """y = w·x with dropout, so that the random state matters for a resume."""
+
+    def __init__(self, dropout: float = 0.2) -> None:
+        super().__init__()
+        self.layer = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Dropout(dropout), nn.Linear(8, 1))
+
+    def forward(self, batch):
+        x, y = batch
+        return {"mse": ((self.layer(x)[:, 0] - y) ** 2).mean()}
+
+
+def batches(epoch: int):
+    rng = np.random.default_rng([7, epoch])
+    data = np.random.default_rng(0).normal(size=(64, 3)).astype(np.float32)
+    order = rng.permutation(64).reshape(8, 8)
+
+    def make(rows):
+        x = torch.from_numpy(data[rows])
+        return lambda: (x, x.sum(dim=1))
+
+    return [make(rows) for rows in order]
+
+
+def new_model(dropout: float = 0.2) -> Line:
+    torch.manual_seed(0)
+    return Line(dropout)
+
+
+def weights(model: nn.Module) -> bytes:
+    return b"".join(value.numpy().tobytes() for value in model.state_dict().values())
+
+
+def test_same_seed_same_bits_and_the_loss_falls():
+    one, two = new_model(), new_model()
+    report = train(one, batches, TrainSettings(epochs=4, lr=0.02), seed=1, name="t")
+    train(two, batches, TrainSettings(epochs=4, lr=0.02), seed=1, name="t")
+    assert weights(one) == weights(two)
+    assert report.losses[-1]["mse"] < 0.7 * report.losses[0]["mse"]
+    assert report.steps == 32
+
+
+def test_equals_plain_adamw():
+    """Oracle: the same steps written out with torch alone."""
+    settings = TrainSettings(epochs=2, lr=0.01, schedule="constant", warmup=0.0, clip=1e9, weight_decay=0.1)
+    ours, plain = new_model(0.0), new_model(0.0)
+    train(ours, batches, settings, seed=0, name="t")
+    optimizer = torch.optim.AdamW(plain.parameters(), lr=0.01, weight_decay=0.1)
+    for epoch in range(2):
+        for thunk in batches(epoch):
+            optimizer.zero_grad()
+            plain(thunk())["mse"].backward()
+            optimizer.step()
+    assert weights(ours) == weights(plain)
+
+
+@pytest.mark.parametrize("stop_after", [1, 3])
+def test_stopped_and_resumed_equals_uninterrupted(tmp_path: Path, stop_after: int, monkeypatch: pytest.MonkeyPatch):
+    """k epochs, kill, resume = n epochs, bit by bit."""
+    settings = TrainSettings(epochs=5, lr=0.02)
+    whole = new_model()
+    train(whole, batches, settings, seed=3, name="t")
+
+    def dying(epoch: int):
+        if epoch >= stop_after:
+            raise KeyboardInterrupt
+        return batches(epoch)
+
+    broken = new_model()
+    with pytest.raises(KeyboardInterrupt):
+        train(broken, dying, settings, seed=3, name="t", checkpoint=tmp_path / "c.pt")
+    resumed = new_model()
+    torch.manual_seed(99)  # the state left by other work must not matter
+    report = train(resumed, batches, settings, seed=3, name="t", checkpoint=tmp_path / "c.pt")
+    assert weights(resumed) == weights(whole)
+    assert len(report.losses) == 5
+
+
+def test_accumulation_equals_larger_batches():
+    def merged(epoch: int):
+        small = [thunk() for thunk in batches(epoch)]
+        pairs = [(torch.cat([a[0], b[0]]), torch.cat([a[1], b[1]])) for a, b in zip(small[::2], small[1::2], strict=True)]
+        return [lambda pair=pair: pair for pair in pairs]
+
+    one, two = new_model(0.0), new_model(0.0)
+    train(one, batches, TrainSettings(epochs=1, accumulate=2, warmup=0.0), seed=0, name="t")
+    train(two, merged, TrainSettings(epochs=1, warmup=0.0), seed=0, name="t")
+    for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_early_stopping_keeps_the_best_weights():
+    scores = iter([0.1, 0.9, 0.5, 0.4, 0.3])
+    seen: list[bytes] = []
+
+    def validate(model: nn.Module) -> float:
+        seen.append(weights(model))
+        return next(scores)
+
+    model = new_model()
+    report = train(model, batches, TrainSettings(epochs=5, patience=2), seed=0, name="t", validate=validate)
+    assert (len(seen), report.best_epoch) == (4, 1)
+    assert weights(model) == seen[1]
+
+
+def test_schedule_by_hand():
+    settings = TrainSettings(warmup=0.2)
+    assert [rate_factor(step, 10, settings) for step in (0, 1, 2, 6, 10)] == pytest.approx([0.5, 1.0, 1.0, 0.5, 0.0])
+    assert rate_factor(7, 10, TrainSettings(schedule="constant")) == 1.0
+
+
+def test_a_loss_that_explodes_is_an_error_not_a_silent_nan():
+    class Bad(Line):
+        def forward(self, batch):
+            return {"mse": super().forward(batch)["mse"] * float("inf")}
+
+    torch.manual_seed(0)
+    with pytest.raises(KitError, match=r"Lower `train.lr`"):
+        train(Bad(), batches, TrainSettings(epochs=1), seed=0, name="t")
+
+
+def test_a_foreign_checkpoint_is_refused(tmp_path: Path):
+    (tmp_path / "c.pt").write_bytes(b"not a checkpoint")
+    with pytest.raises(KitError, match="Delete it"):
+        train(new_model(), batches, TrainSettings(epochs=1), seed=0, name="t", checkpoint=tmp_path / "c.pt")
