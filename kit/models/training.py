@@ -20,6 +20,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.wrappers import _FabricModule
 from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -161,7 +162,7 @@ def _seed_everything(seed: int) -> None:
 
 def _run_epoch(
     fabric: Fabric,
-    wrapped: nn.Module,
+    wrapped: _FabricModule,
     optimizer: Optimizer,
     schedule: LRScheduler,
     thunks: Sequence[Callable[[], Any]],
@@ -185,7 +186,7 @@ def _run_epoch(
         if stepping:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                norm = fabric.clip_gradients(wrapped, optimizer, max_norm=settings.clip, error_if_nonfinite=False)  # type: ignore[arg-type]
+                norm = fabric.clip_gradients(wrapped, optimizer, max_norm=settings.clip, error_if_nonfinite=False)
             if norm is not None and not bool(torch.isfinite(norm)):
                 raise KitError(
                     f"The gradient became {float(norm)} at step {report.steps} ({ {k: float(v) for k, v in terms.items()} }).",
