@@ -1,0 +1,205 @@
+"""The official probe: one network per task, 3 epochs of AdamW in file order, scored on the second window after each.
+
+Source: section 6 of the challenge contract. Vectors stay in their memory map and are converted a block of rows at a time;
+the tasks share these passes over the data. Everything that decides the result is per task, so scores do not depend on
+which tasks run together.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Final
+
+import numpy as np
+import psutil
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from kit.challenge import PROBE_SEED
+from kit.errors import KitError
+from kit.probes.labels import TaskData
+from kit.probes.metrics import EVALUATOR_BATCH, TaskMetrics, evaluate
+from kit.probes.network import LEARNING_RATE, Shape, build, fuse_updates, products
+from kit.probes.registry import Options, TaskRun, Vectors, probe
+from kit.progress import track
+
+EPOCHS: Final = 3
+BATCH: Final = EVALUATOR_BATCH
+EVALUATION_BATCH: Final = 1024
+"""Clients per forward pass when scoring; larger than in training because it is faster and changes nothing."""
+BLOCK: Final = 8192
+"""Rows converted to float32 at a time."""
+COMPILE_FROM: Final = 5000
+"""Training steps from which torch.compile pays for itself on a GPU."""
+
+
+@probe("official", "The organisers' evaluator: a 54 M parameter MLP per task, 3 epochs.", precisions=("fp32", "bf16"))
+def official(vectors: Vectors, tasks: Sequence[TaskData], options: Options) -> list[TaskRun]:
+    """The organisers' scores: exact in fp32; bf16 is several times faster on processors that have it."""
+    return train(vectors, tasks, options, Shape())
+
+
+def train(vectors: Vectors, tasks: Sequence[TaskData], options: Options, shape: Shape) -> list[TaskRun]:
+    """Train and score a network per task and seed.
+
+    Args:
+        vectors: (n, d); rows in training order.
+        tasks: labels, with `rows` pointing into `vectors`.
+        options: seeds, precision, threads, device, progress, keep_logits.
+        shape: widths of the network.
+
+    Returns:
+        A TaskRun per task and seed, in that order.
+    """
+    wanted = [(task, PROBE_SEED + index) for task in tasks for index in range(options.seeds)]
+    runs: list[TaskRun] = []
+    with _threads(options.threads), products(options.precision):
+        for group in _groups(wanted, vectors.shape[1], shape, options):
+            learners = [Learner(task, seed, vectors.shape[1], shape, options) for task, seed in group]
+            steps = EPOCHS * 2 * -(-len(vectors) // BLOCK) * len(learners)
+            work = _work(vectors, learners)
+            for step in track(work, "probe networks", steps) if options.progress else work:
+                step()
+            runs += [learner.result() for learner in learners]
+    return runs
+
+
+def _work(vectors: Vectors, learners: Sequence[Learner]) -> Iterator[Callable[[], None]]:
+    """Every piece of work in order: a block of rows is read once and then handed to each learner."""
+    for _ in range(EPOCHS):
+        for act in (Learner.learn, Learner.score):
+            for learner in learners:
+                learner.rewind(BATCH if act is Learner.learn else EVALUATION_BATCH)
+            for first in range(0, len(vectors), BLOCK):
+                block = torch.from_numpy(np.array(vectors[first : first + BLOCK])).float().to(learners[0].device)
+                for learner in learners:
+                    yield partial(act, learner, first, block)
+
+
+class Learner:
+    """One network on its way through the data.
+
+    Args:
+        data: rows and labels.
+        seed: of the initial weights.
+        width: columns of the vectors.
+        shape: widths of the network.
+        options: device, precision, threads, keep_logits.
+    """
+
+    def __init__(self, data: TaskData, seed: int, width: int, shape: Shape, options: Options) -> None:
+        self.data, self.seed, self.options = data, seed, options
+        self.device = pick_device(options.device)
+        network = build(width, data.width, shape, seed).to(self.device)
+        self.forward: Callable[[Tensor], Tensor] = network
+        if self.device.type == "cpu":
+            self.optimizer = fuse_updates(network)
+        else:
+            self.optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, fused=True)
+            if EPOCHS * len(data.rows) > COMPILE_FROM * BATCH:
+                self.forward = torch.compile(network)
+        self.epochs: list[TaskMetrics] = []
+        self.outputs = np.empty((0, data.width), dtype=np.float32)
+        self.kept: NDArray[np.float32] | None = None
+        self.seconds = 0.0
+        self.rewind(BATCH)
+
+    def rewind(self, batch: int) -> None:
+        """Back to the first row, to be cut into batches of `batch` clients."""
+        self.batch, self.taken, self.done = batch, 0, 0
+        self.carry: Tensor | None = None
+
+    def learn(self, first: int, block: Tensor) -> None:
+        """Train on the clients of this task among rows `first`, `first` + 1, … of the vectors.
+
+        A last batch that the block cannot fill waits for the next block; the task's very last one may be partial.
+        """
+        began = time.perf_counter()
+        for x in self._batches(first, block):
+            y = torch.from_numpy(self.data.train[self.done : self.done + len(x)].toarray()).to(self.device)
+            self.optimizer.zero_grad()
+            loss = F.binary_cross_entropy_with_logits(self._logits(x), y)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.optimizer.step()
+            self.done += len(x)
+        self.seconds += time.perf_counter() - began
+
+    def score(self, first: int, block: Tensor) -> None:
+        """Predict as `learn` learns; once all clients are done, compute the epoch's metrics."""
+        began = time.perf_counter()
+        if not self.done:
+            self.outputs = np.empty((len(self.data.rows), self.data.width), dtype=np.float32)
+        with torch.no_grad():
+            for x in self._batches(first, block):
+                self.outputs[self.done : self.done + len(x)] = self._logits(x).cpu().numpy()
+                self.done += len(x)
+        if self.done == len(self.data.rows) and len(self.outputs):
+            self._close_epoch()
+        self.seconds += time.perf_counter() - began
+
+    def result(self) -> TaskRun:
+        """What came out, after the last epoch."""
+        return TaskRun(self.data.task, self.seed, tuple(self.epochs), self.seconds, self.kept)
+
+    def _close_epoch(self) -> None:
+        data = self.data
+        metrics = evaluate(data.task, self.outputs, data.validation, data.popularity, threads=self.options.threads)
+        if self.options.keep_logits and all(metrics.score > epoch.score for epoch in self.epochs):
+            self.kept = self.outputs
+        self.epochs.append(metrics)
+        self.outputs = self.outputs[:0]
+
+    def _logits(self, x: Tensor) -> Tensor:
+        if self.device.type == "cpu":
+            return self.forward(x)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.precision == "bf16"):
+            return self.forward(x).float()
+
+    def _batches(self, first: int, block: Tensor) -> Iterator[Tensor]:
+        rows = self.data.rows
+        stop = int(np.searchsorted(rows, first + len(block)))
+        mine = rows[self.taken : stop] - first
+        x = block if len(mine) == len(block) else block[torch.from_numpy(mine).to(block.device)]
+        self.taken = stop
+        if self.carry is not None:
+            x = torch.cat([self.carry, x])
+        whole = len(x) if stop == len(rows) else len(x) - len(x) % self.batch
+        self.carry = x[whole:] if whole < len(x) else None
+        for start in range(0, whole, self.batch):
+            yield x[start : min(start + self.batch, whole)]
+
+
+def pick_device(name: str) -> torch.device:
+    """«auto» is the GPU where there is one; KitError if a named device is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise KitError(f"PyTorch sees no GPU for --device {name}.", "Leave --device out or install a CUDA build.")
+    return torch.device(name)
+
+
+def _groups(
+    wanted: list[tuple[TaskData, int]], width: int, shape: Shape, options: Options
+) -> Iterator[list[tuple[TaskData, int]]]:
+    """As many networks at once as fit into a quarter of the free memory: weights, two moments and a gradient each."""
+    parameters = shape.thin * (width + 6 * shape.wide)
+    on_gpu = pick_device(options.device).type == "cuda"
+    free = torch.cuda.mem_get_info()[0] if on_gpu else psutil.virtual_memory().available
+    count = max(1, int(free // 4 // (16 * parameters)))
+    for start in range(0, len(wanted), count):
+        yield wanted[start : start + count]
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

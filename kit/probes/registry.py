@@ -1,0 +1,113 @@
+"""What a probe is: a function from vectors and task labels to scored runs, registered by name.
+
+A new probe is one file in this folder that decorates a function with `probe`; it is found by itself.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kit.challenge import Task
+from kit.probes.labels import TaskData
+from kit.probes.metrics import TaskMetrics
+from kit.registry import Registry
+
+Vectors: TypeAlias = NDArray[np.floating[Any]]
+"""(n, d) one row per client of the submission, usually a read-only memory map of float16."""
+Precision = Literal["fp32", "bf16"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a probe is run.
+
+    Attributes:
+        seeds: runs per task; the first uses the official seed where there is one.
+        precision: of matrix products in neural probes.
+        threads: None for one per core.
+        device: «auto» takes a GPU if there is one.
+        progress: report progress on stderr.
+        keep_logits: keep the validation logits of the best epoch of every run, for statistics over clients.
+    """
+
+    seeds: int = 1
+    precision: Precision = "fp32"
+    threads: int | None = None
+    device: str = "auto"
+    progress: bool = False
+    keep_logits: bool = False
+
+
+@dataclass(frozen=True)
+class TaskRun:
+    """One probe trained on one task from one seed.
+
+    Attributes:
+        task: which of the six.
+        seed: of the initial weights.
+        epochs: metrics on the validation window after each epoch; probes without epochs have one entry.
+        seconds: training and evaluation, without what is shared with other tasks.
+        logits: (m, L) float32 of the best epoch, rows as in TaskData.rows; None unless asked for.
+    """
+
+    task: Task
+    seed: int
+    epochs: tuple[TaskMetrics, ...]
+    seconds: float
+    logits: NDArray[np.float32] | None = None
+
+    @property
+    def best(self) -> TaskMetrics:
+        """The epoch that counts: the first with the highest score, as in the challenge."""
+        return max(self.epochs, key=lambda epoch: epoch.score)
+
+
+Run = Callable[[Vectors, Sequence[TaskData], Options], list[TaskRun]]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A registered probe.
+
+    Attributes:
+        name: for `kit score --probe`.
+        description: one line.
+        run: vectors, tasks, options → a TaskRun per task and seed, in that order.
+        precisions: what `Options.precision` may be.
+    """
+
+    name: str
+    description: str
+    run: Run
+    precisions: tuple[Precision, ...]
+
+
+PROBES: Registry[Probe] = Registry("probe")
+
+
+def probe(name: str, description: str, *, precisions: tuple[Precision, ...] = ("fp32",)) -> Callable[[Run], Run]:
+    """Decorator that registers a probe; see `Probe` for the arguments."""
+
+    def register(run: Run) -> Run:
+        PROBES.add(name, Probe(name, description, run, precisions))
+        return run
+
+    return register
+
+
+@cache
+def load_probes() -> Registry[Probe]:
+    """All probes of this folder, imported on first use."""
+    import kit.probes as package
+
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{package.__name__}.{module.name}")
+    return PROBES
