@@ -1,0 +1,155 @@
+"""`kit score`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kit.cli.common import print_json, use_threads
+
+if TYPE_CHECKING:
+    from kit.data.layout import DataFolder
+    from kit.probes.score import ScoreReport
+
+
+def score(
+    submission: Annotated[Path, typer.Argument(help="Folder with client_ids.npy and embeddings.npy.")],
+    data: Annotated[Path, typer.Option("--data", help="The data folder, split (`kit data split`).")],
+    probe: Annotated[
+        list[str] | None, typer.Option("--probe", help="official, fast or gbm; repeat for several. Default: fast.")
+    ] = None,
+    task: Annotated[
+        list[str] | None, typer.Option("--task", help="One task; repeat for several. Default: all.")
+    ] = None,
+    seeds: Annotated[int, typer.Option("--seeds", help="Runs per task; the first has the official seed.")] = 1,
+    precision: Annotated[
+        str, typer.Option("--precision", help="fp32, or bf16: faster on processors that have it.")
+    ] = "fp32",
+    threads: Annotated[int | None, typer.Option("--threads", help="Threads; all cores by default.")] = None,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    against: Annotated[
+        Path | None, typer.Option("--against", help="Another submission to show beside this one.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Score again what is known.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print no table and no progress.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+) -> None:
+    """Train probes on a submission's vectors and score the six tasks; results are kept in SUBMISSION/scores.json.
+
+    Example: kit score submissions/stats --data data/small --probe fast --probe gbm
+    """
+    use_threads(threads)
+    from kit.challenge import Task
+    from kit.data.layout import DataFolder
+    from kit.errors import KitError, nearest
+    from kit.probes.registry import Precision
+    from kit.probes.score import read_ceiling, score_submission, write_scores
+
+    unknown = [name for name in task or () if name not in {known.value for known in Task}]
+    if unknown:
+        raise KitError(f"There is no task {unknown[0]!r};", nearest(unknown[0], [known.value for known in Task]))
+    if precision not in ("fp32", "bf16"):
+        raise KitError(f"There is no precision {precision!r}.", "Choose fp32 or bf16.")
+    folder = DataFolder(data)
+    exact: Precision = "bf16" if precision == "bf16" else "fp32"
+    wanted = [Task(name) for name in dict.fromkeys(task or ())] or None
+    reports: list[tuple[ScoreReport, ScoreReport | None]] = []
+    for name in dict.fromkeys(probe or ["fast"]):
+        both: list[ScoreReport] = []
+        for path in (submission, against):
+            if path is None:
+                continue
+            report = score_submission(
+                path, folder, name, wanted, seeds, exact, threads, not quiet, force and path == submission, device
+            )
+            write_scores(path, [report])
+            both.append(report)
+        reports.append((both[0], both[1] if len(both) > 1 else None))
+    if as_json:
+        rows = [_as_json(own, other, read_ceiling(folder)) for own, other in reports]
+        print_json(rows[0] if len(rows) == 1 else rows)
+    elif not quiet:
+        _print(reports, folder)
+
+
+def _as_json(own: ScoreReport, other: ScoreReport | None, ceiling: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The command contract's object, with the ceiling and the other submission's scores where there are any."""
+    extra: dict[str, Any] = {"ceiling": ceiling} if ceiling else {}
+    return own.as_json() | extra | ({"against": other.as_json()} if other else {})
+
+
+def _print(reports: list[tuple[ScoreReport, ScoreReport | None]], folder: DataFolder) -> None:
+    from rich.console import Console
+
+    from kit.probes.score import read_ceiling
+
+    console = Console()
+    ceiling = read_ceiling(folder)
+    for own, other in reports:
+        console.print(_table(own, other, ceiling))
+        for name, entry in own.tasks.items():
+            if "undefined" in entry:
+                console.print(f"  {name}: {entry['undefined']}", highlight=False)
+    for note in dict.fromkeys(note for own, _ in reports for note in own.notes):
+        console.print(f"[yellow]note:[/yellow] {note}", highlight=False)
+
+
+def _table(own: ScoreReport, other: ScoreReport | None, ceiling: dict[str, dict[str, Any]]) -> Any:  # noqa: ANN401
+    """A rich table: a row per task, columns only for what there is to show."""
+    from rich import box
+    from rich.table import Table
+
+    known = ", known already" if own.reused else ""
+    title = f"{own.submission} on {own.data}: {own.probe} probe, {own.precision}{known}"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    heads = ["score", "AUROC", "novelty", "diversity", "empty labels"]
+    heads += ["± seeds"] if own.seeds > 1 else []
+    heads += ["ceiling", "its AUROC"] if ceiling else []
+    heads += [Path(other.submission).name] if other else []
+    heads += ["gap closed"] if other and ceiling else []
+    heads += ["seconds"]
+    table.add_column("task")
+    for head in heads:
+        table.add_column(head, justify="right")
+    for name, entry in own.tasks.items():
+        table.add_row(name, *_cells(own, name, entry, other, ceiling))
+    total = [""] * len(heads)
+    total[0] = f"{own.sum:.4f}"
+    if other:
+        total[heads.index(Path(other.submission).name)] = f"{other.sum:.4f}"
+    table.add_section()
+    table.add_row("sum", *total)
+    return table
+
+
+def _cells(
+    own: ScoreReport,
+    name: str,
+    entry: dict[str, Any],
+    other: ScoreReport | None,
+    ceiling: dict[str, dict[str, Any]],
+) -> list[str]:
+    best = ceiling.get(name, {})
+    base = other.tasks[name]["score"] if other else None
+    cells = [_number(entry[key]) for key in ("score", "auroc", "novelty", "diversity")]
+    cells.append("" if entry["labels_without_positives"] is None else str(entry["labels_without_positives"]))
+    cells += [_number(entry.get("standard_error"))] if own.seeds > 1 else []
+    cells += [_number(best.get("score")), _number(best.get("auroc"))] if ceiling else []
+    cells += [_number(base)] if other else []
+    if other and ceiling:
+        cells.append(_share(entry["score"], base, best.get("score")))
+    cells.append("" if entry["seconds"] is None else f"{entry['seconds']:.1f}")
+    return cells
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
+def _share(score: float | None, base: float | None, best: float | None) -> str:
+    """Share of the way from the other submission's score to the ceiling."""
+    if score is None or base is None or best is None or best <= base:
+        return "–"
+    return f"{(score - base) / (best - base):.0%}"
