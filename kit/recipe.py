@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -106,13 +106,21 @@ def parse(model: type[Model], raw: dict[str, Any], where: str) -> Model:
 
 
 def _model_at(model: type[BaseModel], path: Sequence[int | str]) -> type[BaseModel] | None:
-    """The schema that owns the key at `path`, to name its valid keys."""
+    """The schema that owns the key at `path`, to name its valid keys. Looks inside dict[…], list[…] and unions."""
+    inside: Any = model
     for part in path:
-        field = model.model_fields.get(str(part))
-        if field is None:
-            return None
-        annotation = field.annotation
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return None
-        model = annotation
-    return model
+        if isinstance(inside, type) and issubclass(inside, BaseModel):
+            field = inside.model_fields.get(str(part))
+            if field is None:
+                return None
+            inside = field.annotation
+        inside = next((kind for kind in _models_in(inside)), inside)
+    return inside if isinstance(inside, type) and issubclass(inside, BaseModel) else None
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:  # noqa: ANN401
+    """The schemas named in an annotation such as dict[str, BlockEntry] or Time | None."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models_in(argument)

@@ -62,7 +62,7 @@ def test_timestamps_of_any_form(tmp_path: Path, unit: str) -> None:
 @pytest.mark.parametrize("as_text", [True, False])
 def test_empty_tables_are_typed(tmp_path: Path, kind: EventType, as_text: bool) -> None:
     path = tmp_path / f"{kind.value}.parquet"
-    text = {name: pl.String for name in ("timestamp", "query")}
+    text = dict.fromkeys(("timestamp", "query"), pl.String())
     empty = empty_events(kind).collect()
     schema = {name: text.get(name, dtype) if as_text else dtype for name, dtype in empty.schema.items()}
     pl.DataFrame(schema=schema).write_parquet(path)

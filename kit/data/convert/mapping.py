@@ -1,0 +1,239 @@
+"""The schema of a mapping: which columns of a shop's own files become the tables of the challenge layout.
+
+about = "…"
+[files.log]                    # one table per source file, or per set of files of the same form
+path = "events*.csv"
+[log]                          # what all event tables share; each may override it
+file = "log"
+client = "visitorid"
+item = "itemid"
+time = { column = "timestamp", unit = "ms" }
+keep = [{ column = "visitorid", not_null = true }]
+[tables.product_buy]
+keep = [{ column = "event", equals = "transaction" }]
+[products]                     # file, item and keep default to those of [log]
+price = "price"
+name = ["brand", "title"]
+category = "category"
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+from zoneinfo import available_timezones
+
+import polars as pl
+from pydantic import Field, field_validator, model_validator
+
+from kit.challenge import EventType
+from kit.errors import KitError, nearest
+from kit.recipe import Strict, parse
+
+READY = Path(__file__).parent.parent / "mappings"
+"""Where the ready mappings lie."""
+
+
+class Source(Strict):
+    """A source file, or several of one form."""
+
+    path: str = Field(description="Name or glob relative to SRC; several matches are read one after another by name.")
+    format: Literal["csv", "parquet", "jsonl"] | None = Field(None, description="By the file's ending if absent.")
+    separator: str = Field(",", min_length=1, max_length=1, description="Of a csv file.")
+    explode: str | None = Field(None, description="jsonl: a column of lists of objects; each object becomes a row.")
+
+
+class Keep(Strict):
+    """A rule that a row must pass; several conditions in one rule must all hold. Empty cells fail all but the negative ones."""
+
+    column: str
+    not_null: bool = False
+    equals: str | float | None = None
+    one_of: list[str] | None = None
+    none_of: list[str] | None = None
+    above: float | None = None
+    below: float | None = None
+    at_least: float | None = None
+    at_most: float | None = None
+    matches: str | None = Field(None, description="A regular expression that must be found.")
+    matches_not: str | None = Field(None, description="A regular expression that must not be found.")
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Keep:
+        if self.model_fields_set == {"column"}:
+            raise ValueError(f"the rule on {self.column!r} has no condition")
+        for pattern in (self.matches, self.matches_not):
+            try:
+                pl.Series([""]).str.contains(pattern or "")
+            except pl.exceptions.PolarsError as error:
+                raise ValueError(f"{pattern!r} is not a regular expression: {error}") from error
+        return self
+
+
+class Time(Strict):
+    """How a timestamp is written. Without format and unit: a datetime column, or text in the challenge's own form."""
+
+    column: str
+    format: str | None = Field(None, description="strptime form of a text, such as «%Y-%m-%d %H:%M:%S UTC».")
+    unit: Literal["s", "ms", "us"] | None = Field(None, description="Of numbers counted from 1970.")
+    zone: str | None = Field(None, description="The shop's zone: times are read as UTC and become its wall clock.")
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Time:
+        if self.format is not None and self.unit is not None:
+            raise ValueError("give format (text) or unit (numbers), not both")
+        if self.zone is not None and self.zone not in available_timezones():
+            raise ValueError(f"{self.zone!r} is not a time zone; write it like 'Europe/London'")
+        return self
+
+
+class Attribute(Strict):
+    """A property of products, gathered from rows that name the item. Text alone is short for { column = text }."""
+
+    column: list[str] = Field(min_length=1, description="One column; for names several, joined by spaces.")
+    file: str | None = None
+    item: str | None = None
+    keep: list[Keep] = Field(default_factory=list)
+    extract: str | None = Field(None, description="Regular expression; its first group is the value.")
+    pick: Literal["median", "most", "first", "last"] | None = Field(
+        None, description="Of several rows: median (price), most frequent (text), or first / last by `order`."
+    )
+    order: str | None = Field(None, description="Column of numbers or sortable text for pick = first / last.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:  # noqa: ANN401
+        if isinstance(value, str | list):
+            value = {"column": value}
+        if isinstance(value, dict) and isinstance(value.get("column"), str):
+            value = {**value, "column": [value["column"]]}
+        return value
+
+
+class Log(Strict):
+    """Where events lie; every field of [log] is the default of the same field in [tables.*]."""
+
+    file: str | None = None
+    client: str | None = None
+    item: str | None = Field(None, description="sku, url, or the text of a search query.")
+    time: Time | None = None
+    keep: list[Keep] = Field(default_factory=list)
+
+
+class Table(Log):
+    """One event table; its rules come on top of those of [log]."""
+
+    optional: bool = Field(False, description="No error if no row passes: some of these shops have no such events.")
+
+
+class Products(Strict):
+    """Where properties of products lie; file, item and keep default to those of [log]."""
+
+    file: str | None = None
+    item: str | None = None
+    keep: list[Keep] = Field(default_factory=list)
+    price: Attribute | None = None
+    name: Attribute | None = None
+    category: Attribute | None = None
+
+
+class Mapping(Strict):
+    """A whole mapping file."""
+
+    about: str = Field("", description="What the data are, whence, under which licence; how it was read.")
+    files: dict[str, Source] = Field(min_length=1)
+    log: Log = Log()
+    tables: dict[EventType, Table]
+    products: Products = Products()
+
+    @field_validator("tables", mode="before")
+    @classmethod
+    def _known_tables(cls, tables: Any) -> Any:  # noqa: ANN401
+        known = [kind.value for kind in EventType]
+        for name in tables if isinstance(tables, dict) else []:
+            if name not in known:
+                raise ValueError(f"{name!r} is not an event table; {nearest(name, known)}")
+        if isinstance(tables, dict) and EventType.BUY.value not in tables:
+            raise ValueError("[tables.product_buy] is needed: the split and all tasks rest on purchases")
+        return tables
+
+    @model_validator(mode="after")
+    def _whole(self) -> Mapping:
+        for kind, table in self.events():
+            for field in ("client", "item", "time"):
+                if getattr(table, field) is None:
+                    raise ValueError(f"[tables.{kind.value}] or [log] must name the {field}")
+        for file, _, what in self.wanted():
+            if file not in self.files:
+                raise ValueError(f"{what} names the file {file!r}; {nearest(file, self.files)}")
+        return self
+
+    def events(self) -> Iterator[tuple[EventType, Table]]:
+        """The event tables with the defaults of [log] filled in."""
+        for kind, table in self.tables.items():
+            merged = {name: getattr(table, name) or getattr(self.log, name) for name in ("client", "item", "time")}
+            file = self.file_of(table.file)
+            keep = [*(self.log.keep if file == self.file_of(None) else []), *table.keep]
+            yield kind, table.model_copy(update={**merged, "file": file, "keep": keep})
+
+    def file_of(self, name: str | None) -> str:
+        """A file's name in [files], by default that of [log], or the only one."""
+        return name or self.log.file or (next(iter(self.files)) if len(self.files) == 1 else "")
+
+    def attributes(self) -> Iterator[tuple[str, Attribute]]:
+        """price, name and category, where mapped, with file, item, keep and pick filled in."""
+        own = self.products
+        for what in ("price", "name", "category"):
+            attribute: Attribute | None = getattr(own, what)
+            if attribute is None:
+                continue
+            file = attribute.file or self.file_of(own.file)
+            shared = own.keep if own.file or own.keep else self.log.keep if file == self.file_of(None) else []
+            filled = {
+                "file": file,
+                "item": attribute.item or own.item or self.log.item,
+                "keep": [*shared, *attribute.keep],
+            }
+            filled["pick"] = attribute.pick or ("median" if what == "price" else "most")
+            yield what, attribute.model_copy(update=filled)
+
+    def wanted(self) -> Iterator[tuple[str, str, str]]:
+        """Every (file, column, what for) that the mapping asks for."""
+        for kind, table in self.events():
+            columns = {"client": table.client, "item": table.item, "time": table.time and table.time.column}
+            rules = [("keep", rule.column) for rule in table.keep]
+            for what, column in [*columns.items(), *rules]:
+                if column:
+                    yield str(table.file), column, f"[tables.{kind.value}] {what}"
+        for what, attribute in self.attributes():
+            columns_of = [attribute.item, attribute.order, *attribute.column, *(rule.column for rule in attribute.keep)]
+            for column in columns_of:
+                if column:
+                    yield str(attribute.file), column, f"[products] {what}"
+
+
+def ready_mappings() -> list[str]:
+    """Names of the mappings that come with the kit."""
+    return sorted(path.stem for path in READY.glob("*.toml"))
+
+
+def mapping_path(source_or_mapping: str) -> Path:
+    """The TOML file behind a ready name or a path; KitError naming the ready ones."""
+    if source_or_mapping in ready_mappings():
+        return READY / f"{source_or_mapping}.toml"
+    path = Path(source_or_mapping)
+    if not path.is_file():
+        what = f"{source_or_mapping!r} is neither a ready mapping nor a file;"
+        raise KitError(what, f"ready mappings: {nearest(source_or_mapping, ready_mappings())}.")
+    return path
+
+
+def read_mapping(path: Path) -> Mapping:
+    """Read and check a mapping; KitError names file, key, value and the nearest valid key."""
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise KitError(f"{path} is not valid TOML: {error}.", "Mend the line and run again.") from error
+    return parse(Mapping, raw, str(path))

@@ -1,0 +1,164 @@
+"""Source files of a shop, as lazy frames of exactly the columns a mapping asks for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from kit.challenge import TIMESTAMP_FORMAT
+from kit.data.convert.mapping import Keep, Mapping, Source, Time
+from kit.data.scan import TIME
+from kit.errors import KitError, nearest
+from kit.progress import say
+
+ENDINGS = {".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+
+
+class Sources:
+    """The source files of a mapping. csv and jsonl are turned into parquet once, since each table scans them anew.
+
+    csv columns stay text (a column that looks like numbers for a thousand rows need not be one); numbers are read from
+    the text where a rule, a price or a time asks for them.
+    """
+
+    def __init__(self, mapping: Mapping, src: Path, work: Path) -> None:
+        if not src.exists():
+            raise KitError(f"There is no {str(src)!r}.", "SRC is the folder with the shop's own files.")
+        self._frames: dict[str, pl.LazyFrame] = {}
+        self._paths: dict[str, list[Path]] = {}
+        wanted: dict[str, dict[str, str]] = {}
+        for file, column, what in mapping.wanted():
+            wanted.setdefault(file, {}).setdefault(column, what)
+        for name, columns in wanted.items():
+            source = mapping.files[name]
+            self._paths[name] = find(name, source, src)
+            frame, kind = open_source(source, self._paths[name])
+            require_columns(frame, columns, self.label(name))
+            frame = frame.select(list(columns))
+            if kind != "parquet":
+                staged = work / f"{name}.parquet"
+                say(f"  reading {self.label(name)}")
+                try:
+                    frame.sink_parquet(staged, maintain_order=True, engine="streaming")
+                except pl.exceptions.PolarsError as error:
+                    first = str(error).strip().splitlines()[0]
+                    raise KitError(
+                        f"{self.label(name)} cannot be read as {kind} ({first}).", "Mend the file."
+                    ) from error
+                frame = pl.scan_parquet(staged)
+            self._frames[name] = frame
+
+    def __getitem__(self, name: str) -> pl.LazyFrame:
+        return self._frames[name]
+
+    def label(self, name: str) -> str:
+        """The source's file names, for messages."""
+        names = [path.name for path in self._paths[name]]
+        return names[0] if len(names) == 1 else f"{names[0]} … {names[-1]} ({len(names)} files)"
+
+
+def find(name: str, source: Source, src: Path) -> list[Path]:
+    """Files that a source's path or glob names, sorted; `src` may itself be the file."""
+    if src.is_file():
+        return [src]
+    paths = sorted(path for path in src.glob(source.path) if path.is_file())
+    if not paths:
+        there = ", ".join(sorted(path.name for path in src.iterdir())[:12]) or "nothing"
+        raise KitError(
+            f"The mapping wants [files.{name}] path = {source.path!r} in {src}, which holds: {there}.",
+            "Point SRC at the right folder or mend the path.",
+        )
+    return paths
+
+
+def open_source(source: Source, paths: list[Path]) -> tuple[pl.LazyFrame, str]:
+    """A lazy frame over all files of a source, and its format."""
+    suffixes = [suffix for suffix in paths[0].suffixes if suffix in ENDINGS]
+    kind = source.format or (ENDINGS[suffixes[-1]] if suffixes else "")
+    label = paths[0].name
+    try:
+        if kind == "parquet":
+            frame = pl.scan_parquet(paths)
+        elif kind == "csv":
+            frame = pl.scan_csv(paths, separator=source.separator, infer_schema=False)
+        elif kind == "jsonl":
+            frame = pl.scan_ndjson(paths, infer_schema_length=1000)
+        else:
+            raise KitError(f"{label} has no known ending.", "Say format = 'csv', 'parquet' or 'jsonl' in the mapping.")
+        schema = frame.collect_schema()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise KitError(f"{label} cannot be read as {kind} ({first}).", "Check `format` and `separator`.") from error
+    if source.explode is not None:
+        dtype = schema.get(source.explode)
+        if not (isinstance(dtype, pl.List) and isinstance(dtype.inner, pl.Struct)):
+            raise KitError(
+                f"The mapping explodes column {source.explode!r} of {label}, which has {dict(schema)}.",
+                "Name a column that holds lists of objects.",
+            )
+        frame = frame.explode(source.explode).unnest(source.explode)
+    return frame, kind
+
+
+def require_columns(frame: pl.LazyFrame, columns: dict[str, str], label: str) -> None:
+    """KitError for the first column that the mapping wants and the file lacks."""
+    present = frame.collect_schema().names()
+    for column, what in columns.items():
+        if column not in present:
+            raise KitError(
+                f"{what} wants column {column!r} of {label}, which has {present};", f"{nearest(column, present)}."
+            )
+
+
+def passes(rules: list[Keep]) -> pl.Expr:
+    """True where a row passes all rules."""
+    kept = pl.lit(True)
+    for rule in rules:
+        kept &= _passes(rule)
+    return kept
+
+
+def _passes(rule: Keep) -> pl.Expr:
+    value = pl.col(rule.column)
+    text, number = value.cast(pl.String), value.cast(pl.Float64, strict=False)
+    conditions: list[pl.Expr] = []
+    if rule.not_null:
+        conditions.append(value.is_not_null() & (text != ""))
+    if rule.equals is not None:
+        same = text == rule.equals if isinstance(rule.equals, str) else number == rule.equals
+        conditions.append(same.fill_null(False))
+    if rule.one_of is not None:
+        conditions.append(text.is_in(rule.one_of).fill_null(False))
+    if rule.none_of is not None:
+        conditions.append(~text.is_in(rule.none_of).fill_null(False))
+    bounds = {"above": pl.Expr.gt, "below": pl.Expr.lt, "at_least": pl.Expr.ge, "at_most": pl.Expr.le}
+    for name, compare in bounds.items():
+        if (bound := getattr(rule, name)) is not None:
+            conditions.append(compare(number, bound).fill_null(False))
+    if rule.matches is not None:
+        conditions.append(text.str.contains(rule.matches).fill_null(False))
+    if rule.matches_not is not None:
+        conditions.append(~text.str.contains(rule.matches_not).fill_null(False))
+    return pl.all_horizontal(conditions)
+
+
+def time_of(time: Time, dtype: pl.DataType) -> pl.Expr:
+    """The timestamp as Datetime("us") of the shop's wall clock; null where it cannot be read."""
+    value = pl.col(time.column)
+    if time.unit is not None:
+        whole = value.cast(pl.Float64, strict=False) if dtype.is_float() else value
+        parsed = pl.from_epoch(whole.cast(pl.Int64, strict=False), time_unit=time.unit).cast(TIME)
+    elif dtype == pl.String:
+        form = time.format or TIMESTAMP_FORMAT
+        parsed = value.str.to_datetime(form, time_unit="us", strict=False)
+        if "%z" in form:
+            parsed = parsed.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+    elif isinstance(dtype, pl.Datetime):
+        parsed = value.dt.convert_time_zone("UTC").dt.replace_time_zone(None) if dtype.time_zone else value
+    else:
+        parsed = value.cast(TIME, strict=False) if dtype == pl.Date else pl.lit(None, dtype=TIME)
+    parsed = parsed.cast(TIME)
+    if time.zone is not None:
+        parsed = parsed.dt.replace_time_zone("UTC").dt.convert_time_zone(time.zone).dt.replace_time_zone(None)
+    return parsed
