@@ -1,0 +1,32 @@
+"""Histories as flat arrays of tokens, and batches of them. NumPy and polars only: models turn the arrays into tensors."""
+
+from kit.tokens.batch import (
+    AGE_BUCKETS,
+    GAP_BUCKETS,
+    HOUR_BUCKETS,
+    SequenceBatch,
+    length_buckets,
+    padding_share,
+    sequence_batch,
+)
+from kit.tokens.table import KINDS, Tokens, TokenSettings, kind_code, microseconds, tokenise
+from kit.tokens.vocabulary import Catalogue, Vocabulary, Words
+
+__all__ = [
+    "AGE_BUCKETS",
+    "GAP_BUCKETS",
+    "HOUR_BUCKETS",
+    "KINDS",
+    "Catalogue",
+    "SequenceBatch",
+    "TokenSettings",
+    "Tokens",
+    "Vocabulary",
+    "Words",
+    "kind_code",
+    "length_buckets",
+    "microseconds",
+    "padding_share",
+    "sequence_batch",
+    "tokenise",
+]
