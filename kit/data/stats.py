@@ -45,7 +45,7 @@ class Stat:
 
     section: str
     metric: str
-    value: float | None
+    here: float | None
     published: float | None
 
     def as_json(self) -> dict[str, str | float | None]:

@@ -1,4 +1,25 @@
-"""The synthetic shop: the challenge layout with known truth."""
+"""The synthetic shop: the challenge layout, written by a process whose truth is known.
+
+Its clients have tastes that drift (categories, price level, style, appetite for news), come at heavy-tailed rates, leave
+silently and sometimes return; sessions lead to further sessions, along paths between categories (order matters), back to
+open carts, to complements of what was bought and to restocks. Products are launched all the time; only their category,
+price and codes say whom they suit. A sale lifts both target windows. `simulate` is the process, `content` what happens
+inside a session, `expect` and `predict` what the process implies for somebody who knows no more than history can show.
+
+Matched to the published figures (CHALLENGE.md, section 7; `kit data stats` prints both): dates; per relevant client the
+shares with visits, carts, purchases and searches and the means of visits and carts; quantiles of events per client up to
+the median; exact duplicates; repeat visits; one-day clients and one-day buyers; cart to purchase share and minutes;
+removals per cart; clients without history; bots; price quartiles.
+
+Not matched, on purpose, in the sizes below official:
+- denser buying (`Preset.density`): past buyers churn at about .80 (tiny), .87 (small), .91 (medium) instead of .94, so that
+  most of the 100 labels per task have buyers in both windows (at tiny many have none);
+- three passers-by per relevant client (six at medium), not eighteen, so more clients buy, more buyers of the windows were
+  seen before (.6 instead of .45), and the median client has more events;
+- products launched lately are bought more, so that the new products of the train window still sell in the next one.
+Not matched at any size: purchases are not bulky (the busiest real buyer has 665), gaps between purchases are shorter in
+the tail, and fewer purchase rows belong to one-purchase clients.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +29,11 @@ from pathlib import Path
 import numpy as np
 
 from kit.data.layout import DataFolder
-from kit.data.shop.clients import build_clients
+from kit.data.shop.clients import Clients, build_clients
 from kit.data.shop.content import fill
 from kit.data.shop.presets import PRESETS, Preset, preset_called
 from kit.data.shop.simulate import simulate
+from kit.data.shop.truth import kept, save_truth
 from kit.data.shop.world import World, build_world
 from kit.data.shop.write import Tables, write_products
 from kit.errors import KitError
@@ -51,16 +73,21 @@ def _write(root: Path, preset: Preset, seed: int) -> None:
     folder.relevant_clients.parent.mkdir()
     write_products(root, world)
     np.save(folder.relevant_clients, np.sort(world.client_ids[: preset.relevant].astype(np.int64)))
-    tables = Tables(root)
+    tables, truth = Tables(root), []
     for shard in track(range(preset.shards), "shards", preset.shards):
-        _shard(tables, world, preset, seed, shard)
+        truth.append(_shard(tables, world, preset, seed, shard))
     tables.join(preset.shards)
+    save_truth(root, world, seed, truth)
 
 
-def _shard(tables: Tables, world: World, preset: Preset, seed: int, shard: int) -> None:
-    """Simulate and write every `shards`-th client; its random numbers depend on seed and shard number alone."""
+def _shard(tables: Tables, world: World, preset: Preset, seed: int, shard: int) -> Clients:
+    """Simulate and write every `shards`-th client, returning those whose truth is kept.
+
+    The random numbers depend on the seed and the shard's number alone, not on the order of shards.
+    """
     rng = np.random.default_rng([seed, 1, shard])
     rows = np.arange(shard, preset.clients, preset.shards)
     clients = build_clients(world, preset, rows, rng)
-    sessions, _ = simulate(clients, world, rng)
+    sessions, at_cut = simulate(clients, world, rng)
     tables.add(shard, fill(sessions, clients, world, rng))
+    return kept(preset, at_cut, shard)

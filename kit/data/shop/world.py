@@ -16,9 +16,9 @@ HOME_URLS: Final = 6
 CATEGORY_URLS: Final = 3
 LAUNCHED: Final = 0.4
 """Share of the catalogue that is launched after the first day."""
-NOVELTY_BOOST: Final = 4.0
-"""A product just launched draws this much more attention, fading by half every two weeks."""
-HALF_LIFE: Final = 14.0
+NOVELTY_BOOST: Final = 20.0
+"""A product just launched draws this much more attention, fading by half every three weeks."""
+HALF_LIFE: Final = 21.0
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -91,8 +91,7 @@ class World:
     @property
     def cell(self) -> Ints:
         """(skus,) cell of each product when it is no longer fresh."""
-        cell: Ints = (self.price * PRICE_BINS // PRICE_BUCKETS * STYLES + self.style) * 2
-        return cell
+        return cell_of(self.price, self.style)
 
     @property
     def tail_start(self) -> int:
@@ -101,10 +100,7 @@ class World:
 
     def attraction(self, epoch: int) -> tuple[Floats, NDArray[np.bool_]]:
         """(skus,) attraction in an epoch (0 = not yet there) and whether the product counts as fresh."""
-        age = epoch * EPOCH_DAYS - self.launch
-        new = self.launch > 0
-        boost = 1.0 + NOVELTY_BOOST * new * 0.5 ** (np.maximum(age, 0) / HALF_LIFE)
-        return np.where(age >= 0, self.appeal * boost, 0.0), new & (age >= 0) & (age < FRESH_DAYS)
+        return attraction(self.launch, self.appeal, epoch)
 
     def shelf(self, epoch: int) -> Shelf:
         """The shelf of an epoch; built once."""
@@ -121,6 +117,20 @@ class World:
                 mass.reshape(-1, CELLS).astype(np.float32), there[order].astype(np.int32), cumulated, first
             )
         return self.shelves[epoch]
+
+
+def cell_of(price: Ints, style: Ints) -> Ints:
+    """Cell (price bin, style, not fresh) of products by price bucket and style; a fresh one lies in the next cell."""
+    cell: Ints = (price * PRICE_BINS // PRICE_BUCKETS * STYLES + style) * 2
+    return cell
+
+
+def attraction(launch: Ints, appeal: Floats, epoch: int) -> tuple[Floats, NDArray[np.bool_]]:
+    """Attraction of products in an epoch (0 = not yet there) and whether they count as fresh."""
+    age = epoch * EPOCH_DAYS - launch
+    new = launch > 0
+    boost = 1.0 + NOVELTY_BOOST * new * 0.5 ** (np.maximum(age, 0) / HALF_LIFE)
+    return np.where(age >= 0, appeal * boost, 0.0), new & (age >= 0) & (age < FRESH_DAYS)
 
 
 def epoch_of(day: Ints | int) -> Ints | int:
@@ -151,7 +161,7 @@ def build_world(preset: Preset, rng: np.random.Generator) -> World:
         + 0.6 * _normal(rng, categories)[category]
         + 0.5 * _normal(rng, STYLES)[style]
     )
-    appeal = np.exp(1.2 * rng.standard_normal(skus))
+    appeal = np.exp(1.6 * rng.standard_normal(skus))
     appeal *= popularity[category] / np.bincount(category, appeal, categories)[category]
     per_sku = 1 + rng.integers(0, 4, skus)
     pages = HOME_URLS + CATEGORY_URLS * categories + np.concatenate([[0], np.cumsum(per_sku)])

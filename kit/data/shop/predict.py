@@ -1,0 +1,195 @@
+"""From expected orders to the six tasks: the chance that each client buys each target in the validation window."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kit.challenge import PRICE_BUCKETS, Task
+from kit.data.shop.belief import believe
+from kit.data.shop.clients import Clients, taste
+from kit.data.shop.expect import Day, Future, Matrix
+from kit.data.shop.presets import BEHAVIOUR, CELLS, DAYS, VALIDATION_DAY
+from kit.data.shop.truth import Catalogue, Truth
+from kit.data.shop.world import Floats, Ints, attraction, epoch_of
+from kit.progress import track
+
+PAIRS_AT_ONCE: Final = 250_000
+"""Clients are handled in chunks of this many (client, category) pairs: what fits a processor's cache."""
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Positions of the targets of the propensity tasks in the catalogue; -1 for an id that the shop does not have."""
+
+    category: Ints
+    sku: Ints
+    new_sku: Ints
+    price: Ints
+
+    @classmethod
+    def of(cls, shop: Catalogue, lists: dict[Task, Ints]) -> Targets:
+        """From the ids of the split's lists; a missing list is empty."""
+        none = np.zeros(0, dtype=np.int64)
+        return cls(
+            _positions(shop.category_ids, lists.get(Task.CATEGORY, none)),
+            _positions(shop.sku_ids, lists.get(Task.SKU, none)),
+            _positions(shop.sku_ids, lists.get(Task.NEW_SKU, none)),
+            lists.get(Task.PRICE, none),
+        )
+
+
+def _positions(ids: Ints, wanted: Ints) -> Ints:
+    order = np.argsort(ids)
+    at = order[np.minimum(np.searchsorted(ids[order], wanted), len(ids) - 1)]
+    return np.where(ids[at] == wanted, at, -1)
+
+
+def predict(truth: Truth, targets: Targets) -> dict[Task, Matrix]:
+    """(n, labels) probabilities per task, rows as in `truth.clients`; churn and conversion: of no purchase.
+
+    Clients without a session before the cut all get the mean of their group's.
+    """
+    clients, shop = truth.clients, truth.catalogue
+    shelves = {
+        int(e): _Tables.of(shop, int(e)) for e in np.unique(np.asarray(epoch_of(np.arange(VALIDATION_DAY, DAYS))))
+    }
+    size = max(1, PAIRS_AT_ONCE // len(shop.popularity))
+    chunks = [
+        _predict(shop, clients.take(np.arange(start, min(start + size, len(clients)))), targets, shelves)
+        for start in track(range(0, len(clients), size), "expected orders", -(-len(clients) // size))
+    ]
+    whole = {task: np.concatenate([chunk[task] for chunk in chunks]) for task in Task}
+    unseen = clients.last_day < 0
+    for chances in whole.values():
+        if unseen.any():
+            chances[unseen] = chances[unseen].mean(axis=0)
+    return whole
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """The shelf of one epoch in the form that expectations need."""
+
+    weight: Floats
+    """(skus,) attraction."""
+    cell: Ints
+    """(skus,) cell."""
+    mass: Matrix
+    """(categories, CELLS) attraction, and below the same of its squares."""
+    squares: Matrix
+    prices: list[tuple[Ints, Matrix]]
+    """Per cell its price buckets (b,) and their attraction (categories, b)."""
+
+    @classmethod
+    def of(cls, shop: Catalogue, epoch: int) -> _Tables:
+        weight, fresh = attraction(shop.launch, shop.appeal, epoch)
+        cell, k = shop.cell + fresh, len(shop.popularity)
+        slot = shop.category * CELLS + cell
+        mass, squares = (
+            np.bincount(slot, values, k * CELLS).reshape(k, CELLS).astype(np.float32) for values in (weight, weight**2)
+        )
+        prices = []
+        for one in range(CELLS):
+            inside = np.flatnonzero((cell == one) & (weight > 0))
+            buckets, at = np.unique(shop.price[inside], return_inverse=True)
+            width = max(1, len(buckets))
+            table = np.bincount(shop.category[inside] * width + at, weight[inside], k * width).reshape(k, width)
+            prices.append((buckets, table[:, : len(buckets)].astype(np.float32)))
+        return cls(weight, cell, mass, squares, prices)
+
+
+def _predict(shop: Catalogue, clients: Clients, targets: Targets, shelves: dict[int, _Tables]) -> dict[Task, Matrix]:
+    """Probabilities of a chunk of clients, present and away ones mixed by the posterior."""
+    belief = believe(clients)
+    present = np.where(clients.last_day >= 0, belief.present, 1.0).astype(np.float32)[:, None]
+    meetings = _Meetings(shop, clients, targets, shelves)
+    for day in Future(shop, clients, belief):
+        if day.day >= VALIDATION_DAY:
+            meetings.add(day)
+    mixed = {
+        task: -present * np.expm1(-here) - (1 - present) * np.expm1(-back)
+        for task, (here, back) in meetings.finish().items()
+    }
+    mixed[Task.CONVERSION] = 1 - mixed[Task.CONVERSION]
+    return {task: values.astype(np.float32) for task, values in (mixed | {Task.CHURN: mixed[Task.CONVERSION]}).items()}
+
+
+class _Meetings:
+    """Adds up how often clients are expected to meet each target; the orders of one epoch share a shelf."""
+
+    def __init__(self, shop: Catalogue, clients: Clients, targets: Targets, shelves: dict[int, _Tables]) -> None:
+        self.shop, self.clients, self.targets, self.shelves = shop, clients, targets, shelves
+        self.orders: dict[int, Matrix] = {}
+        self.restocks: dict[int, Floats] = {}
+        self.back: dict[int, Floats] = {}
+        """Per epoch, orders expected of clients that are away at the cut: (n,) totals; their mix is that of `orders`."""
+        self.taste = taste(clients.price, clients.style, clients.fresh)
+        self.bundled = np.argsort(shop.complement)
+
+    def add(self, day: Day) -> None:
+        """One day's expected orders."""
+        epoch = int(epoch_of(day.day))
+        orders = day.orders * day.here[:, None].astype(np.float32)
+        nothing = np.zeros(len(self.clients))
+        self.orders[epoch] = self.orders.get(epoch, np.float32(0)) + orders
+        self.restocks[epoch] = self.restocks.get(epoch, nothing) + day.restocks * day.here
+        self.back[epoch] = self.back.get(epoch, nothing) + day.orders.sum(axis=1) * day.back
+
+    def finish(self) -> dict[Task, tuple[Matrix, Matrix]]:
+        """Per task the expected meetings (purchases; conversion: orders), if present and if away at the cut."""
+        totals: dict[Task, list[Matrix]] = {}
+        for epoch, orders in self.orders.items():
+            sums = orders.sum(axis=1)
+            share = (self.back[epoch] / np.maximum(sums, 1e-12)).astype(np.float32)[:, None]
+            for task, met in self._meet(epoch, orders, sums).items():
+                pair = totals.setdefault(task, [np.zeros_like(met), np.zeros_like(met)])
+                pair[0] += met
+                pair[1] += share * met
+        return {task: (pair[0], pair[1]) for task, pair in totals.items()}
+
+    def _meet(self, epoch: int, orders: Matrix, sums: NDArray[np.float32]) -> dict[Task, Matrix]:
+        shelf, bundled = self.shelves[epoch], np.float32(BEHAVIOUR.bundle) * orders[:, self.bundled]
+        demand = self.taste @ shelf.mass.T  # (n, categories)
+        per_mass = (self._items(epoch, orders, demand) + bundled) / np.maximum(demand, np.float32(1e-12))
+        again = (BEHAVIOUR.restock_same * self.restocks[epoch]).astype(np.float32)
+        price = np.zeros((len(orders), PRICE_BUCKETS), np.float32)
+        for one, (buckets, table) in enumerate(shelf.prices):
+            price[:, buckets] += self.taste[:, one, None] * (per_mass @ table)
+        rows = np.flatnonzero(self.clients.restock_sku >= 0)
+        price[rows, self.shop.price[self.clients.restock_sku[rows]]] += again[rows]
+        return {
+            Task.CATEGORY: _columns(orders + bundled, self.targets.category),
+            Task.SKU: self._products(self.targets.sku, shelf, per_mass, again),
+            Task.NEW_SKU: self._products(self.targets.new_sku, shelf, per_mass, again),
+            Task.PRICE: price[:, self.targets.price],
+            Task.CONVERSION: sums[:, None],
+        }
+
+    def _items(self, epoch: int, orders: Matrix, demand: Matrix) -> Matrix:
+        """(n, categories) distinct products of the main category drawn from the shelf; a basket holds none twice.
+
+        Of B draws with chances q, q B / (1 + q (B - 1)) on average hit a product if B is geometric; here with the mean q
+        of a category's products, weighted by q. Restocks of the same product are not drawn.
+        """
+        more = np.float32(BEHAVIOUR.basket - 1)
+        alike = (self.taste**2 @ self.shelves[epoch].squares.T) / np.maximum(demand, np.float32(1e-12)) ** 2
+        items = (1 + more) * orders / (1 + more * alike)
+        has = np.flatnonzero(self.restocks[epoch])
+        again = BEHAVIOUR.restock_same * self.restocks[epoch][has]
+        items[has, self.clients.restock[has]] -= again.astype(np.float32)
+        return np.asarray(np.maximum(items, 0))
+
+    def _products(self, wanted: Ints, shelf: _Tables, per_mass: Matrix, again: NDArray[np.float32]) -> Matrix:
+        """(n, len(wanted)) expected purchases of products; -1 marks unknown ones."""
+        s = np.maximum(wanted, 0)
+        met = per_mass[:, self.shop.category[s]] * self.taste[:, shelf.cell[s]] * shelf.weight[s].astype(np.float32)
+        met += again[:, None] * (self.clients.restock_sku[:, None] == s)
+        return np.asarray(met * (wanted >= 0), dtype=np.float32)
+
+
+def _columns(values: Matrix, wanted: Ints) -> Matrix:
+    return np.asarray(values[:, np.maximum(wanted, 0)] * (wanted >= 0), dtype=np.float32)

@@ -1,0 +1,96 @@
+"""What the shop knows about itself, kept beside the data: its catalogue, and its relevant clients as they stood at the cut."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from kit.data.shop.clients import Clients
+from kit.data.shop.presets import CELLS, PRICE_BINS, STYLES, Preset, preset_called
+from kit.data.shop.world import Floats, Ints, World, cell_of
+from kit.errors import KitError
+
+FOLDER: Final = "truth"
+CATALOGUE: Final = (
+    *("department", "popularity", "readiness", "successor", "complement"),
+    *("category", "price", "style", "launch", "appeal", "sku_ids", "category_ids"),
+)
+"""Fields of World that a prediction of purchases needs."""
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The part of a World that decides who buys what. Fields as in `World`."""
+
+    department: Ints
+    popularity: Floats
+    readiness: Floats
+    successor: Ints
+    complement: Ints
+    category: Ints
+    price: Ints
+    style: Ints
+    launch: Ints
+    appeal: Floats
+    sku_ids: Ints
+    category_ids: Ints
+
+    @property
+    def cell(self) -> Ints:
+        """(skus,) cell of each product when it is no longer fresh."""
+        return cell_of(self.price, self.style)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Catalogue and clients, with the preset and seed they came from."""
+
+    preset: Preset
+    seed: int
+    catalogue: Catalogue
+    clients: Clients
+
+
+def kept(preset: Preset, clients_at_cut: Clients, shard: int) -> Clients:
+    """The clients of one shard that are kept: an equal part of `preset.truth_clients`."""
+    share = preset.truth_clients // preset.shards + (shard < preset.truth_clients % preset.shards)
+    return clients_at_cut.take(np.arange(min(share, len(clients_at_cut))))
+
+
+def save_truth(root: Path, world: World, seed: int, shards: list[Clients]) -> None:
+    """Write truth/: shop.json, catalogue.npz, clients.npz."""
+    folder = root / FOLDER
+    folder.mkdir()
+    shop = {"preset": world.preset.name, "seed": seed, "cells": [PRICE_BINS, STYLES, CELLS]}
+    (folder / "shop.json").write_text(json.dumps(shop) + "\n", encoding="utf-8")
+    catalogue: dict[str, Any] = {name: getattr(world, name) for name in CATALOGUE}
+    np.savez_compressed(folder / "catalogue.npz", **catalogue)
+    names = [f.name for f in fields(Clients)]
+    columns: dict[str, Any] = {name: np.concatenate([getattr(shard, name) for shard in shards]) for name in names}
+    np.savez_compressed(folder / "clients.npz", **columns)
+
+
+def load_truth(root: Path) -> Truth:
+    """The truth that `synth` left in a folder.
+
+    Raises:
+        KitError: there is none, or it was written by another version of the shop.
+    """
+    folder = root / FOLDER
+    if not (folder / "clients.npz").exists():
+        raise KitError(f"{str(root)!r} holds no truth.", "Only shops made by `kit data synth` have a ceiling.")
+    shop = json.loads((folder / "shop.json").read_text(encoding="utf-8"))
+    try:
+        with np.load(folder / "catalogue.npz") as arrays:
+            catalogue = Catalogue(**{name: arrays[name] for name in CATALOGUE})
+        with np.load(folder / "clients.npz") as arrays:
+            clients = Clients(**{f.name: arrays[f.name] for f in fields(Clients)})
+    except (KeyError, ValueError, OSError) as error:
+        raise KitError(f"{folder} cannot be read ({error}).", "Make the shop again with this version.") from error
+    if shop["cells"] != [PRICE_BINS, STYLES, CELLS]:
+        raise KitError(f"{folder} was written by another version of the shop.", "Make the shop again.")
+    return Truth(preset_called(shop["preset"]), int(shop["seed"]), catalogue, clients)
