@@ -1,0 +1,85 @@
+"""Pre-norm causal transformer (TECHNIQUES B1) on scaled_dot_product_attention, with rotary or learned positions."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kit.errors import KitError
+from kit.models.sequence.base import EncoderSettings, SequenceEncoder, encoder
+
+
+def rotary_angles(steps: int, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """cos and sin, (steps, size / 2): pair i turns by 10000^(−2i/size) per step (Su et al. 2021, RoFormer)."""
+    rate = 10_000.0 ** (-torch.arange(0, size, 2, device=device, dtype=torch.float32) / size)
+    angle = torch.arange(steps, device=device, dtype=torch.float32)[:, None] * rate
+    return angle.cos(), angle.sin()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn the pairs (x_i, x_{i + size/2}) of (…, T, size) by their step's angles."""
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1).to(x.dtype)
+
+
+class Layer(nn.Module):
+    """x + attention(norm x), then x + feed-forward(norm x)."""
+
+    def __init__(self, width: int, settings: EncoderSettings) -> None:
+        super().__init__()
+        self.heads = settings.heads
+        self.rotary = settings.positions == "rotary"
+        self.before_attention = nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+        self.before_feed = nn.LayerNorm(width)
+        self.feed = nn.Sequential(
+            nn.Linear(width, settings.expand * width), nn.GELU(), nn.Linear(settings.expand * width, width)
+        )
+        self.dropout = nn.Dropout(settings.dropout)
+
+    def forward(self, x: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:
+        """(B, T, D) → (B, T, D)."""
+        b, t, d = x.shape
+        q, k, v = self.qkv(self.before_attention(x)).view(b, t, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
+        if self.rotary:
+            q, k = rotate(q, *angles), rotate(k, *angles)
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.dropout(self.out(mixed.transpose(1, 2).reshape(b, t, d)))
+        out: Tensor = x + self.dropout(self.feed(self.before_feed(x)))
+        return out
+
+
+@encoder
+class Transformer(SequenceEncoder):
+    """Causal self-attention; dropout on the residual branches."""
+
+    kind: ClassVar[str] = "transformer"
+    description: ClassVar[str] = "Pre-norm causal transformer."
+
+    def __init__(self, width: int, settings: EncoderSettings) -> None:
+        super().__init__(width, settings)
+        if width % settings.heads or (width // settings.heads) % 2:
+            raise KitError(
+                f"{settings.heads} heads do not divide a width of {width} into even parts.",
+                "Change `heads` or `width`.",
+            )
+        self.layers = nn.ModuleList(Layer(width, settings) for _ in range(settings.layers))
+        self.position = nn.Embedding(settings.length, width) if settings.positions == "learned" else None
+        if self.position is not None:
+            nn.init.normal_(self.position.weight, std=0.02)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, x: Tensor, mask: Tensor, time: Tensor) -> Tensor:
+        """States (B, T, D); `time` enters through the tokens' own vectors."""
+        steps = x.shape[1]
+        if self.position is not None:
+            x = x + self.position(torch.arange(steps, device=x.device).clamp(max=self.settings.length - 1))
+        angles = rotary_angles(steps, self.width // self.settings.heads, x.device)
+        for layer in self.layers:
+            x = layer(x, angles)
+        out: Tensor = self.norm(x) * mask[..., None]
+        return out
