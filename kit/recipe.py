@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -106,21 +107,21 @@ def parse(model: type[Model], raw: dict[str, Any], where: str) -> Model:
 
 
 def _model_at(model: type[BaseModel], path: Sequence[int | str]) -> type[BaseModel] | None:
-    """The schema that owns the key at `path`, to name its valid keys. Looks inside dict[…], list[…] and unions."""
+    """The schema that owns the key at `path`, to name its valid keys. Walks through dict[…], list[…] and unions."""
     inside: Any = model
     for part in path:
-        if isinstance(inside, type) and issubclass(inside, BaseModel):
-            field = inside.model_fields.get(str(part))
-            if field is None:
-                return None
-            inside = field.annotation
-        inside = next((kind for kind in _models_in(inside)), inside)
-    return inside if isinstance(inside, type) and issubclass(inside, BaseModel) else None
+        owner = _schema_in(inside)
+        if owner is not None:
+            field = owner.model_fields.get(str(part))
+            inside = None if field is None else field.annotation
+        else:  # a key of a dict or an index of a list
+            inside = (get_args(inside) or (None,))[-1]
+    return _schema_in(inside)
 
 
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:  # noqa: ANN401
-    """The schemas named in an annotation such as dict[str, BlockEntry] or Time | None."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for argument in get_args(annotation):
-        yield from _models_in(argument)
+def _schema_in(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401
+    """The schema that an annotation stands for: itself, or the one member of a union such as Time | None."""
+    if isinstance(annotation, type):
+        return annotation if issubclass(annotation, BaseModel) else None
+    union = get_origin(annotation) in {Union, UnionType}
+    return next((found for part in get_args(annotation) if union and (found := _schema_in(part))), None)

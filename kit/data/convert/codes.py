@@ -8,7 +8,7 @@ Products without any text get codes from a hash of what is known of them, see `h
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -17,6 +17,9 @@ from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
 
 from kit.challenge import CODE_VALUES, CODES
+
+if TYPE_CHECKING:
+    from sklearn.cluster import MiniBatchKMeans
 
 FEATURES = 2**15
 """Hash buckets of character and word n-grams."""
@@ -31,56 +34,76 @@ Codes = NDArray[np.uint8]
 
 def text_codes(texts: Sequence[str], seed: int = 0) -> Codes:
     """Codes of distinct texts, uint8 (len(texts), 16). Deterministic: equal texts and seed give equal codes."""
-    from sklearn.decomposition import TruncatedSVD
-    from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
-    from sklearn.pipeline import make_pipeline, make_union
-
     codes = np.zeros((len(texts), CODES), dtype=np.uint8)
     if not len(texts):
         return codes
-    chars = HashingVectorizer(
-        analyzer="char_wb", ngram_range=(3, 5), n_features=FEATURES, alternate_sign=False, norm=None
-    )
-    words = HashingVectorizer(
-        ngram_range=(1, 2), n_features=FEATURES, alternate_sign=False, norm=None, token_pattern=r"\S+"
-    )
-    rng = np.random.default_rng(seed)
     sample = list(texts)
     if len(texts) > FIT_TEXTS:
-        sample = [texts[row] for row in np.sort(rng.choice(len(texts), FIT_TEXTS, replace=False))]
-    width = CODES * PART
+        rows = np.random.default_rng(seed).choice(len(texts), FIT_TEXTS, replace=False)
+        sample = [texts[row] for row in np.sort(rows)]
     with threadpool_limits(1):  # sums in one order: the same codes on any number of cores
-        rotation = np.linalg.qr(rng.standard_normal((width, width)))[0]
-        features = make_pipeline(make_union(chars, words), TfidfTransformer(sublinear_tf=True))
-        counted = features.fit_transform(sample)
-        svd = TruncatedSVD(min(width, max(2, len(sample) - 1)), random_state=seed).fit(counted)
-
-        def compress(counted: csr_matrix) -> NDArray[np.float32]:
-            dense = svd.transform(counted)
-            dense /= np.maximum(np.linalg.norm(dense, axis=1, keepdims=True), 1e-12)
-            padded = np.pad(dense, ((0, 0), (0, width - dense.shape[1])))
-            # The leading components carry most of the variance; a rotation shares it among the sixteen parts.
-            return np.asarray(padded @ rotation, dtype=np.float32)
-
-        quantisers = _fit_quantisers(compress(counted), seed)
+        quantiser = TextQuantiser(seed).fit(sample)
         for start in range(0, len(texts), CHUNK):
-            dense = compress(features.transform(texts[start : start + CHUNK]))
-            for part, quantiser in enumerate(quantisers):
-                codes[start : start + CHUNK, part] = quantiser.predict(dense[:, part * PART : (part + 1) * PART])
+            codes[start : start + CHUNK] = quantiser.transform(texts[start : start + CHUNK])
     return codes
 
 
-def _fit_quantisers(dense: NDArray[np.float32], seed: int) -> list[Any]:
-    """Sixteen k-means of up to 256 centroids, one per part of 8 numbers."""
-    from sklearn.cluster import MiniBatchKMeans
+class TextQuantiser:
+    """Character and word n-grams, hashed and weighted by tf-idf → 128 numbers by a truncated SVD → 16 k-means codes."""
 
-    quantisers = []
-    for part in range(CODES):
+    def __init__(self, seed: int) -> None:
+        from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
+        from sklearn.pipeline import make_pipeline, make_union
+
+        shared = {"n_features": FEATURES, "alternate_sign": False, "norm": None}
+        chars = HashingVectorizer(analyzer="char_wb", ngram_range=(3, 5), **shared)
+        words = HashingVectorizer(ngram_range=(1, 2), token_pattern=r"\S+", **shared)
+        self.seed = seed
+        self.features = make_pipeline(make_union(chars, words), TfidfTransformer(sublinear_tf=True))
+
+    def fit(self, texts: Sequence[str]) -> TextQuantiser:
+        """Learn weights, directions and centroids from distinct texts."""
+        from sklearn.decomposition import TruncatedSVD
+
+        counted = self.features.fit_transform(texts)
+        self.used = np.flatnonzero(counted.getnnz(axis=0))  # most hash buckets stay empty in a small shop
+        width = CODES * PART
+        components = max(1, min(width, len(texts), len(self.used)))
+        with np.errstate(invalid="ignore"):  # a single text has no variance to explain
+            self.svd = TruncatedSVD(components, random_state=self.seed).fit(counted[:, self.used])
+        # The leading components carry most of the variance; a rotation shares it among the sixteen parts.
+        random = np.random.default_rng(self.seed).standard_normal((width, width))
+        self.rotation = np.linalg.qr(random)[0][:components]
+        dense = self._compress(counted)
+        self.means = [self._fit_part(dense, part) for part in range(CODES)]
+        return self
+
+    def transform(self, texts: Sequence[str]) -> Codes:
+        """Codes uint8 (len(texts), 16)."""
+        dense = self._compress(self.features.transform(texts))
+        parts = [means.predict(dense[:, part * PART : (part + 1) * PART]) for part, means in enumerate(self.means)]
+        return np.stack(parts, axis=1).astype(np.uint8)
+
+    def _compress(self, counted: csr_matrix) -> NDArray[np.float32]:
+        dense = self.svd.transform(counted[:, self.used])
+        dense /= np.maximum(np.linalg.norm(dense, axis=1, keepdims=True), 1e-12)
+        return np.asarray(dense @ self.rotation, dtype=np.float32)
+
+    def _fit_part(self, dense: NDArray[np.float32], part: int) -> MiniBatchKMeans:
+        from sklearn.cluster import MiniBatchKMeans
+
         rows = dense[:, part * PART : (part + 1) * PART]
         centroids = min(CODE_VALUES, len(np.unique(rows.round(6), axis=0)))
-        means = MiniBatchKMeans(centroids, random_state=seed + part, batch_size=4096, init_size=2048, n_init=1)
-        quantisers.append(means.fit(rows))
-    return quantisers
+        means = MiniBatchKMeans(
+            centroids,
+            random_state=self.seed + part,
+            batch_size=4096,
+            init_size=2048,
+            n_init=1,
+            max_iter=30,
+            reassignment_ratio=0.0,
+        )
+        return means.fit(rows)
 
 
 def hashed_codes(category: NDArray[np.int64], price: NDArray[np.int64], sku: NDArray[np.int64]) -> Codes:

@@ -64,7 +64,9 @@ def find(name: str, source: Source, src: Path) -> list[Path]:
         return [src]
     paths = sorted(path for path in src.glob(source.path) if path.is_file())
     if not paths:
-        there = ", ".join(sorted(path.name for path in src.iterdir())[:12]) or "nothing"
+        there = (
+            ", ".join(sorted(path.name for path in src.iterdir() if not path.name.startswith("."))[:12]) or "nothing"
+        )
         raise KitError(
             f"The mapping wants [files.{name}] path = {source.path!r} in {src}, which holds: {there}.",
             "Point SRC at the right folder or mend the path.",
