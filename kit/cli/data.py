@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -32,13 +31,11 @@ def synth(
     """
     from kit.data.shop import synth as make_shop
     from kit.data.split import split_folder
+    from kit.probes.ceiling import write_ceiling
 
     make_shop(root, preset, seed)
     split_folder(root)
-    if find_spec("kit.probes.ceiling") is not None:
-        from kit.probes.ceiling import write_ceiling
-
-        write_ceiling(root)
+    write_ceiling(root)
 
 
 @app.command()
@@ -55,14 +52,12 @@ def check(root: Folder, as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps({"ok": ok, "findings": [finding.as_json() for finding in findings]}, indent=1))
     else:
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table("severity", "what", "where", "remedy", title=f"{root}: {'sound' if ok else 'has errors'}")
         for finding in findings:
-            table.add_row(*(Text(text) for text in finding.as_json().values()))
-        Console().print(table if findings else f"{root}: nothing to report.")
+            colour = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.INFO: "blue"}[finding.severity]
+            typer.secho(f"{finding.severity.value:8}", fg=colour, nl=False)
+            typer.echo(f"{finding.where}: {finding.what}\n        → {finding.remedy}")
+        counts = [f"{sum(f.severity is each for f in findings)} {each.value}" for each in Severity]
+        typer.echo(f"{root}: {'sound' if ok else 'has errors'} ({', '.join(counts)})")
     raise typer.Exit(0 if ok else 1)
 
 
@@ -120,23 +115,24 @@ def stats(root: Folder, as_json: AsJson = False) -> None:
 
     rows = folder_stats(root)
     if as_json:
-        from dataclasses import asdict
-
-        typer.echo(json.dumps([asdict(row) for row in rows], indent=1))
+        typer.echo(json.dumps([row.as_json() for row in rows], indent=1))
         return
     from rich.console import Console
     from rich.table import Table
 
     table = Table("metric", "here", "published", title=str(root))
+    section = ""
     for row in rows:
-        table.add_row(*(shown(value) for value in (row.metric, row.here, row.published)))
+        if row.section != section:
+            section = row.section
+            table.add_section()
+            table.add_row(f"[bold]{section}[/bold]")
+        table.add_row(f"  {row.metric}", shown(row.here), shown(row.published))
     Console().print(table)
 
 
-def shown(value: object) -> str:
-    """A number or text as a table cell: 4 significant digits for fractions, thousands separated, a dash for nothing."""
+def shown(value: float | None) -> str:
+    """A number as a table cell: four significant digits, thousands separated; a dash for nothing."""
     if value is None:
         return "–"
-    if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

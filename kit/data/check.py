@@ -154,10 +154,12 @@ def check_span(events: dict[EventType, Table]) -> Iterable[Finding]:
     if min(firsts) >= start:
         what = f"The events span {min(firsts)} … {end}: nothing lies before the cut {start}."
         yield Finding(Severity.ERROR, what, "all event files", "A history must be longer than the 28 target days.")
-    for table in events.values():
-        if table.last is not None and table.last > end:
-            what = f"has events after the last purchase {end}, up to {table.last}."
-            yield Finding(Severity.INFO, what, table.path.name, "The split ends at the last purchase and ignores them.")
+    late = [table for table in events.values() if table.last is not None and table.last > end]
+    if late:
+        latest = max(table.last for table in late if table.last is not None)
+        what = f"There are events after the last purchase {end}, up to {latest}."
+        remedy = "The split ends at the last purchase and ignores them."
+        yield Finding(Severity.INFO, what, ", ".join(table.path.name for table in late), remedy)
 
 
 def check_duplicates(table: Table, columns: tuple[str, ...]) -> list[Finding]:

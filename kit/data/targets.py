@@ -64,6 +64,9 @@ def make_lists(window: pl.DataFrame, bought_before: pl.Series, categories: int) 
         if top.height < TARGET_LIST:
             made.notes[task] = f"{top.height} targets, because no more were bought in the train-target window"
         made.lists[task] = (top[column].to_numpy(), top["count"].to_numpy())
+    if window["price"].n_unique() < MIN_LABELS:
+        made.notes[Task.PRICE] = "not defined here, because all purchases share one price bucket"
+        return made
     buckets = np.arange(PRICE_BUCKETS, dtype=np.int64)
     made.lists[Task.PRICE] = (buckets, popularity_of(window, "price", buckets))
     return made

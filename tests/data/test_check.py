@@ -143,7 +143,7 @@ def test_skus_and_clients_without_a_counterpart(make_folder: Make) -> None:
 def test_span(make_folder: Make) -> None:
     root = make_folder()
     edit(root, "page_visit", with_value("timestamp", 1, "2031-01-01 00:00:00"))
-    assert "up to 2031-01-01" in one(check_folder(root), "page_visit", "after the last purchase").what
+    assert "up to 2031-01-01" in one(check_folder(root), "page_visit.parquet", "after the last purchase").what
     for kind in EventType:
         edit(root, kind.value, lambda f: f.filter(pl.col("timestamp") > "2022-07-01"))
     assert one(check_folder(root), "all event files", "nothing lies before the cut").severity is Severity.ERROR
@@ -210,9 +210,23 @@ def test_command(make_folder: Make) -> None:
     assert report["ok"] is False
     assert set(report["findings"][0]) == {"severity", "what", "where", "remedy"}
     assert report["findings"][0]["severity"] == "error"
-    assert "has errors" in CliRunner().invoke(app, ["check", str(root)]).stdout
+    shown = CliRunner().invoke(app, ["check", str(root)]).stdout
+    assert "has errors (1 error" in shown
+    assert "price, row 0: 1 rows of price are outside 0 .. 99; the first is row 0: 500." in shown
     with pytest.raises(KitError, match="no data folder"):
         check_folder(root / "nowhere")
     result = CliRunner().invoke(app, ["split", str(make_folder("other"))])
     assert result.exit_code == 0, result.output
     assert "validation" in result.stdout
+
+
+def test_synth_makes_a_sound_split_folder_and_stats_describe_it(tmp_path: Path) -> None:
+    root = tmp_path / "shop"
+    made = CliRunner().invoke(app, ["synth", str(root), "--preset", "tiny", "--seed", "3"])
+    assert made.exit_code == 0, made.output
+    assert DataFolder(root).is_split
+    assert DataFolder(root).ceiling.exists()
+    assert not errors(check_folder(root))
+    rows = json.loads(CliRunner().invoke(app, ["stats", str(root), "--json"]).stdout)
+    assert {"metric", "here", "published"} <= set(rows[0])
+    assert "published" in CliRunner().invoke(app, ["stats", str(root)]).stdout

@@ -174,9 +174,11 @@ def test_no_categories_no_category_task(make_folder: Make, capsys: pytest.Captur
     assert not DataFolder(root).targets(Task.CATEGORY).exists()
     assert "share one category" in capsys.readouterr().err
     products = pl.read_parquet(root / "product_properties.parquet").drop("category")
-    products.write_parquet(root / "product_properties.parquet")
+    products.with_columns(price=pl.lit(0)).write_parquet(root / "product_properties.parquet")
     split_folder(root)
     assert pl.read_parquet(DataFolder(root).window("train"))["category"].unique().to_list() == [0]
+    assert not DataFolder(root).targets(Task.PRICE).exists()
+    assert "share one price bucket" in capsys.readouterr().err
 
 
 def test_again_gives_the_same_bytes(make_folder: Make) -> None:
