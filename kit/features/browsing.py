@@ -17,7 +17,7 @@ from scipy import sparse
 from kit.challenge import PRICE_BUCKETS, EventType
 from kit.features.embedding import DIMS, item_vectors
 from kit.features.matrix import as_frame, client_matrix, decayed_weight, item_positions, positions
-from kit.features.price_affinity import BANDS, bands, centres
+from kit.features.price_affinity import bands, centres
 from kit.features.registry import FeatureSettings, family
 from kit.features.shared import catalogue, table
 from kit.history import History
@@ -26,10 +26,10 @@ LINK_MINUTES = 20
 SAMPLE_VISITS = 12_000_000
 """Visits of about this many rows are linked; more clients are thinned out by id."""
 URLS = 100_000
-"""At most so many urls (most linked first) are learned; 12 million others share what an average url means."""
+"""At most so many urls (most linked first) are learned; the others say nothing."""
 PRIOR_VISITS = 10.0
 """A url's rates are drawn to 0 as if by so many visits without a touch after them."""
-HALF_LIFE = 21.0
+HALF_LIFE = 45.0
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,12 @@ class UrlMeaning:
     links: pl.DataFrame
     per_visit: NDArray[np.float64]
 
-    def rates(self, index: NDArray[np.int64], width: int) -> NDArray[np.float64]:
-        """Expected touches per visit by column, (u, width); `index` (links,) is each link's column, -1 = none."""
+    def rates(self, index: NDArray[np.int64], width: int) -> sparse.csr_matrix:
+        """Expected touches per visit by column, sparse (u, width); `index` (links,) is each link's column, -1 = none."""
         kept = index >= 0
         rows = self.links["row"].to_numpy()[kept]
         counted = sparse.csr_matrix((np.ones(len(rows)), (rows, index[kept])), shape=(len(self.urls), width))
-        dense: NDArray[np.float64] = counted.toarray() * self.per_visit[:, None]
-        return dense
+        return sparse.diags_array(self.per_visit).tocsr() @ counted
 
 
 @family("browsing", "What everybody's visits to the client's urls lead to: intent, expected prices and code vector.")
@@ -101,12 +100,9 @@ def _price_rates(history: History) -> NDArray[np.float64]:
     def measure() -> NDArray[np.float64]:
         meaning = url_meaning(history)
         price = meaning.links["price"].fill_null(-1).clip(-1, PRICE_BUCKETS - 1).to_numpy()
-        blurred: NDArray[np.float64] = np.einsum("ub,bk->uk", meaning.rates(price, PRICE_BUCKETS), bands())
-        return blurred
+        return np.asarray(meaning.rates(price, PRICE_BUCKETS) @ bands())
 
-    rates = history.once("browsing.prices", measure)
-    assert rates.shape[1] == BANDS
-    return rates
+    return history.once("browsing.prices", measure)
 
 
 def _vector_rates(history: History) -> NDArray[np.float64]:

@@ -29,11 +29,12 @@ from kit.features.matrix import (
     unit,
 )
 from kit.features.price_affinity import closeness, price_interest
-from kit.features.shared import catalogue, sku_facts, table, touches
+from kit.features.shared import ANY, active_days, catalogue, sku_facts, table, touches
 from kit.features.taste import mean_vector, query_vectors
 from kit.history import History
 
-HALF_LIFE = 30.0
+HALF_LIFE = 45.0
+DONE_HALF_LIFE, THERE_HALF_LIFE = 30.0, 7.0
 QUERY_HALF_LIFE = 14.0
 PRIOR = 3.0
 VISIT_WEIGHT, SEARCH_WEIGHT = 0.02, 0.1
@@ -43,9 +44,13 @@ QUERY_EVIDENCE = 0.3
 GUESSED = 256
 """A search's category is guessed among the wanted ones and the largest of the rest, so many in all."""
 BACKGROUND = 0.05
-"""Activity of a client without events: keeps their scores finite and in the order of the priors."""
-LOOK = 1.5
-"""Weight of the agreement of codes in a product's log score."""
+"""Activity that everybody has: keeps scores finite."""
+LOOK, PRICE = 0.75, 0.5
+"""Weights of the agreement of codes and of the price fit in a product's log score: both also speak through its category."""
+SPREAD = 0.15
+"""Weight of evidence for a category among the takers of another."""
+MANY_CATEGORIES = 60
+"""Clients who took more categories are left out when categories are related to each other."""
 SHARPNESS = (2.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0)
 """Candidate factors on the cosine of a softmax over categories; the catalogue's own products choose."""
 
@@ -79,22 +84,39 @@ def products_of(history: History, skus: NDArray[np.int64]) -> Products:
 
 
 def activity(history: History) -> Floats:
-    """Decayed amount of everything a client did, in touches of products, (clients,)."""
+    """How much a client may be expected to do next, (clients,): the geometric mean of what they did (decayed, in touches of
+    products) and of how lately they were there (decayed active days): a large account that fell silent counts as little
+    as a fresh face who only looked."""
 
     def measure() -> Floats:
-        total = _amount(history, touches(history), touches(history)["weight"].to_numpy())
+        done = evidence_amount(history)
         for kind, weight in ((EventType.VISIT, VISIT_WEIGHT), (EventType.SEARCH, SEARCH_WEIGHT)):
             frame = table(history, kind)
-            total = total + _amount(history, frame, np.full(len(frame), weight))
-        return total
+            done = done + _amount(history, frame, np.full(len(frame), weight), DONE_HALF_LIFE)
+        days = active_days(history).filter(pl.col("kind") == ANY).with_columns(age=pl.col("day") + 0.5)
+        there = _amount(history, days, np.ones(len(days)), THERE_HALF_LIFE)
+        lively: Floats = np.sqrt((done + BACKGROUND) * (there + BACKGROUND))
+        return lively
 
     return history.here("demand.activity", measure)
 
 
-def _amount(history: History, frame: pl.DataFrame, weight: Floats) -> Floats:
-    decayed = weight * decayed_weight(frame["age"], HALF_LIFE)
+def evidence_amount(history: History, half_life: float = HALF_LIFE) -> Floats:
+    """Decayed weight of a client's touches of products, (clients,)."""
+    frame = touches(history)
+    return _amount(history, frame, frame["weight"].to_numpy(), half_life)
+
+
+def _amount(history: History, frame: pl.DataFrame, weight: Floats, half_life: float) -> Floats:
+    decayed = weight * decayed_weight(frame["age"], half_life)
     column = client_matrix(history, frame, np.zeros(len(frame), dtype=np.int64), decayed, 1)
     return np.asarray(column.sum(axis=1)).ravel()
+
+
+def has_history(history: History) -> NDArray[np.bool_]:
+    """Whether a client has any event before the cut, (clients,). The others have no demand to speak of: missing, not low,
+    as clients are often called relevant for what they did later."""
+    return np.isin(history.clients, active_days(history)["client_id"].to_numpy())
 
 
 def category_shares(history: History, categories: NDArray[np.int64]) -> Floats:
@@ -112,87 +134,109 @@ def category_shares(history: History, categories: NDArray[np.int64]) -> Floats:
     return shares
 
 
-def category_evidence(history: History, categories: NDArray[np.int64], key: str) -> dict[str, Floats]:
-    """What speaks for each category, by source: `own` touches, `visits`, `queries`, each (clients, len(categories)), and
-    `total`, the evidence of every source for any category (clients, 1).
+def category_interest(history: History, categories: NDArray[np.int64], key: str) -> Floats:
+    """Posterior share of each category in a client's interest, (clients, len(categories)).
 
     Args:
         history: the view.
-        categories: ids in any order, unique.
+        categories: sorted unique ids.
         key: names this list in the memo.
     """
 
-    def gather() -> dict[str, Floats]:
+    def weigh() -> Floats:
+        spread = history.once(f"demand.spread.{key}", lambda: category_spread(history, categories))
         frame = touches(history)
-        order = np.argsort(categories, kind="stable")
-        back = np.argsort(order, kind="stable")
         weight = frame["weight"].to_numpy() * decayed_weight(frame["age"], HALF_LIFE)
-        index = positions(frame["category"], categories[order])
-        own = client_matrix(history, frame, index, weight, len(categories)).toarray()[:, back]
-        rates = history.once(f"demand.urls.{key}", lambda: _url_rates(history, categories))
-        visits = np.asarray(visit_matrix(history) @ rates)
-        queries, asked = _query_evidence(history, categories, key)
-        total = (
-            _amount(history, frame, frame["weight"].to_numpy()) + visit_matrix(history) @ url_meaning(history).intent
-        )
-        return {"own": own, "visits": visits, "queries": queries, "total": (total + asked)[:, None]}
+        known = all_categories(history)
+        own = client_matrix(history, frame, positions(frame["category"], known), weight, len(known)) @ spread
+        rates = history.once(f"demand.urls.{key}", lambda: _url_rates(history, spread))
+        asked, questions = _query_evidence(history, categories, spread, key)
+        evidence = own + visit_matrix(history) @ rates + asked
+        amount = evidence_amount(history) + visit_matrix(history) @ url_meaning(history).intent + questions
+        prior = category_shares(history, categories)[None, :]
+        interest: Floats = (evidence + PRIOR * prior) / (amount[:, None] + PRIOR)
+        return interest
 
-    return history.here(f"demand.evidence.{key}", gather)
-
-
-def category_interest(history: History, categories: NDArray[np.int64], key: str) -> Floats:
-    """Posterior share of each category in a client's interest, (clients, len(categories))."""
-    evidence = category_evidence(history, categories, key)
-    prior = category_shares(history, categories)[None, :]
-    amount = evidence["own"] + evidence["visits"] + evidence["queries"]
-    interest: Floats = (amount + PRIOR * prior) / (evidence["total"] + PRIOR)
-    return interest
+    return history.here(f"demand.interest.{key}", weigh)
 
 
-def _url_rates(history: History, categories: NDArray[np.int64]) -> Floats:
-    meaning = url_meaning(history)
-    order = np.argsort(categories, kind="stable")
-    index = positions(meaning.links["category"], categories[order])
-    rates = np.empty((len(meaning.urls), len(categories)))
-    rates[:, order] = meaning.rates(index, len(categories))
+def all_categories(history: History) -> NDArray[np.int64]:
+    """Categories of the catalogue, sorted."""
+
+    def collect() -> NDArray[np.int64]:
+        ids: NDArray[np.int64] = catalogue(history)["category"].drop_nulls().unique().sort().to_numpy().astype(np.int64)
+        return ids
+
+    return history.once("demand.all_categories", collect)
+
+
+def category_spread(history: History, categories: NDArray[np.int64]) -> Floats:
+    """How far evidence for one category speaks for another, (all_categories, len(categories)): 1 for itself, and SPREAD
+    times the share of its takers who took the other one too (everybody's buys and cart adds, drawn to 0)."""
+    known = all_categories(history)
+    direct = (known[:, None] == categories[None, :]).astype(np.float64)
+    taken = pl.concat([history.everyone(kind).select("client_id", "sku") for kind in (EventType.BUY, EventType.CART)])
+    products = catalogue(history).lazy().select("sku", "category").drop_nulls()
+    pairs = taken.join(products, on="sku").select("client_id", "category").unique().collect(engine="streaming")
+    # One category says nothing of others; bots with very many would connect everything.
+    several = pairs.filter(pl.len().over("client_id").is_between(2, MANY_CATEGORIES)).sort("client_id", "category")
+    if several.is_empty():
+        return direct
+    rows = several["client_id"].rle_id().to_numpy()
+    ones = (np.ones(len(several)), (rows, positions(several["category"], known)))
+    takers = sparse.csr_matrix(ones, shape=(int(rows[-1]) + 1, len(known)))
+    wanted = positions(pl.Series(categories, dtype=pl.Int64), known)
+    both = np.zeros((len(known), len(categories)))
+    both[:, wanted >= 0] = (takers.T @ takers[:, wanted[wanted >= 0]]).toarray()
+    number = np.asarray(takers.sum(axis=0)).reshape(-1, 1)
+    spread: Floats = np.where(direct > 0, 1.0, SPREAD * both / (number + 10.0))
+    return spread
+
+
+def _url_rates(history: History, spread: Floats) -> Floats:
+    """Evidence for each wanted category per visit of each learned url, (urls, wanted)."""
+    meaning, known = url_meaning(history), all_categories(history)
+    rates: Floats = meaning.rates(positions(meaning.links["category"], known), len(known)) @ spread
     return rates
 
 
-def _query_evidence(history: History, categories: NDArray[np.int64], key: str) -> tuple[Floats, Floats]:
-    """Guessed categories of searches, decayed (clients, len(categories)), and their amount (clients,)."""
-    vectors, sharpness = history.once(f"demand.guess.{key}", lambda: _guesser(history, categories))
+def _query_evidence(history: History, categories: NDArray[np.int64], spread: Floats, key: str) -> tuple[Floats, Floats]:
+    """Guessed categories of searches, decayed and spread (clients, len(categories)), and their amount (clients,)."""
+    guesses, vectors, sharpness = history.once(f"demand.guess.{key}", lambda: _guesser(history, categories))
     frame, queries = table(history, EventType.SEARCH), query_vectors(history)
     weight = QUERY_EVIDENCE * decayed_weight(frame["age"], QUERY_HALF_LIFE)
-    sums = np.zeros((len(history.clients), len(categories)))
     starts = np.append(np.searchsorted(frame["client_id"].to_numpy(), history.clients), len(frame))
+    sums = np.zeros((len(history.clients), len(categories)))
+    known = all_categories(history)
+    rows = spread[np.minimum(np.searchsorted(known, guesses), len(known) - 1)] if len(known) else spread
     for clients, events in client_blocks(history, frame):
-        chance = _softmax(queries[events] @ vectors.T, sharpness)[:, : len(categories)]
-        first = starts[clients.start]
+        chance = _softmax(queries[events] @ vectors.T, sharpness)
         number = events.stop - events.start
+        bounds = starts[clients.start : clients.stop + 1] - events.start
         shape = (clients.stop - clients.start, number)
-        bounds = starts[clients.start : clients.stop + 1] - first
-        sums[clients] = sparse.csr_matrix((weight[events], np.arange(number), bounds), shape=shape) @ chance
+        guessed = sparse.csr_matrix((weight[events], np.arange(number), bounds), shape=shape) @ chance
+        if len(guesses) and len(known):
+            sums[clients] = exact_product(guessed, rows)
     asked = client_matrix(history, frame, np.zeros(len(frame), dtype=np.int64), weight, 1)
     return sums, np.asarray(asked.sum(axis=1)).ravel()
 
 
-def _guesser(history: History, categories: NDArray[np.int64]) -> tuple[Vectors, float]:
-    """Vectors of the wanted categories followed by the largest others, and the sharpness that best tells them apart."""
+def _guesser(history: History, categories: NDArray[np.int64]) -> tuple[NDArray[np.int64], Vectors, float]:
+    """The categories that a search is guessed among (wanted ones, then the largest others; only such as the catalogue has),
+    their vectors, and the sharpness that best tells the catalogue's own products apart."""
     products = catalogue(history)
     sizes = products.group_by("category").len().drop_nulls().sort(["len", "category"], descending=[True, False])
-    others = sizes.filter(~pl.col("category").is_in(categories.tolist()))["category"]
-    rest = others.head(max(0, GUESSED - len(categories))).to_numpy().astype(np.int64)
-    every = np.concatenate([categories, rest])
-    vectors = category_vectors(history, every)
-    order = np.argsort(every, kind="stable")
-    index = positions(products["category"], every[order])
+    wanted = sizes["category"].is_in(categories.tolist())
+    chosen = pl.concat([sizes.filter(wanted), sizes.filter(~wanted)])["category"].head(GUESSED)
+    guesses = np.sort(chosen.to_numpy().astype(np.int64))
+    vectors = category_vectors(history, guesses)
+    index = positions(products["category"], guesses)
     sample = np.flatnonzero(index >= 0)[:: max(1, len(products) // 5_000)]
     if len(sample) == 0:
-        return vectors, SHARPNESS[0]
-    truth = order[index[sample]]
+        return guesses, vectors, SHARPNESS[0]
     cosines = item_vectors(history)[sample] @ vectors.T
-    fits = [np.log(_softmax(cosines, s)[np.arange(len(sample)), truth]).sum() for s in SHARPNESS]
-    return vectors, SHARPNESS[int(np.argmax(fits))]
+    fits = [np.log(_softmax(cosines, s)[np.arange(len(sample)), index[sample]]).sum() for s in SHARPNESS]
+    return guesses, vectors, SHARPNESS[int(np.argmax(fits))]
 
 
 def _softmax(cosines: NDArray[np.float32], sharpness: float) -> NDArray[np.float32]:
@@ -227,7 +271,7 @@ def look_match(history: History, vectors: Vectors) -> Floats:
 def kind_interest(history: History, products: Products, key: str) -> Floats:
     """How much a client wants products of this category, price and look, (clients, n), whether ever sold or not."""
     categories = np.unique(products.category[products.category >= 0])
-    fit = price_match(history, products.price) * np.exp(LOOK * look_match(history, products.vector))
+    fit = price_match(history, products.price) ** PRICE * np.exp(LOOK * look_match(history, products.vector))
     if len(categories) == 0:
         return fit
     interest = category_interest(history, categories, key)

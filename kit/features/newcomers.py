@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn.cluster import MiniBatchKMeans
 from threadpoolctl import threadpool_limits
 
-from kit.features.demand import BACKGROUND, Products, activity, category_shares, kind_interest
+from kit.features.demand import Products, activity, category_shares, has_history, kind_interest
 from kit.features.embedding import item_vectors
 from kit.features.matrix import Floats, as_frame, client_matrix, decayed_weight
 from kit.features.registry import FeatureSettings, family
@@ -34,8 +34,9 @@ def newcomers(history: History, settings: FeatureSettings) -> pl.LazyFrame:
     names = [f"kind_{k}" for k in range(len(prototypes.category))]
     score = np.empty((len(history.clients), 0))
     if names:
-        amount = (activity(history) + BACKGROUND)[:, None]
+        amount = activity(history)[:, None]
         score = np.log(amount * kind_interest(history, prototypes, "newcomers"))
+        score[~has_history(history)] = np.nan
     return as_frame(history, np.hstack([score, _unsold_touches(history)]), [*names, "unsold"])
 
 

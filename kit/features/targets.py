@@ -7,13 +7,23 @@ import polars as pl
 from numpy.typing import NDArray
 
 from kit.challenge import Task
-from kit.features.demand import BACKGROUND, PRIOR, activity, category_interest, kind_interest, products_of
+from kit.features.demand import (
+    PRIOR,
+    activity,
+    category_interest,
+    evidence_amount,
+    has_history,
+    kind_interest,
+    products_of,
+)
 from kit.features.matrix import Floats, as_frame, client_matrix, decayed_weight, positions
 from kit.features.registry import FeatureSettings, family
 from kit.features.shared import catalogue, sku_facts, touches
 from kit.history import History
 
-HALF_LIFE = 30.0
+HALF_LIFE = 45.0
+OWN = 0.3
+"""How much of the interest in a sku touched before carries over to the next purchase of that very sku."""
 
 
 @family("targets", "Shrunk expected demand for each published target category and sku, from all a client's traces.")
@@ -21,12 +31,12 @@ def targets(history: History, settings: FeatureSettings) -> pl.LazyFrame:
     """Columns category_<id> and sku_<id>: log of an expected amount. No columns where the folder has no target lists.
 
     category: activity × posterior share (own touches, visits' and searches' categories, shrunk).
-    sku: activity × (posterior share of the sku: its own touches, shrunk to category interest × the sku's share in its
-    category × price fit × look), so that a sku never touched is ranked by what is known of its kind.
+    sku: activity × (category interest × the sku's share in its category × price fit × look + own touches), so that a sku
+    never touched is ranked by what is known of its kind. Missing for clients without any event.
     """
     categories = np.unique(history.published_targets(Task.CATEGORY))
     skus = np.unique(history.published_targets(Task.SKU))
-    amount = (activity(history) + BACKGROUND)[:, None]
+    amount = activity(history)[:, None]
     blocks, names = [], []
     if len(categories):
         blocks.append(np.log(amount * category_interest(history, categories, "targets")))
@@ -35,18 +45,18 @@ def targets(history: History, settings: FeatureSettings) -> pl.LazyFrame:
         blocks.append(np.log(amount * sku_interest(history, skus)))
         names += [f"sku_{value}" for value in skus]
     values = np.hstack(blocks) if blocks else np.empty((len(history.clients), 0))
+    values[~has_history(history)] = np.nan
     return as_frame(history, values, names)
 
 
 def sku_interest(history: History, skus: NDArray[np.int64]) -> Floats:
-    """Posterior share of each sku (sorted) in a client's interest, (clients, len(skus))."""
+    """What share of a client's interest each sku (sorted) may claim, (clients, len(skus)): that of its kind, and its own."""
     products = products_of(history, skus)
     kind = kind_interest(history, products, "targets.skus") * sku_shares(history, skus)
     frame = touches(history)
     weight = frame["weight"].to_numpy() * decayed_weight(frame["age"], HALF_LIFE)
     own = client_matrix(history, frame, positions(frame["sku"], skus), weight, len(skus)).toarray()
-    total = client_matrix(history, frame, np.zeros(len(frame), dtype=np.int64), weight, 1).toarray()
-    interest: Floats = (own + PRIOR * kind) / (total + PRIOR)
+    interest: Floats = kind + OWN * own / (evidence_amount(history) + PRIOR)[:, None]
     return interest
 
 
