@@ -41,7 +41,7 @@ class EventSettings(Strict):
         False, description="Include each event's age at the cut; for models that are trained at many cuts."
     )
     ids: bool = Field(True, description="Include sku words; without them products are codes, category and price alone.")
-    dropout: float = Field(0.1, ge=0, lt=1)
+    dropout: float = Field(0.0, ge=0, lt=1)
 
 
 @dataclass(frozen=True)
@@ -149,6 +149,17 @@ class ItemTower(nn.Module):
         """Sum of table rows, (m, k) → (m, width); row 0 adds nothing and gets no gradient."""
         return F.embedding_bag(rows, self.table, mode="sum", padding_idx=0)
 
+    def sum_ragged(self, rows: Tensor, more: Tensor, where: Tensor) -> Tensor:
+        """Like `sum` of rows (m, k), but the entries `where` (j,) also have the rows `more` (j, 16): one pass for both."""
+        count = torch.full((len(rows),), rows.shape[1], device=rows.device)
+        count[where] += more.shape[1]
+        end = count.cumsum(0)
+        begin = end - count
+        flat = torch.empty(rows.numel() + more.numel(), dtype=rows.dtype, device=rows.device)
+        flat[begin[:, None] + torch.arange(rows.shape[1], device=rows.device)] = rows
+        flat[end[where][:, None] - 1 - torch.arange(more.shape[1], device=rows.device)] = more.to(rows.dtype)
+        return F.embedding_bag(flat.long(), self.table, begin, mode="sum", padding_idx=0)
+
 
 class EventEmbedding(nn.Module):
     """Batches of tokens → (B, T, width): type + product or url or query + time, summed and normalised.
@@ -184,9 +195,7 @@ class EventEmbedding(nn.Module):
             content = [name in ("category", "price", "url") for name in self.columns] + [True]
             rows = rows.masked_fill(hidden[..., None] & torch.tensor(content, device=rows.device), 0)
             codes = codes.masked_fill(hidden.flatten()[batch["coded"]][:, None], 0)
-        x = self.items.sum(rows.flatten(0, 1))
-        if len(codes):
-            x = x.index_add(0, batch["coded"], self.items.sum(codes).to(x.dtype))
+        x = self.items.sum_ragged(rows.flatten(0, 1), codes, batch["coded"])
         vectors: Tensor = self.dropout(self.norm(x))
         return vectors.view(*shape, -1)
 

@@ -12,17 +12,17 @@ from kit.errors import KitError
 from kit.models.sequence.base import EncoderSettings, SequenceEncoder, encoder
 
 
-def rotary_angles(steps: int, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """cos and sin, (steps, size / 2): pair i turns by 10000^(−2i/size) per step (Su et al. 2021, RoFormer)."""
+def rotations(steps: int, size: int, device: torch.device) -> Tensor:
+    """Complex (steps, size / 2): pair i turns by 10000^(−2i/size) per step (Su et al. 2021, RoFormer)."""
     rate = 10_000.0 ** (-torch.arange(0, size, 2, device=device, dtype=torch.float32) / size)
     angle = torch.arange(steps, device=device, dtype=torch.float32)[:, None] * rate
-    return angle.cos(), angle.sin()
+    return torch.polar(torch.ones_like(angle), angle)
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn the pairs (x_i, x_{i + size/2}) of (…, T, size) by their step's angles."""
-    a, b = x.chunk(2, dim=-1)
-    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1).to(x.dtype)
+def rotate(x: Tensor, turns: Tensor) -> Tensor:
+    """Turn neighbouring pairs of (…, T, size) by their step's angles."""
+    pairs = torch.view_as_complex(x.float().reshape(*x.shape[:-1], -1, 2))
+    return torch.view_as_real(pairs * turns).flatten(-2).to(x.dtype)
 
 
 class Layer(nn.Module):
@@ -41,12 +41,12 @@ class Layer(nn.Module):
         )
         self.dropout = nn.Dropout(settings.dropout)
 
-    def forward(self, x: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:
+    def forward(self, x: Tensor, turns: Tensor) -> Tensor:
         """(B, T, D) → (B, T, D)."""
         b, t, d = x.shape
-        q, k, v = self.qkv(self.before_attention(x)).view(b, t, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
-        if self.rotary:
-            q, k = rotate(q, *angles), rotate(k, *angles)
+        qkv = self.qkv(self.before_attention(x)).view(b, t, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
+        q, k = (rotate(qkv[:2], turns) if self.rotary else qkv[:2]).unbind()
+        v = qkv[2]
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         x = x + self.dropout(self.out(mixed.transpose(1, 2).reshape(b, t, d)))
         out: Tensor = x + self.dropout(self.feed(self.before_feed(x)))
@@ -78,8 +78,8 @@ class Transformer(SequenceEncoder):
         steps = x.shape[1]
         if self.position is not None:
             x = x + self.position(torch.arange(steps, device=x.device).clamp(max=self.settings.length - 1))
-        angles = rotary_angles(steps, self.width // self.settings.heads, x.device)
+        turns = rotations(steps, self.width // self.settings.heads, x.device)
         for layer in self.layers:
-            x = layer(x, angles)
+            x = layer(x, turns)
         out: Tensor = self.norm(x) * mask[..., None]
         return out

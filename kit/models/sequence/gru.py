@@ -1,0 +1,29 @@
+"""Gated recurrent units (TECHNIQUES B4)."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from kit.models.sequence.base import EncoderSettings, SequenceEncoder, encoder
+
+
+@encoder
+class GRU(SequenceEncoder):
+    """Stacked GRU with a residual connection around the whole stack; causal by construction."""
+
+    kind: ClassVar[str] = "gru"
+    description: ClassVar[str] = "Gated recurrent units."
+
+    def __init__(self, width: int, settings: EncoderSettings) -> None:
+        super().__init__(width, settings)
+        dropout = settings.dropout if settings.layers > 1 else 0.0  # nn.GRU drops between layers only
+        self.gru = nn.GRU(width, width, settings.layers, batch_first=True, dropout=dropout)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, x: Tensor, mask: Tensor, time: Tensor) -> Tensor:
+        """States (B, T, D); the order of events is all it knows of time beyond the tokens' own vectors."""
+        states, _ = self.gru(x)
+        out: Tensor = self.norm(x + states) * mask[..., None]
+        return out
