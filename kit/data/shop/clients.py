@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from kit.data.shop.presets import DAYS, INTERESTS, PRICE_BINS, STYLES, Preset, traffic
+from kit.data.shop.presets import CELLS, DAYS, INTERESTS, PRICE_BINS, STYLES, Preset, traffic
 from kit.data.shop.world import Floats, Ints, World
 
 NEVER: Final = 30_000
@@ -98,7 +98,7 @@ def taste(price: Floats, style: Ints, fresh: Floats) -> NDArray[np.float32]:
     by_style = np.where(np.arange(STYLES) == style[:, None], STYLE_FACTOR, 1.0)
     by_fresh = np.stack([np.ones(len(fresh)), fresh], axis=1)
     weights = by_price[:, :, None, None] * by_style[:, None, :, None] * by_fresh[:, None, None, :]
-    return weights.reshape(len(price), -1).astype(np.float32)
+    return weights.reshape(len(price), CELLS).astype(np.float32)
 
 
 def category_of_department(rng: np.random.Generator, world: World, department: Ints) -> Ints:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from kit.data.shop.belief import Belief
 from kit.data.shop.clients import Clients
-from kit.data.shop.presets import BEHAVIOUR, CUT_DAY, DAYS, INTERESTS, Behaviour, sale, traffic
+from kit.data.shop.presets import BEHAVIOUR, CUT_DAY, DAYS, INTERESTS, VALIDATION_DAY, Behaviour, sale, traffic
 from kit.data.shop.simulate import restock_hazard
 from kit.data.shop.truth import Catalogue
 from kit.data.shop.world import Floats
@@ -37,10 +37,12 @@ class Day:
     """(n, categories)."""
     restocks: Floats
     """(n,): the part of the orders that restocks."""
+    chained: Floats
+    """(n,): the part that only follows from another order since the window began: it cannot be the first of the window."""
     here: Floats
-    """(n,): chance of presence if present at the cut."""
+    """(n,): chance of presence if present when the window begins (before that: at the cut)."""
     back: Floats
-    """(n,): chance of presence if away at the cut; 0 for clients not seen before it."""
+    """(n,): chance of presence if away then; 0 for clients not seen before."""
 
 
 class Future:
@@ -71,8 +73,11 @@ class Future:
         self.age = np.zeros((n, OLDEST + 1), np.float32)
         stocked = rows[(clients.restock >= 0) & (clients.restock_day >= 0)]
         self.age[stocked, np.minimum(CUT_DAY - clients.restock_day[stocked], OLDEST)] = 1.0
+        self.renewed = np.zeros_like(self.want)
         self.here = np.where(self.known, 1.0, 0.0)
         self.back = np.zeros(n)
+        self.present = np.where(self.known, belief.present, 1.0)
+        """Chance of presence when the window begins; 1 for clients who first come later."""
 
     def _interests(self) -> tuple[Matrix, Matrix]:
         """(n, categories) attention to own interests at the cut, and what slots that switch will turn to."""
@@ -90,13 +95,24 @@ class Future:
 
     def __iter__(self) -> Iterator[Day]:
         for day in range(CUT_DAY, DAYS):
-            born = self.clients.birth == day
+            if day == VALIDATION_DAY:
+                self._begin_window()
+            born = ~self.known & (self.clients.birth == day)
             self.here = np.where(born, 1.0, self.here)
-            orders, restocks = self._step(day, born)
-            yield Day(day, orders, restocks, self.here.copy(), self.back.copy())
+            orders, restocks, chained = self._step(day, born)
+            yield Day(day, orders, restocks, chained, self.here.copy(), self.back.copy())
             leave = np.where(born, 1 - (1 - self.b.leave) * (1 - self.clients.first_leave), self.b.leave)
             self.here = self._presence(self.here, leave, ~self.known & (self.clients.birth > day))
             self.back = self._presence(self.back, leave, ~self.known)
+
+    def _begin_window(self) -> None:
+        """From here on presence is told apart by who is present now, and orders by whether they can be the first."""
+        begun = self.known | (self.clients.birth < VALIDATION_DAY)
+        now = np.where(self.known, self.present * self.here + (1 - self.present) * self.back, self.here)
+        self.present = np.where(begun, now, 1.0)
+        self.here, self.back = np.where(begun, 1.0, 0.0), np.zeros(len(begun))
+        self.known = begun
+        self.renewed[:] = 0
 
     def _presence(self, here: Floats, leave: Floats, unborn: NDArray[np.bool_]) -> Floats:
         return np.where(unborn, 0.0, here * (1 - leave) + (1 - here) * self.b.comeback)
@@ -127,8 +143,8 @@ class Future:
         self.age[has] = moved
         return fires, hazard
 
-    def _step(self, day: int, born: NDArray[np.bool_]) -> tuple[Matrix, Floats]:
-        """Expected orders of the day for present clients; moves the state on to the next day."""
+    def _step(self, day: int, born: NDArray[np.bool_]) -> tuple[Matrix, Floats, Floats]:
+        """Expected orders of the day for present clients, restocks and chained ones; moves the state on by a day."""
         b, n = self.b, len(self.clients)
         fires, restock_rate = self._restock(day)
         begun = self.known | (self.clients.birth < day)
@@ -163,9 +179,13 @@ class Future:
         restocks = fires * -np.expm1(-scale[rows, stock] * b.order_restock)
         sessions[rows, stock] += fires.astype(np.float32)
         orders[rows, stock] += restocks.astype(np.float32)
+        renewed = wanted[:, None] * self.renewed
+        chained = (renewed * -np.expm1(-scale * b.order_complement)).sum(axis=1).astype(float)
         quiet = np.exp(-(other + b.follow_rate)).astype(np.float32)[:, None]
+        no_order = np.maximum(1 - orders.sum(axis=1, keepdims=True), 0)
+        self.renewed = (self.renewed - renewed) * no_order + np.float32(b.complement) * orders[:, self.wanted_by]
         self._remember(sessions, orders, carts, into["order_complement"], quiet)
-        return orders, restocks
+        return orders, restocks, chained
 
     def _remember(self, sessions: Matrix, orders: Matrix, carts: Matrix, fired: Matrix, quiet: Matrix) -> None:
         """The mean of what `simulate` does to a client's state; `quiet` (n, 1): no session though one was pending."""

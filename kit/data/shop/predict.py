@@ -104,12 +104,11 @@ class _Tables:
 
 def _predict(shop: Catalogue, clients: Clients, targets: Targets, shelves: dict[int, _Tables]) -> dict[Task, Matrix]:
     """Probabilities of a chunk of clients, present and away ones mixed by the posterior."""
-    belief = believe(clients)
-    present = np.where(clients.last_day >= 0, belief.present, 1.0).astype(np.float32)[:, None]
-    meetings = _Meetings(shop, clients, targets, shelves)
-    for day in Future(shop, clients, belief):
+    meetings, future = _Meetings(shop, clients, targets, shelves), Future(shop, clients, believe(clients))
+    for day in future:
         if day.day >= VALIDATION_DAY:
             meetings.add(day)
+    present = future.present.astype(np.float32)[:, None]
     mixed = {
         task: -present * np.expm1(-here) - (1 - present) * np.expm1(-back)
         for task, (here, back) in meetings.finish().items()
@@ -126,7 +125,8 @@ class _Meetings:
         self.orders: dict[int, Matrix] = {}
         self.restocks: dict[int, Floats] = {}
         self.back: dict[int, Floats] = {}
-        """Per epoch, orders expected of clients that are away at the cut: (n,) totals; their mix is that of `orders`."""
+        """Per epoch, orders expected of clients that are away at first: (n,) totals; their mix is that of `orders`."""
+        self.chained: dict[int, Floats] = {}
         self.taste = taste(clients.price, clients.style, clients.fresh)
         self.bundled = np.argsort(shop.complement)
 
@@ -137,10 +137,11 @@ class _Meetings:
         nothing = np.zeros(len(self.clients))
         self.orders[epoch] = self.orders.get(epoch, np.float32(0)) + orders
         self.restocks[epoch] = self.restocks.get(epoch, nothing) + day.restocks * day.here
+        self.chained[epoch] = self.chained.get(epoch, nothing) + day.chained * day.here
         self.back[epoch] = self.back.get(epoch, nothing) + day.orders.sum(axis=1) * day.back
 
     def finish(self) -> dict[Task, tuple[Matrix, Matrix]]:
-        """Per task the expected meetings (purchases; conversion: orders), if present and if away at the cut."""
+        """Per task the expected meetings if present and if away at first (purchases; conversion: possible first orders)."""
         totals: dict[Task, list[Matrix]] = {}
         for epoch, orders in self.orders.items():
             sums = orders.sum(axis=1)
@@ -166,7 +167,7 @@ class _Meetings:
             Task.SKU: self._products(self.targets.sku, shelf, per_mass, again),
             Task.NEW_SKU: self._products(self.targets.new_sku, shelf, per_mass, again),
             Task.PRICE: price[:, self.targets.price],
-            Task.CONVERSION: sums[:, None],
+            Task.CONVERSION: (sums - self.chained[epoch]).astype(np.float32)[:, None],
         }
 
     def _items(self, epoch: int, orders: Matrix, demand: Matrix) -> Matrix:

@@ -156,11 +156,7 @@ def build_world(preset: Preset, rng: np.random.Generator) -> World:
     level = rng.standard_normal(categories)[category] * 0.8 + rng.standard_normal(skus)
     price = np.argsort(np.argsort(level)) * PRICE_BUCKETS // skus
     style = rng.integers(STYLES, size=skus)
-    parts = (
-        0.45 * _normal(rng, preset.departments)[department][category]
-        + 0.6 * _normal(rng, categories)[category]
-        + 0.5 * _normal(rng, STYLES)[style]
-    )
+    latent = _latent(rng, department[category], category, style)
     appeal = np.exp(1.6 * rng.standard_normal(skus))
     appeal *= popularity[category] / np.bincount(category, appeal, categories)[category]
     per_sku = 1 + rng.integers(0, 4, skus)
@@ -179,7 +175,7 @@ def build_world(preset: Preset, rng: np.random.Generator) -> World:
         style=style,
         launch=launch,
         appeal=appeal,
-        latent=parts + np.float32(0.43) * _normal(rng, skus),
+        latent=latent,
         quantiser=Quantiser(rng),
         sku_ids=rng.permutation(skus * 2)[:skus],
         category_ids=rng.permutation(categories * 2)[:categories],
@@ -187,6 +183,18 @@ def build_world(preset: Preset, rng: np.random.Generator) -> World:
         url_ids=rng.permutation(np.int32(pages[-1] + preset.tail_urls)).astype(np.int32),
         pages=pages,
     )
+
+
+def _latent(rng: np.random.Generator, *factors: Ints) -> NDArray[np.float32]:
+    """(skus, LATENT) vectors: each pair of coordinates mixes what department, category, style and the product itself say.
+
+    The mixing weights differ from pair to pair, so that some codes hardly tell more than the category, others the style.
+    """
+    weight = np.sqrt(rng.dirichlet([0.5] * (len(factors) + 1), size=LATENT // 2)).repeat(2, axis=0).astype(np.float32)
+    latent = weight[:, -1] * _normal(rng, len(factors[0]))
+    for part, factor in enumerate(factors):
+        latent += weight[:, part] * _normal(rng, int(factor.max()) + 1)[factor]
+    return latent
 
 
 def _derangement(rng: np.random.Generator, size: int) -> Ints:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -32,10 +33,16 @@ def _text(column: NDArray[np.bytes_], name: str) -> pl.Series:
     return pl.Series(name, column).cast(pl.String)
 
 
+@cache
+def _clock() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Text of every day of the shop, with a space behind it, and of every second of a day."""
+    dates = _bytes_table([f"{FIRST_DAY + timedelta(days=day)} " for day in range(DAYS)])
+    return dates, _bytes_table([f"{s // 3600:02d}:{s // 60 % 60:02d}:{s % 60:02d}" for s in range(DAY_SECONDS)])
+
+
 def timestamps(second: Ints) -> pl.Series:
     """Seconds since day 0 as «YYYY-MM-DD HH:MM:SS»."""
-    dates = _bytes_table([f"{FIRST_DAY + timedelta(days=day)} " for day in range(DAYS)])
-    clock = _bytes_table([f"{s // 3600:02d}:{s // 60 % 60:02d}:{s % 60:02d}" for s in range(DAY_SECONDS)])
+    dates, clock = _clock()
     text = np.concatenate([dates[second // DAY_SECONDS], clock[second % DAY_SECONDS]], axis=1)
     return _text(text.view("S19").ravel(), "timestamp")
 
