@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from kit.blocks.base import Block, BlockOutput, block
+from kit.errors import KitError
 from kit.features.build import CHUNK, build_features
 from kit.features.registry import FeatureSettings
 from kit.history import History
-from kit.recipe import Strict
+from kit.recipe import Recipe, Strict, parse
 
 
 class StatsSettings(FeatureSettings, Strict):
@@ -65,3 +66,22 @@ def chosen_families(settings: StatsSettings) -> list[str]:
     for name in (*settings.families, *settings.without):
         known[name]
     return [name for name in (settings.families or list(known)) if name not in settings.without]
+
+
+def stats_plans(recipe: Recipe) -> dict[str, tuple[list[str], FeatureSettings]]:
+    """Families and settings of every block of kind `stats` in a recipe, by block name.
+
+    Raises:
+        KitError: the recipe has no such block, or one names an unknown family or key.
+    """
+    plans = {}
+    for name, entry in recipe.blocks.items():
+        if entry.kind == Stats.kind:
+            settings = parse(StatsSettings, entry.settings(), f"[blocks.{name}]")
+            shared = FeatureSettings(**settings.model_dump(include=set(FeatureSettings.model_fields)))
+            plans[name] = (chosen_families(settings), shared)
+    if not plans:
+        raise KitError(
+            f"The recipe {recipe.name!r} has no block of kind 'stats'.", "Add one, or use pipelines/stats.toml."
+        )
+    return plans

@@ -63,7 +63,7 @@ def browsing(history: History, settings: FeatureSettings) -> pl.LazyFrame:
     """
     meaning = url_meaning(history)
     visits = table(history, EventType.VISIT)
-    index = positions(visits["url"], meaning.urls)
+    index = visit_positions(history)
     kept = client_matrix(history, visits, index, np.ones(len(visits)), len(meaning.urls))
     decayed = visit_matrix(history)
     number = np.maximum(np.asarray(kept.sum(axis=1)).ravel(), 1)
@@ -85,13 +85,22 @@ def _rows(history: History, frame: pl.DataFrame) -> NDArray[np.int64]:
     return np.searchsorted(history.clients, frame["client_id"].to_numpy()).astype(np.int64)
 
 
+def visit_positions(history: History) -> NDArray[np.int64]:
+    """Row of each visit's url in `url_meaning`, -1 for urls not learned, in the order of the visits' table."""
+
+    def look_up() -> NDArray[np.int64]:
+        return positions(table(history, EventType.VISIT)["url"], url_meaning(history).urls)
+
+    return history.here("browsing.positions", look_up)
+
+
 def visit_matrix(history: History) -> sparse.csr_matrix:
     """Decayed visits per client and learned url, sparse (clients, urls)."""
 
     def fold() -> sparse.csr_matrix:
         meaning, visits = url_meaning(history), table(history, EventType.VISIT)
         weight = decayed_weight(visits["age"], HALF_LIFE)
-        return client_matrix(history, visits, positions(visits["url"], meaning.urls), weight, len(meaning.urls))
+        return client_matrix(history, visits, visit_positions(history), weight, len(meaning.urls))
 
     return history.here("browsing.visits", fold)
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import polars as pl
 
 from kit.features.registry import Family, FeatureSettings, load_families
 from kit.history import History
+from kit.progress import track
+from kit.store import write_atomically
 
 CHUNK = 100_000
 """Clients per pass: bounds the memory of a full-size build."""
@@ -44,6 +48,36 @@ def run_family(item: Family, history: History, settings: FeatureSettings) -> pl.
     of floats are bit-identical whatever the chunk and the number of threads. The streaming engine's are not.
     """
     return item.build(history, settings).collect(engine="in-memory")
+
+
+def write_features(
+    history: History, plans: Mapping[str, tuple[Sequence[str], FeatureSettings]], out: Path, *, chunk: int = CHUNK
+) -> tuple[int, int]:
+    """Write client_id and features as one parquet file, chunk by chunk; returns (rows, feature columns).
+
+    Args:
+        history: events before its cut.
+        plans: block name → (families, settings). With several blocks, «<block>.» goes before their columns' names.
+        out: the file; it appears when it is whole.
+        chunk: clients held in memory at a time.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    width = 0
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
+        parts = []
+        total = -(-len(history.clients) // chunk)
+        for number, part in enumerate(track(history.chunks(chunk), "features", total)):
+            frames = [pl.DataFrame({"client_id": part.clients})]
+            for name, (families, settings) in plans.items():
+                prefix = f"{name}." if len(plans) > 1 else ""
+                (frame,) = build_features(part, families, settings, chunk=len(part.clients))
+                frames.append(frame.drop("client_id").rename(lambda column, prefix=prefix: f"{prefix}{column}"))
+            parts.append(Path(folder) / f"{number:05d}.parquet")
+            whole = pl.concat(frames, how="horizontal")
+            whole.write_parquet(parts[-1])
+            width = whole.width - 1
+        write_atomically(out, lambda path: pl.scan_parquet(parts).sink_parquet(path, maintain_order=True))
+    return len(history.clients), width
 
 
 def _aligned(item: Family, spine: pl.DataFrame, frame: pl.DataFrame) -> pl.DataFrame:

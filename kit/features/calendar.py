@@ -2,50 +2,56 @@
 
 from __future__ import annotations
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
+from kit.features.matrix import Floats, as_frame, client_rows
 from kit.features.registry import FeatureSettings, family
-from kit.features.shared import join_all, timeline, touches
+from kit.features.shared import timeline, touches
 from kit.history import History
 
 HOURS = 3
 """Width of an hour bucket."""
+BUCKETS = 24 // HOURS
 
 
-@family("calendar", "Hour-of-week profile: shares of 3-hour buckets and weekdays, entropies, weekend, payday shares.")
+@family(
+    "calendar", "Hour-of-week profile: shares of 3-hour buckets and weekdays, entropies, weekend and month-end shares."
+)
 def calendar(history: History, settings: FeatureSettings) -> pl.LazyFrame:
-    """Shares of the client's events: hour_<first hour>, weekday_<1 = Monday>, weekend, month_start, month_end, and entropies.
+    """Shares of the client's events: hour_<first hour>, weekday_<1 = Monday>, weekend, month_start, month_end (first and
+    last seven days), and the entropies of hours and weekdays; missing without events.
 
     `cart_` columns look at cart adds, removals and buys only.
     """
-    every = timeline(history).lazy().select("client_id", "timestamp")
-    around = touches(history).lazy().select("client_id", "timestamp")
-    return join_all([_profile(every, ""), _profile(around, "cart_", coarse=True)])
+    every, names = _profile(history, timeline(history))
+    around, _ = _profile(history, touches(history))
+    late = [k for k, name in enumerate(names) if name in COARSE]
+    return as_frame(history, np.hstack([every, around[:, late]]), [*names, *(f"cart_{names[k]}" for k in late)])
 
 
-def _profile(events: pl.LazyFrame, prefix: str, *, coarse: bool = False) -> pl.LazyFrame:
-    hour, weekday = pl.col("hour"), pl.col("weekday")
-    month_day = pl.col("timestamp").dt.day()
-    dated = events.with_columns(
-        hour=pl.col("timestamp").dt.hour() // HOURS,
-        weekday=pl.col("timestamp").dt.weekday(),
-        month_start=month_day <= 7,
-        month_end=(pl.col("timestamp") + pl.duration(days=7)).dt.day() <= 7,
-    )
-    buckets = [(hour == h).mean().alias(f"{prefix}hour_{h * HOURS}") for h in range(24 // HOURS)]
-    days = [(weekday == d).mean().alias(f"{prefix}weekday_{d}") for d in range(1, 8)]
-    whole = [
-        (weekday >= 6).mean().alias(f"{prefix}weekend"),
-        pl.col("month_start").mean().alias(f"{prefix}month_start"),
-        pl.col("month_end").mean().alias(f"{prefix}month_end"),
-        _entropy("hour", range(24 // HOURS)).alias(f"{prefix}hour_entropy"),
-        _entropy("weekday", range(1, 8)).alias(f"{prefix}weekday_entropy"),
-    ]
-    return dated.group_by("client_id").agg(whole if coarse else [*buckets, *days, *whole])
+COARSE = ("weekend", "month_start", "month_end", "hour_entropy", "weekday_entropy")
+"""The few measures that sparse events around the cart can bear."""
 
 
-def _entropy(column: str, values: range) -> pl.Expr:
-    """Entropy in nats of a small integer column; terms are added in the order of `values`."""
-    shares = [(pl.col(column) == value).mean() for value in values]
-    terms = [pl.when(share > 0).then(-share * share.log()).otherwise(0.0) for share in shares]
-    return pl.sum_horizontal(terms)
+def _profile(history: History, events: pl.DataFrame) -> tuple[Floats, list[str]]:
+    time, rows, size = events["timestamp"].dt, client_rows(history, events), len(history.clients)
+    number = np.bincount(rows, minlength=size).astype(np.float64)
+    number[number == 0] = np.nan
+    cells = BUCKETS * 7
+    cell = (time.weekday().to_numpy().astype(np.int64) - 1) * BUCKETS + time.hour().to_numpy() // HOURS
+    week = np.bincount(rows * cells + cell, minlength=size * cells).reshape(size, 7, BUCKETS) / number[:, None, None]
+    hours, weekdays = week.sum(axis=1), week.sum(axis=2)
+    starts = time.day().to_numpy() <= 7
+    ends = events.select((pl.col("timestamp") + pl.duration(days=7)).dt.day())["timestamp"].to_numpy() <= 7
+    month = [np.bincount(rows[mask], minlength=size) / number for mask in (starts, ends)]
+    scalars = [weekdays[:, 5] + weekdays[:, 6], *month, _entropy(hours), _entropy(weekdays)]
+    names = [f"hour_{HOURS * k}" for k in range(BUCKETS)] + [f"weekday_{d}" for d in range(1, 8)]
+    return np.column_stack([hours, weekdays, *scalars]), [*names, *COARSE]
+
+
+def _entropy(shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Entropy in nats of each row; NaN rows stay NaN."""
+    terms = -shares * np.log(np.where(shares > 0, shares, 1.0))
+    return np.asarray(terms.sum(axis=1))

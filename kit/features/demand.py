@@ -41,8 +41,8 @@ VISIT_WEIGHT, SEARCH_WEIGHT = 0.02, 0.1
 """A visit or search without known meaning, as part of a touch of a product, when activity is measured."""
 QUERY_EVIDENCE = 0.3
 """A search as part of a touch, when its category is guessed from its codes."""
-GUESSED = 256
-"""A search's category is guessed among the wanted ones and the largest of the rest, so many in all."""
+GUESSED = 128
+"""A search's category is guessed among so many of the most wanted ones."""
 BACKGROUND = 0.05
 """Activity that everybody has: keeps scores finite."""
 LOOK, PRICE = 0.75, 0.5
@@ -150,8 +150,8 @@ def category_interest(history: History, categories: NDArray[np.int64], key: str)
         known = all_categories(history)
         own = client_matrix(history, frame, positions(frame["category"], known), weight, len(known)) @ spread
         rates = history.once(f"demand.urls.{key}", lambda: _url_rates(history, spread))
-        asked, questions = _query_evidence(history, categories, spread, key)
-        evidence = own + visit_matrix(history) @ rates + asked
+        evidence = own + visit_matrix(history) @ rates + _query_evidence(history, spread)
+        questions = _guessed(history).sum(axis=1)
         amount = evidence_amount(history) + visit_matrix(history) @ url_meaning(history).intent + questions
         prior = category_shares(history, categories)[None, :]
         interest: Floats = (evidence + PRIOR * prior) / (amount[:, None] + PRIOR)
@@ -174,7 +174,7 @@ def category_spread(history: History, categories: NDArray[np.int64]) -> Floats:
     """How far evidence for one category speaks for another, (all_categories, len(categories)): 1 for itself, and SPREAD
     times the share of its takers who took the other one too (everybody's buys and cart adds, drawn to 0)."""
     known = all_categories(history)
-    direct = (known[:, None] == categories[None, :]).astype(np.float64)
+    direct: Floats = (known[:, None] == categories[None, :]).astype(np.float64)
     taken = pl.concat([history.everyone(kind).select("client_id", "sku") for kind in (EventType.BUY, EventType.CART)])
     products = catalogue(history).lazy().select("sku", "category").drop_nulls()
     pairs = taken.join(products, on="sku").select("client_id", "category").unique().collect(engine="streaming")
@@ -200,43 +200,52 @@ def _url_rates(history: History, spread: Floats) -> Floats:
     return rates
 
 
-def _query_evidence(history: History, categories: NDArray[np.int64], spread: Floats, key: str) -> tuple[Floats, Floats]:
-    """Guessed categories of searches, decayed and spread (clients, len(categories)), and their amount (clients,)."""
-    guesses, vectors, sharpness = history.once(f"demand.guess.{key}", lambda: _guesser(history, categories))
-    frame, queries = table(history, EventType.SEARCH), query_vectors(history)
-    weight = QUERY_EVIDENCE * decayed_weight(frame["age"], QUERY_HALF_LIFE)
-    starts = np.append(np.searchsorted(frame["client_id"].to_numpy(), history.clients), len(frame))
-    sums = np.zeros((len(history.clients), len(categories)))
-    known = all_categories(history)
-    rows = spread[np.minimum(np.searchsorted(known, guesses), len(known) - 1)] if len(known) else spread
-    for clients, events in client_blocks(history, frame):
-        chance = _softmax(queries[events] @ vectors.T, sharpness)
-        number = events.stop - events.start
-        bounds = starts[clients.start : clients.stop + 1] - events.start
-        shape = (clients.stop - clients.start, number)
-        guessed = sparse.csr_matrix((weight[events], np.arange(number), bounds), shape=shape) @ chance
-        if len(guesses) and len(known):
-            sums[clients] = exact_product(guessed, rows)
-    asked = client_matrix(history, frame, np.zeros(len(frame), dtype=np.int64), weight, 1)
-    return sums, np.asarray(asked.sum(axis=1)).ravel()
+def _query_evidence(history: History, spread: Floats) -> Floats:
+    """Guessed categories of searches, decayed and spread, (clients, wanted)."""
+    guesses, known = _guesser(history)[0], all_categories(history)
+    if len(guesses) == 0:
+        return np.zeros((len(history.clients), spread.shape[1]))
+    return exact_product(_guessed(history), spread[np.searchsorted(known, guesses)])
 
 
-def _guesser(history: History, categories: NDArray[np.int64]) -> tuple[NDArray[np.int64], Vectors, float]:
-    """The categories that a search is guessed among (wanted ones, then the largest others; only such as the catalogue has),
-    their vectors, and the sharpness that best tells the catalogue's own products apart."""
-    products = catalogue(history)
-    sizes = products.group_by("category").len().drop_nulls().sort(["len", "category"], descending=[True, False])
-    wanted = sizes["category"].is_in(categories.tolist())
-    chosen = pl.concat([sizes.filter(wanted), sizes.filter(~wanted)])["category"].head(GUESSED)
-    guesses = np.sort(chosen.to_numpy().astype(np.int64))
-    vectors = category_vectors(history, guesses)
-    index = positions(products["category"], guesses)
-    sample = np.flatnonzero(index >= 0)[:: max(1, len(products) // 5_000)]
-    if len(sample) == 0:
-        return guesses, vectors, SHARPNESS[0]
-    cosines = item_vectors(history)[sample] @ vectors.T
-    fits = [np.log(_softmax(cosines, s)[np.arange(len(sample)), index[sample]]).sum() for s in SHARPNESS]
-    return guesses, vectors, SHARPNESS[int(np.argmax(fits))]
+def _guessed(history: History) -> Floats:
+    """Decayed chances of a client's searches to mean each of the guessed categories, (clients, guesses)."""
+
+    def add_up() -> Floats:
+        guesses, vectors, sharpness = _guesser(history)
+        frame, queries = table(history, EventType.SEARCH), query_vectors(history)
+        weight = QUERY_EVIDENCE * decayed_weight(frame["age"], QUERY_HALF_LIFE)
+        starts = np.append(np.searchsorted(frame["client_id"].to_numpy(), history.clients), len(frame))
+        sums = np.zeros((len(history.clients), len(guesses)))
+        for clients, events in client_blocks(history, frame):
+            chance = _softmax(queries[events] @ vectors.T, sharpness)
+            number = events.stop - events.start
+            bounds = starts[clients.start : clients.stop + 1] - events.start
+            shape = (clients.stop - clients.start, number)
+            sums[clients] = sparse.csr_matrix((weight[events], np.arange(number), bounds), shape=shape) @ chance
+        return sums
+
+    return history.here("demand.guessed", add_up)
+
+
+def _guesser(history: History) -> tuple[NDArray[np.int64], Vectors, float]:
+    """The categories that a search is guessed among (the most wanted ones, sorted), their vectors, and the sharpness that
+    best tells the catalogue's own products apart."""
+
+    def choose() -> tuple[NDArray[np.int64], Vectors, float]:
+        known = all_categories(history)
+        order = np.lexsort((known, -category_shares(history, known)))
+        guesses = np.sort(known[order[:GUESSED]])
+        vectors = category_vectors(history, guesses)
+        index = positions(catalogue(history)["category"], guesses)
+        sample = np.flatnonzero(index >= 0)[:: max(1, len(index) // 5_000)]
+        if len(sample) == 0:
+            return guesses, vectors, SHARPNESS[0]
+        cosines = item_vectors(history)[sample] @ vectors.T
+        fits = [np.log(_softmax(cosines, s)[np.arange(len(sample)), index[sample]]).sum() for s in SHARPNESS]
+        return guesses, vectors, SHARPNESS[int(np.argmax(fits))]
+
+    return history.once("demand.guesser", choose)
 
 
 def _softmax(cosines: NDArray[np.float32], sharpness: float) -> NDArray[np.float32]:
@@ -271,7 +280,7 @@ def look_match(history: History, vectors: Vectors) -> Floats:
 def kind_interest(history: History, products: Products, key: str) -> Floats:
     """How much a client wants products of this category, price and look, (clients, n), whether ever sold or not."""
     categories = np.unique(products.category[products.category >= 0])
-    fit = price_match(history, products.price) ** PRICE * np.exp(LOOK * look_match(history, products.vector))
+    fit: Floats = price_match(history, products.price) ** PRICE * np.exp(LOOK * look_match(history, products.vector))
     if len(categories) == 0:
         return fit
     interest = category_interest(history, categories, key)

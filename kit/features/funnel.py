@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import polars as pl
 
 from kit.challenge import EventType
-from kit.features.counts import counted
+from kit.features.counts import window_counts
+from kit.features.matrix import as_frame
 from kit.features.registry import FeatureSettings, family
-from kit.features.shared import DAY_US, KIND_CODE, active_days, join_all, pairs
+from kit.features.shared import ANY, DAY_US, KIND_CODE, join_all, pairs
 from kit.history import History
 
 STEPS = (
@@ -29,12 +31,14 @@ def funnel(history: History, settings: FeatureSettings) -> pl.LazyFrame:
     to_buy_logmean, to_buy_last (log(1 + minutes) from the first cart add to the first purchase after it),
     category_bought (share of carted categories bought from).
     """
-    columns = []
-    for suffix, inside in (("", pl.lit(True)), (f"_{RECENT}d", pl.col("day") < RECENT)):
-        for step, other in STEPS:
-            above, below = (counted((pl.col("kind") == KIND_CODE[kind]) & inside) for kind in (step, other))
-            columns.append(((above + 0.1) / (below + 1)).alias(f"{step.short}_per_{other.short}{suffix}"))
-    ratios = active_days(history).lazy().group_by("client_id").agg(columns)
+    number = window_counts(history, (RECENT,))
+    columns = {}
+    for step, other in STEPS:
+        for window, suffix in ((1, ""), (0, f"_{RECENT}d")):
+            above, below = (number[:, KIND_CODE[kind], window] for kind in (step, other))
+            columns[f"{step.short}_per_{other.short}{suffix}"] = (above + 0.1) / (below + 1)
+    ratios = as_frame(history, np.column_stack(list(columns.values())), list(columns))
+    ratios = ratios.filter(pl.Series(number[:, ANY, 1] > 0))
     return join_all([ratios, _products(history), _categories(history)])
 
 

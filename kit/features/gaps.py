@@ -9,6 +9,7 @@ from kit.features.shared import KIND_CODE, KIND_NAMES, active_days, join_all, ta
 from kit.history import History
 
 MINUTES = 1440.0
+DAY_MEASURES = ("day_mean", "day_sd", "day_cv", "day_last", "overdue")
 
 
 @family("gaps", "Gaps between events and active days per type: mean, spread, last, regularity, overdue ratio.")
@@ -41,17 +42,18 @@ def _between_events(events: pl.LazyFrame, name: str) -> pl.LazyFrame:
 def _between_days(history: History) -> pl.LazyFrame:
     same = (pl.col("client_id") == pl.col("client_id").shift(1)) & (pl.col("kind") == pl.col("kind").shift(1))
     days = active_days(history).lazy().with_columns(gap=pl.when(same).then(pl.col("day").shift(1) - pl.col("day")))
-    columns = []
+    gap = pl.col("gap").cast(pl.Float64)
+    mean = gap.mean()
+    per_kind = days.group_by("client_id", "kind").agg(
+        day_mean=mean,
+        day_sd=gap.std(ddof=0),
+        day_cv=gap.std(ddof=0) / mean,
+        # Days are in order of time, so the last row of a group holds its last gap.
+        day_last=gap.last() / mean,
+        overdue=(pl.col("day").last() + 0.5) / mean,
+    )
+    frames = []
     for code, name in KIND_NAMES.items():
-        here = pl.col("kind") == code
-        gap = pl.when(here).then(pl.col("gap")).cast(pl.Float64)
-        mean = gap.mean()
-        since = pl.when(here).then(pl.col("day")).min()
-        columns += [
-            mean.alias(f"{name}_day_mean"),
-            gap.std(ddof=0).alias(f"{name}_day_sd"),
-            (gap.std(ddof=0) / mean).alias(f"{name}_day_cv"),
-            (gap.drop_nulls().last() / mean).alias(f"{name}_day_last"),
-            ((since + 0.5) / mean).alias(f"{name}_overdue"),
-        ]
-    return days.group_by("client_id").agg(columns)
+        of_kind = per_kind.filter((pl.col("kind") == code) & pl.col("day_mean").is_not_null()).drop("kind")
+        frames.append(of_kind.rename({column: f"{name}_{column}" for column in DAY_MEASURES}))
+    return join_all(frames)

@@ -7,12 +7,14 @@ may round differently for another number of rows; `on_grid` makes its operands s
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
 
+from kit.features.shared import ANY, active_days
 from kit.history import History
 
 Floats = NDArray[np.float64]
@@ -64,6 +66,34 @@ def client_blocks(history: History, frame: pl.DataFrame, size: int = 50_000) -> 
         stop = max(first + 1, int(np.searchsorted(bounds, bounds[first] + size, side="right")) - 1)
         yield slice(first, stop), slice(int(bounds[first]), int(bounds[stop]))
         first = stop
+
+
+def day_matrix(history: History) -> sparse.csr_matrix:
+    """Events per client and kind (rows: client position × (ANY + 1) + kind) and day before the cut (columns), sparse.
+
+    Windows, trends and profiles over days are products of this matrix with a basis over days.
+    """
+
+    def fold() -> sparse.csr_matrix:
+        days = active_days(history)
+        rows = client_rows(history, days) * (ANY + 1) + days["kind"].to_numpy()
+        height = len(history.clients) * (ANY + 1)
+        starts = np.searchsorted(rows, np.arange(height + 1))
+        entries = (days["n"].to_numpy().astype(np.float64), days["day"].to_numpy(), starts)
+        return sparse.csr_matrix(entries, shape=(height, reach_days(history)))
+
+    return history.here("matrix.days", fold)
+
+
+def reach_days(history: History) -> int:
+    """Days from the first event of anybody to the cut, rounded up."""
+    return max(1, -((history.start() - history.cut) // timedelta(days=1)))
+
+
+def over_days(history: History, basis: NDArray[np.floating]) -> Floats:
+    """`day_matrix` times a basis (reach_days, k): (clients, ANY + 1, k)."""
+    product = np.asarray(day_matrix(history) @ basis.astype(np.float64))
+    return product.reshape(len(history.clients), ANY + 1, basis.shape[1])
 
 
 def positions(values: pl.Series, known: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import polars as pl
 
-from kit.features.counts import counted
+from kit.features.counts import window_counts
+from kit.features.matrix import as_frame
 from kit.features.registry import FeatureSettings, family
-from kit.features.shared import KIND_NAMES, active_days
+from kit.features.shared import KIND_NAMES
 from kit.history import History
 
 SHORTEST = 7
@@ -16,12 +18,10 @@ SHORTEST = 7
 @family("trend", "This window minus the one before it, and their smoothed log ratio, per type.", absent=0.0)
 def trend(history: History, settings: FeatureSettings) -> pl.LazyFrame:
     """Columns <type>_<days>d_diff and <type>_<days>d_ratio = log((now + 1) / (before + 1)); also for `any`."""
-    columns = []
-    for code, name in KIND_NAMES.items():
-        here, day = pl.col("kind") == code, pl.col("day")
-        for days in (days for days in settings.windows if days >= SHORTEST):
-            now = counted(here & (day < days))
-            before = counted(here & (day >= days) & (day < 2 * days))
-            columns.append((now - before).alias(f"{name}_{days}d_diff"))
-            columns.append(((now + 1) / (before + 1)).log().alias(f"{name}_{days}d_ratio"))
-    return active_days(history).lazy().group_by("client_id").agg(columns)
+    windows = tuple(days for days in settings.windows if days >= SHORTEST)
+    number = window_counts(history, (*windows, *(2 * days for days in windows)))
+    now, both = number[:, :, : len(windows)], number[:, :, len(windows) : 2 * len(windows)]
+    before = both - now
+    values = np.stack([now - before, np.log((now + 1) / (before + 1))], axis=-1)
+    names = [f"{name}_{days}d_{what}" for name in KIND_NAMES.values() for days in windows for what in ("diff", "ratio")]
+    return as_frame(history, values.reshape(len(values), -1), names)

@@ -1,0 +1,104 @@
+"""What the families yield, found by running them on a handful of made-up events: the list can never be out of date."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from kit.challenge import CODES, SKU_EVENTS, EventType, Task
+from kit.data.scan import CODE_ARRAY
+from kit.features.build import run_family
+from kit.features.registry import FeatureSettings, load_families
+from kit.history import History, Source
+
+CUT = datetime(2022, 10, 1)
+CLIENTS, SKUS, EVENTS = 12, 60, 240
+
+
+@dataclass(frozen=True)
+class Description:
+    """One line of `kit features list`.
+
+    Attributes:
+        family: its name.
+        columns: how many columns it had on the example; lists of the most popular things may be longer on real data.
+        examples: the first, the middle and the last of them.
+        windows: days of windows and half-lives that occur in the names.
+        purpose: what it is for.
+        absent: value for clients without a row; None = missing, imputed later.
+    """
+
+    family: str
+    columns: int
+    examples: tuple[str, ...]
+    windows: str
+    purpose: str
+    absent: float | None
+
+
+def describe(settings: FeatureSettings | None = None) -> list[Description]:
+    """All registered families by name."""
+    settings = settings or FeatureSettings()
+    with tempfile.TemporaryDirectory() as folder:
+        history = example_history(Path(folder))
+        lines = []
+        for name, item in load_families().items():
+            columns = [column for column in run_family(item, history, settings).columns if column != "client_id"]
+            spread = [columns[at] for at in sorted({0, len(columns) // 2, len(columns) - 1})]
+            lines.append(
+                Description(name, len(columns), tuple(spread), _windows(columns), item.description, item.absent)
+            )
+    return lines
+
+
+def _windows(columns: list[str]) -> str:
+    days = sorted({int(found) for name in columns for found in re.findall(r"(?:^|_)(\d+)d(?:_|$)", name)})
+    halves = sorted({float(found) for name in columns for found in re.findall(r"_h(\d+(?:\.\d+)?)$", name)})
+    windows = f"{'/'.join(map(str, days))} d" if days else ""
+    decays = f"half-lives {'/'.join(f'{half:g}' for half in halves)} d" if halves else ""
+    return ", ".join(part for part in (windows, decays) if part) or "all time"
+
+
+def example_history(folder: Path) -> History:
+    """A History of made-up events that occur in every table, written below `folder`."""
+    rng = np.random.default_rng(0)
+    products = pl.DataFrame(
+        {
+            "sku": np.arange(SKUS),
+            "category": rng.integers(0, 8, SKUS),
+            "price": rng.integers(0, 100, SKUS),
+            "name": pl.Series(rng.integers(0, 256, (SKUS, CODES), dtype=np.uint8), dtype=CODE_ARRAY),
+        }
+    )
+    products.write_parquet(folder / "products.parquet")
+    files = {}
+    for kind in EventType:
+        column = kind.value_column
+        # The last skus are never touched: something has to be new.
+        values = rng.integers(0, SKUS // 2, EVENTS)
+        value = pl.Series(column, values)
+        if kind is EventType.SEARCH:
+            value = pl.Series(column, products["name"].to_numpy()[values], dtype=CODE_ARRAY)
+        seconds = rng.integers(1, 100 * 86_400, EVENTS)
+        frame = pl.DataFrame(
+            {
+                "client_id": rng.integers(0, CLIENTS, EVENTS),
+                "timestamp": pl.Series([CUT - timedelta(seconds=int(s)) for s in seconds], dtype=pl.Datetime("us")),
+                column: value,
+            }
+        )
+        files[kind] = folder / f"raw_{kind.value}.parquet"
+        frame.write_parquet(files[kind])
+        if kind in SKU_EVENTS:
+            frame = frame.join(products.select("sku", "category", "price"), on="sku", how="left")
+        frame.sort("client_id", "timestamp").write_parquet(folder / f"{kind.value}.parquet")
+    targets = {Task.CATEGORY: folder / "category.npy", Task.SKU: folder / "sku.npy"}
+    np.save(targets[Task.CATEGORY], np.arange(4))
+    np.save(targets[Task.SKU], np.arange(5))
+    return History(Source(files, folder / "products.parquet", folder, targets), CUT, np.arange(CLIENTS))
