@@ -97,10 +97,10 @@ class TextQuantiser:
         means = MiniBatchKMeans(
             centroids,
             random_state=self.seed + part,
-            batch_size=4096,
+            batch_size=2048,
             init_size=2048,
             n_init=1,
-            max_iter=30,
+            max_iter=8,
             reassignment_ratio=0.0,
         )
         return means.fit(rows)
