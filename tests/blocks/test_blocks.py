@@ -19,7 +19,15 @@ from kit.history import History
 from kit.store import Store
 
 # A new block is tested here by being registered. Kinds whose defaults are too slow for a toy get small settings.
-SMALL: dict[str, dict] = {"als": {"factors": 4, "iterations": 3, "min_clients": 1}}
+SMALL: dict[str, dict] = {
+    "als": {"factors": 4, "iterations": 3, "min_clients": 1},
+    "sequence": {
+        "events": {"width": 8},
+        "encoder": {"heads": 2, "layers": 1, "length": 16},
+        "train": {"epochs": 1},
+        "budget": 1024,
+    },
+}
 
 
 def make(kind: str) -> Block:

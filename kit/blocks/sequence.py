@@ -1,0 +1,139 @@
+"""Block `sequence`: states of a causal encoder trained on the clients' own histories (TECHNIQUES B1–B4).
+
+Self-supervised: what comes next, what happens to it and when, all of it before the cut. Nothing from a target window enters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+
+from kit.blocks.base import Block, BlockOutput, block
+from kit.history import History
+from kit.models.events import EventSettings
+from kit.models.objectives import SequenceModel, make_objectives
+from kit.models.sequence import ClientEncoder, EncoderSettings
+from kit.models.sequence.client import Pool
+from kit.models.training import TrainReport, TrainSettings, train
+from kit.recipe import Strict
+from kit.store import write_json
+from kit.tokens import Tokens, TokenSettings, length_buckets, tokenise
+
+OBJECTIVES: dict[str, dict[str, Any]] = {
+    "next_item": {"weight": 1.0},
+    "next_url": {"weight": 0.3},
+    "feedback": {"weight": 0.5},
+    "fate": {"weight": 0.2},
+    "timing": {"weight": 0.5},
+}
+
+
+class SequenceSettings(Strict):
+    """Tokens, encoder, objectives and training."""
+
+    tokens: TokenSettings = TokenSettings()
+    events: EventSettings = EventSettings()
+    encoder: EncoderSettings = EncoderSettings()
+    objectives: dict[str, dict[str, Any]] = Field(
+        OBJECTIVES, description="Kind → its settings; weight 0 leaves one out."
+    )
+    train: TrainSettings = TrainSettings(epochs=5, lr=3e-3)
+    budget: int = Field(8192, ge=64, description="Padded tokens per batch.")
+    pools: tuple[Pool, ...] = Field(
+        ("last", "mean"), min_length=1, description="How states become one row: last, mean, recent."
+    )
+
+
+@block
+class SequenceBlock(Block):
+    """Pooled states, float32 (n, len(pools) · width); NaN for clients without events."""
+
+    kind = "sequence"
+    description = "Sequence encoder trained on histories alone: next item, feedback, time to next."
+    sources = (
+        "tokens",
+        "models/events.py",
+        "models/sequence",
+        "models/objectives",
+        "models/training.py",
+        "history.py",
+        "blocks/sequence.py",
+    )
+    Settings: ClassVar[type[Strict]] = SequenceSettings
+
+    def fit(self, history: History) -> SequenceBlock:
+        """Train on every client with at least two tokens. Without any token, rows come out NaN."""
+        settings = cast(SequenceSettings, self.settings)
+        tokens = tokenise(history, settings.tokens)
+        self.vocabulary = tokens.vocabulary
+        self.model = new_model(tokens, settings, self.seed)
+        self.model.bind(tokens)
+        self.report = TrainReport()
+        sizes = np.minimum(tokens.lengths(), settings.encoder.length)
+        sizes[sizes < 2] = 0
+        if sizes.any():
+            batches = epochs_of(self.model, tokens, sizes, settings.budget, self.seed)
+            self.report = train(self.model, batches, settings.train, seed=self.seed, name=self.kind, size=events_in)
+        self._states: tuple[str, NDArray[np.int64], NDArray[np.float32]] = self._embed(history, tokens)
+        return self
+
+    def transform(self, history: History, clients: NDArray[np.int64]) -> BlockOutput:
+        """Pooled states at the history's cut. They are made for all its clients at once, in the same batches whatever part
+        of them is asked for, so that a client's numbers do not depend on the company."""
+        settings = cast(SequenceSettings, self.settings)
+        fingerprint, known, states = self._states
+        if fingerprint != history.fingerprint or not np.array_equal(known, history.clients):
+            self._states = self._embed(history, tokenise(history, settings.tokens, self.vocabulary))
+            _, known, states = self._states
+        names = tuple(f"{pool}_{i}" for pool in settings.pools for i in range(settings.events.width))
+        return BlockOutput(states[np.searchsorted(known, clients)], names)
+
+    def save(self, folder: Path) -> None:
+        """weights.npz, words.npz (sku and url ids in the order of their rows), settings.json, training.json (losses)."""
+        settings = cast(SequenceSettings, self.settings)
+        weights = {key: value.numpy() for key, value in self.model.state_dict().items()}
+        np.savez(folder / "weights.npz", **weights)
+        np.savez(folder / "words.npz", sku=self.vocabulary.skus.ids, url=self.vocabulary.urls.ids)
+        write_json(folder / "settings.json", settings.model_dump(mode="json"))
+        record = self.report.as_json()
+        timed = ("seconds", "items_per_second")  # would differ between equal runs
+        write_json(folder / "training.json", {key: value for key, value in record.items() if key not in timed})
+
+    def _embed(self, history: History, tokens: Tokens) -> tuple[str, NDArray[np.int64], NDArray[np.float32]]:
+        settings = cast(SequenceSettings, self.settings)
+        states = self.model.client.embed(tokens, how=settings.pools)
+        return history.fingerprint, history.clients, states
+
+
+def new_model(tokens: Tokens, settings: SequenceSettings, seed: int) -> SequenceModel:
+    """A fresh model for these tokens' vocabulary; equal seeds give equal weights."""
+    torch.manual_seed(seed)
+    client = ClientEncoder(tokens.vocabulary, settings.events, settings.encoder)
+    return SequenceModel(client, make_objectives(settings.objectives, settings.events.width, tokens.vocabulary))
+
+
+def epochs_of(
+    model: SequenceModel, tokens: Tokens, sizes: NDArray[np.int64], budget: int, seed: int
+) -> Callable[[int], Sequence[Callable[[], Any]]]:
+    """epoch → batches of clients of similar length, each a function of (seed, epoch, number) alone."""
+
+    def batches(epoch: int) -> list[Callable[[], Any]]:
+        groups = length_buckets(sizes, budget, np.random.default_rng([seed, epoch]))
+
+        def make(number: int, rows: NDArray[np.int64]) -> Callable[[], Any]:
+            return lambda: model.batch(tokens, rows, np.random.default_rng([seed, epoch, number]))
+
+        return [make(number, rows) for number, rows in enumerate(groups)]
+
+    return batches
+
+
+def events_in(batch: dict[str, dict[str, torch.Tensor]]) -> int:
+    """Real tokens in a batch."""
+    return int(batch["events"]["size"].sum())

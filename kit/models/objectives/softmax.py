@@ -1,0 +1,63 @@
+"""Softmax losses over many candidates: full, and sampled with or without correction for how negatives were drawn.
+
+Corrections (TECHNIQUES F4, F5): Q(d) is the probability with which a negative was drawn, n how many were, p the positive.
+
+- none: cross-entropy over the positive and its negatives as they are.
+- logq: Yi et al. 2019: log(n·Q) is taken off all logits, the positive's included.
+- negatives: log(n·Q) is taken off the negatives alone (the positive is there with certainty, not drawn). Same mean gradient
+  as `refined`.
+- refined: arXiv 2507.09331. With Q'(d) = Q(d) / (1 − Q(p)) and draws equal to p left out,
+  L = sg(1 − P̂) · [−f(p) + log Σ exp(f(d) − log Q'(d))], where P̂ is the estimated softmax at p and sg stops gradients.
+  Its value may be negative: compare gradients or rankings, not losses.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Correction = Literal["none", "logq", "negatives", "refined"]
+
+
+def full_softmax(logits: Tensor, target: Tensor) -> Tensor:
+    """Mean cross-entropy of (m, c) logits at the targets (m,)."""
+    return F.cross_entropy(logits.float(), target.long())
+
+
+def sampled_softmax(
+    positive: Tensor, negative: Tensor, log_q_positive: Tensor, log_q_negative: Tensor, same: Tensor, how: Correction
+) -> Tensor:
+    """Mean loss of a softmax whose negatives were drawn.
+
+    Args:
+        positive: logits f(p), (m,).
+        negative: logits f(d), (m, n).
+        log_q_positive: log Q(p), (m,).
+        log_q_negative: log Q(d), (n,) or (m, n).
+        same: draws that are the row's positive, bool (m, n); they are left out.
+        how: correction, see above.
+    """
+    positive, negative = positive.float() if positive.dtype != torch.float64 else positive, negative.to(positive.dtype)
+    count = math.log(max(negative.shape[1], 1))
+    log_q_negative = log_q_negative.expand_as(negative)
+    if how == "refined":
+        away = torch.log1p(-log_q_positive.exp().clamp(max=1 - 1e-6))[:, None]
+        corrected = (negative - log_q_negative + away).masked_fill(same, -torch.inf)
+        drawn = torch.where(same.all(dim=1), positive.detach(), _finite(corrected).logsumexp(dim=1))
+        weight = (1 - torch.sigmoid(positive - drawn + count)).detach()
+        return (weight * (drawn - positive)).mean()
+    if how == "logq":
+        positive = positive - log_q_positive - count
+    if how in ("logq", "negatives"):
+        negative = negative - log_q_negative - count
+    logits = torch.cat([positive[:, None], negative.masked_fill(same, -torch.inf)], dim=1)
+    return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.int64, device=logits.device))
+
+
+def _finite(logits: Tensor) -> Tensor:
+    """Rows without any candidate become zeros, so that their (unused) log-sum-exp has a defined gradient."""
+    return logits.masked_fill(torch.isneginf(logits).all(dim=1, keepdim=True), 0.0)

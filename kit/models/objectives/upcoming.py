@@ -1,0 +1,176 @@
+"""What comes next: the next product (or url), or one drawn from the days ahead, by a softmax over the product tower."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kit.models.events import Batch, ItemTower
+from kit.models.objectives.base import Arrays, Objective, ObjectiveSettings, Spans, objective
+from kit.models.objectives.softmax import Correction, full_softmax, sampled_softmax
+from kit.tokens import SequenceBatch, Tokens, Vocabulary
+
+DAY_US = 86_400 * 1_000_000
+MAX_SCALE = 100.0
+
+
+class UpcomingSettings(ObjectiveSettings):
+    """Which target, and which softmax."""
+
+    target: Literal["next", "window"] = Field(
+        "window",
+        description="The very next one, or one drawn from all in the horizon (PinnerFormer's dense all-action).",
+    )
+    horizon: float = Field(14.0, gt=0, description="Days ahead within which the target must lie.")
+    skip_hours: float = Field(
+        0.0, ge=0, description="Targets sooner than this do not count: skips the running session."
+    )
+    negatives: Literal["full", "in_batch", "sampled"] = Field("full", description="What the target competes with.")
+    correction: Correction = Field("refined", description="For in_batch and sampled negatives.")
+    samples: int = Field(1024, ge=1, description="Negatives per batch, shared by its positions.")
+    uniform: float = Field(0.5, ge=0, le=1, description="Share drawn uniformly; the rest in proportion to frequency.")
+    positions: int = Field(1024, ge=1, description="Positions per batch at most; drawn when there are more.")
+
+
+class Upcoming(Objective):
+    """Shared by `next_item` and `next_url`: states against candidate vectors, cosine times a learned scale."""
+
+    Settings: ClassVar[type[ObjectiveSettings]] = UpcomingSettings
+
+    def __init__(self, width: int, vocabulary: Vocabulary, settings: ObjectiveSettings) -> None:
+        super().__init__(width, vocabulary, settings)
+        self.head = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+        self.log_scale = nn.Parameter(torch.tensor(2.5))
+        self.frequency: NDArray[np.float64] = np.ones(max(self.candidates(), 1)) / max(self.candidates(), 1)
+
+    def candidates(self) -> int:
+        """How many there are; candidate i has the value i + 1 in the tokens."""
+        raise NotImplementedError
+
+    def values(self, tokens: Tokens) -> NDArray[np.int32]:
+        """The tokens' field that is predicted, 0 = nothing."""
+        raise NotImplementedError
+
+    def vectors(self, items: ItemTower, candidates: Tensor, live: Tensor) -> Tensor:
+        """(c, D) vectors of candidates (by index from 0)."""
+        raise NotImplementedError
+
+    def bind(self, tokens: Tokens) -> None:
+        """Frequencies of the candidates, and how many targets lie before each token."""
+        values = self.values(tokens)
+        counts = np.bincount(values[values > 0] - 1, minlength=max(self.candidates(), 1)) + 1e-3
+        self.frequency = counts / counts.sum()
+        self.cumulative = np.append(0, np.cumsum(values > 0))
+        self.where = np.flatnonzero(values > 0)
+
+    def targets(self, tokens: Tokens, batch: SequenceBatch, spans: Spans, rng: np.random.Generator) -> Arrays:
+        """at: states; target: candidates from 0; row: rows of the batch; drawn: negatives."""
+        settings = cast(UpcomingSettings, self.settings)
+        now = tokens.time[spans.at]
+        if settings.skip_hours > 0:
+            low = tokens.first_at(spans.at + 1, spans.stop, now + int(settings.skip_hours / 24 * DAY_US))
+        else:
+            low = spans.at + 1
+        high = tokens.first_at(low, spans.stop, now + int(settings.horizon * DAY_US))
+        first, last = self.cumulative[low], self.cumulative[np.maximum(high, low)]
+        chosen = np.flatnonzero(last > first)
+        if len(chosen) > settings.positions:
+            chosen = np.sort(rng.choice(chosen, settings.positions, replace=False))
+        ahead = (last - first)[chosen]
+        step = (rng.random(len(chosen)) * ahead).astype(np.int64) if settings.target == "window" else 0
+        target = self.values(tokens)[self.where[first[chosen] + step]].astype(np.int64) - 1
+        return {"at": spans.flat[chosen], "target": target, "row": spans.row[chosen], **self._draw(rng)}
+
+    def forward(self, states: Tensor, targets: Batch, batch: Batch, items: ItemTower) -> Tensor:
+        """Mean softmax loss over the chosen positions."""
+        settings = cast(UpcomingSettings, self.settings)
+        at, target = targets["at"], targets["target"]
+        if len(at) == 0:
+            return states.sum() * 0.0
+        user = F.normalize(self.head(states[at]).float(), dim=-1) * self.log_scale.exp().clamp(max=MAX_SCALE)
+        live = batch["live_sku"].min()
+        if settings.negatives == "full":
+            every = torch.arange(self.candidates(), device=at.device)
+            return full_softmax(user @ F.normalize(self.vectors(items, every, live).float(), dim=-1).T, target)
+        distinct, place = target.unique(return_inverse=True)  # type: ignore[no-untyped-call]
+        own = F.normalize(self.vectors(items, distinct, live).float(), dim=-1)[place]
+        positive = (user * own).sum(dim=-1)
+        if settings.negatives == "in_batch":
+            drawn, negative, log_q = target, user @ own.T, self._log_q(target, 0.0)
+            share = 0.0
+        else:
+            drawn, share = targets["drawn"], settings.uniform
+            negative = user @ F.normalize(self.vectors(items, drawn, live).float(), dim=-1).T
+            log_q = self._log_q(drawn, share)
+        same = target[:, None] == drawn
+        return sampled_softmax(positive, negative, self._log_q(target, share), log_q, same, settings.correction)
+
+    def _draw(self, rng: np.random.Generator) -> Arrays:
+        settings = cast(UpcomingSettings, self.settings)
+        if settings.negatives != "sampled":
+            return {}
+        by_frequency = np.searchsorted(np.cumsum(self.frequency), rng.random(settings.samples))
+        uniform = rng.integers(max(self.candidates(), 1), size=settings.samples)
+        mixed = np.where(rng.random(settings.samples) < settings.uniform, uniform, by_frequency)
+        return {"drawn": np.minimum(mixed, len(self.frequency) - 1).astype(np.int64)}
+
+    def _log_q(self, candidates: Tensor, uniform: float) -> Tensor:
+        """Log of the probability with which each candidate is drawn: that of the mixture actually used."""
+        frequency = torch.from_numpy(self.frequency)[candidates.cpu()]
+        return (uniform / len(self.frequency) + (1 - uniform) * frequency).log().to(candidates.device, torch.float32)
+
+
+@objective
+class NextItem(Upcoming):
+    """The product of an upcoming cart, purchase or removal, over the product tower: new products compete by their codes."""
+
+    kind: ClassVar[str] = "next_item"
+    description: ClassVar[str] = "Upcoming product, softmax over the product tower."
+
+    def candidates(self) -> int:
+        """Products of the catalogue."""
+        return len(self.vocabulary.catalogue)
+
+    def values(self, tokens: Tokens) -> NDArray[np.int32]:
+        """Catalogue rows."""
+        return tokens.product
+
+    def vectors(self, items: ItemTower, candidates: Tensor, live: Tensor) -> Tensor:
+        """Product vectors."""
+        return cast(Tensor, items(candidates + 1, live))
+
+
+class NextUrlSettings(UpcomingSettings):
+    """Urls are many: sampled by default."""
+
+    target: Literal["next", "window"] = "next"
+    negatives: Literal["full", "in_batch", "sampled"] = "sampled"
+    weight: float = Field(0.3, ge=0)
+    positions: int = Field(1024, ge=1)
+
+
+@objective
+class NextUrl(Upcoming):
+    """The url word of an upcoming visit, over the urls' rows of the embedding table."""
+
+    kind: ClassVar[str] = "next_url"
+    description: ClassVar[str] = "Upcoming page, sampled softmax over url words."
+    Settings: ClassVar[type[ObjectiveSettings]] = NextUrlSettings
+
+    def candidates(self) -> int:
+        """Url words."""
+        return len(self.vocabulary.urls)
+
+    def values(self, tokens: Tokens) -> NDArray[np.int32]:
+        """Url words."""
+        return tokens.url
+
+    def vectors(self, items: ItemTower, candidates: Tensor, live: Tensor) -> Tensor:
+        """Url rows of the table (urls that are not live yet occur in no input; as candidates they cannot leak)."""
+        return items.table[items.place("url", candidates + 1)]
