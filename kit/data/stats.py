@@ -1,7 +1,7 @@
 """Statistics of a data folder beside the published ones of the real challenge data.
 
 Unless a metric says otherwise it describes the events before the cut (what the real phase-2 input holds). Large folders
-are described by a sample of clients, all of whose events are read; sums are scaled back.
+are described by a sample of clients, all of whose events are kept in memory; sums are scaled back.
 """
 
 from __future__ import annotations
@@ -124,6 +124,7 @@ def _open(folder: DataFolder) -> _Logs:
     if share > 1:
         chosen = pl.col("client_id").hash(0) % share == 0
         events = {kind: frame.filter(chosen) for kind, frame in events.items()}
+    events = {kind: frame.collect(engine="streaming").lazy() for kind, frame in events.items()}  # read and parsed once
     relevant = None
     if folder.relevant_clients.exists():
         relevant = pl.LazyFrame({"client_id": folder.clients()})

@@ -33,6 +33,8 @@ class Clients:
     """Chance scale of ending a session with an order."""
     first_order: Floats
     """Chance of an order on the first visit."""
+    cart: Floats
+    """Chance of putting something into the cart without ordering, beside what readiness to order adds."""
     first_leave: Floats
     """Chance of leaving for good right after the first visit."""
     interest: Ints
@@ -148,6 +150,7 @@ def build_clients(world: World, preset: Preset, rows: Ints, rng: np.random.Gener
         rate=np.where(relevant, 0.075, 0.03) * np.exp(rng.normal(0, np.where(relevant, 1.25, 0.8))),
         order=np.where(relevant, 0.03, 0.01) * preset.density * np.exp(rng.normal(0, 0.9, n)),
         first_order=np.where(relevant, rng.beta(2.2, 2.2, n), preset.other_buy),
+        cart=np.where(relevant, 0.06, 0.015),
         first_leave=np.where(relevant, 0.38, 0.8),
         interest=interest,
         weight=weight / weight.sum(axis=1, keepdims=True),

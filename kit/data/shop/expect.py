@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from kit.data.shop.belief import Belief
 from kit.data.shop.clients import Clients
 from kit.data.shop.presets import BEHAVIOUR, CUT_DAY, DAYS, INTERESTS, VALIDATION_DAY, Behaviour, sale, traffic
-from kit.data.shop.simulate import restock_hazard
+from kit.data.shop.simulate import cart_chance, restock_hazard
 from kit.data.shop.truth import Catalogue
 from kit.data.shop.world import Floats
 
@@ -166,14 +166,14 @@ class Future:
         }
         lift = sale(np.array([day]))[0]
         scale = (self.clients.order * lift)[:, None].astype(np.float32) * self.shop.readiness.astype(np.float32)
-        orders, carts = np.zeros_like(mix), np.zeros_like(mix)
+        orders, carts, cart = np.zeros_like(mix), np.zeros_like(mix), self.clients.cart[:, None].astype(np.float32)
         for name, sessions in into.items():
             chance = -np.expm1(-scale * getattr(b, name))
             orders += sessions * chance
-            carts += sessions * (1 - chance) * np.minimum(0.06 + 1.6 * chance, 0.5)
+            carts += sessions * (1 - chance) * cart_chance(cart, chance)
         enters = np.minimum(self.clients.first_order * np.sqrt(lift), 0.95)
         orders += (first * enters)[:, None].astype(np.float32) * mix
-        carts += (first * (1 - enters) * np.minimum(0.06 + 1.6 * enters, 0.5))[:, None].astype(np.float32) * mix
+        carts += (first * (1 - enters) * cart_chance(self.clients.cart, enters))[:, None].astype(np.float32) * mix
         sessions = sum(into.values(), first[:, None] * mix)
         rows, stock = np.arange(n), np.maximum(self.clients.restock, 0)
         restocks = fires * -np.expm1(-scale[rows, stock] * b.order_restock)

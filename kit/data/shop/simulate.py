@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +61,11 @@ def order_chance(clients: Clients, world: World, rows: Ints, day: int, reason: I
     scale = clients.order[rows] * world.readiness[category] * lift * factor
     first = np.minimum(clients.first_order[rows] * np.sqrt(lift), 0.95)
     return np.asarray(np.where(reason == Reason.FIRST, first, -np.expm1(-scale)))
+
+
+def cart_chance(cart: Any, order: Any) -> Any:  # noqa: ANN401
+    """Chance that a session without an order fills the cart; arrays that broadcast against each other."""
+    return np.minimum(cart + 1.6 * order, 0.5)
 
 
 def _hazards(clients: Clients, here: Ints, day: int, b: Behaviour) -> Floats:
@@ -150,7 +156,7 @@ def simulate_day(
         category = np.where(reason == why, column[rows], category)
     chance = order_chance(clients, world, rows, day, reason, category)
     ordered = rng.random(len(rows)) < chance
-    carted = ordered | (rng.random(len(rows)) < np.minimum(0.06 + 1.6 * chance, 0.5))
+    carted = ordered | (rng.random(len(rows)) < cart_chance(clients.cart[rows], chance))
     sku = world.shelf(int(epoch_of(day))).draw(rng, category, clients.taste(rows))
     sku = np.where(reason == Reason.OPEN, clients.follow_sku[rows], sku)
     same = (reason == Reason.RESTOCK) & (rng.random(len(rows)) < b.restock_same)
