@@ -71,7 +71,8 @@ def write_features(
             for name, (families, settings) in plans.items():
                 prefix = f"{name}." if len(plans) > 1 else ""
                 (frame,) = build_features(part, families, settings, chunk=len(part.clients))
-                frames.append(frame.drop("client_id").rename(lambda column, prefix=prefix: f"{prefix}{column}"))
+                features = frame.drop("client_id")
+                frames.append(features.rename({column: f"{prefix}{column}" for column in features.columns}))
             parts.append(Path(folder) / f"{number:05d}.parquet")
             whole = pl.concat(frames, how="horizontal")
             whole.write_parquet(parts[-1])

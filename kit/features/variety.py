@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 
 from kit.challenge import SKU_EVENTS, EventType
+from kit.features.embedding import code_rows
 from kit.features.registry import FeatureSettings, family
 from kit.features.shared import join_all, table
 from kit.history import History
@@ -29,8 +30,7 @@ def variety(history: History, settings: FeatureSettings) -> pl.LazyFrame:
 def _queries(history: History) -> pl.LazyFrame:
     """Searches with `query` replaced by two 64-bit words: equal exactly where the 16 codes are."""
     searches = table(history, EventType.SEARCH)
-    words = np.ascontiguousarray(searches["query"].to_numpy().reshape(len(searches), -1)).view(np.uint64)
-    words = words.reshape(len(searches), 2)
+    words = np.ascontiguousarray(code_rows(searches["query"])).view(np.uint64)
     return (
         searches.drop("query")
         .with_columns(head=pl.Series(words[:, 0], dtype=pl.UInt64), tail=pl.Series(words[:, 1], dtype=pl.UInt64))
