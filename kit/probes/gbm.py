@@ -1,0 +1,102 @@
+"""The boosted-tree probe: LightGBM in its own process (together with torch in one process it can crash).
+
+The child cannot outlive us: it ends when its standard input closes, however we end. It sits in a session of its own, so
+Ctrl-C reaches us alone and we stop it and wait for it. Labels go over in a temporary folder; vectors are mapped, not copied.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import psutil
+import scipy.sparse as sp
+
+from kit.challenge import PROBE_SEED
+from kit.errors import KitError
+from kit.probes.labels import TaskData
+from kit.probes.metrics import evaluate
+from kit.probes.registry import Options, TaskRun, Vectors, probe
+from kit.progress import track
+
+STOP_SECONDS = 5.0
+"""How long a child may take to end when asked to, before it is killed."""
+
+
+@probe("gbm", "LightGBM, one model per label: what trees can read from the vectors, whatever their scale and order.")
+def gbm(vectors: Vectors, tasks: Sequence[TaskData], options: Options) -> list[TaskRun]:
+    """Scores of boosted trees; seeds change the client split and the samples of columns and negatives."""
+    runs: list[TaskRun] = []
+    with tempfile.TemporaryDirectory(prefix="kit-gbm-") as name:
+        job = Path(name)
+        write_job(job, vectors, tasks, options)
+        total = len(tasks) * options.seeds
+        with child(job) as lines:
+            done = track(lines, "boosted trees", total) if options.progress else lines
+            for line, (index, seed) in zip(done, order(len(tasks), options.seeds), strict=True):
+                data, logits = tasks[index], np.load(job / f"logits{index}-{seed}.npy")
+                metrics = evaluate(data.task, logits, data.validation, data.popularity, threads=options.threads)
+                kept = logits if options.keep_logits else None
+                runs.append(TaskRun(data.task, seed, (metrics,), json.loads(line)["seconds"], kept))
+                (job / f"logits{index}-{seed}.npy").unlink()
+    return runs
+
+
+def order(tasks: int, seeds: int) -> list[tuple[int, int]]:
+    """(task index, seed) in the order in which the child works and the parent reads."""
+    return [(task, PROBE_SEED + seed) for task in range(tasks) for seed in range(seeds)]
+
+
+def write_job(job: Path, vectors: Vectors, tasks: Sequence[TaskData], options: Options) -> None:
+    """What the child needs: job.json, and per task rows and training labels."""
+    mapped = isinstance(vectors, np.memmap) and vectors.filename is not None and str(vectors.filename).endswith(".npy")
+    path = Path(str(vectors.filename)) if mapped and isinstance(vectors, np.memmap) else job / "vectors.npy"
+    if not mapped:
+        np.save(path, vectors)
+    for index, data in enumerate(tasks):
+        np.save(job / f"rows{index}.npy", data.rows)
+        sp.save_npz(job / f"labels{index}.npz", data.train)
+    threads = options.threads or psutil.cpu_count(logical=False) or 1
+    settings = {"vectors": str(path.resolve()), "threads": threads, "order": order(len(tasks), options.seeds)}
+    (job / "job.json").write_text(json.dumps(settings), encoding="utf-8")
+
+
+@contextmanager
+def child(job: Path) -> Iterator[Iterator[str]]:
+    """Runs the worker on `job`; yields its lines, one per finished task and seed.
+
+    Raises:
+        KitError: the worker failed; what it said is in the message.
+    """
+    command = [sys.executable, "-m", "kit.probes.gbm_worker", str(job)]
+    with (job / "stderr").open("wb") as stderr:
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True, start_new_session=True
+        )
+    assert process.stdout is not None and process.stdin is not None
+    try:
+        yield _lines(process, job)
+    finally:
+        process.stdin.close()  # the worker ends by itself on this
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        process.stdout.close()
+
+
+def _lines(process: subprocess.Popen[str], job: Path) -> Iterator[str]:
+    assert process.stdout is not None
+    yield from process.stdout
+    if process.wait():
+        said = (job / "stderr").read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        reason = said[-1] if said else f"exit code {process.returncode}"
+        raise KitError(f"The boosted-tree probe failed: {reason}.", "`kit doctor` checks the installation of LightGBM.")

@@ -1,0 +1,245 @@
+"""The LightGBM side of the boosted-tree probe: `python -m kit.probes.gbm_worker JOB`, started by kit.probes.gbm.
+
+Vectors are binned once for all tasks and labels. Every label of a task starts from what the labels share: a booster of «any
+label of this task», shifted to the label's base rate. Its own few trees then learn the difference, on its positives and a
+weighted sample of its negatives, so margins stay log-odds and probabilities honest. How many trees help is decided per task,
+by the log loss on a fifth of the clients that no tree has seen, summed over labels: a rare label alone could not tell.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+SHARED_ROUNDS: Final = 200
+OWN_ROUNDS: Final = 30
+PATIENCE: Final = 15
+HELD_OUT: Final = 0.2
+NEGATIVES: Final = 2000
+"""Negatives of a label that are kept at least; beyond, NEGATIVES_PER_POSITIVE for each positive."""
+NEGATIVES_PER_POSITIVE: Final = 20
+COLUMNS_PER_TREE: Final = 96
+PREDICT_ROWS: Final = 65_536
+FEW: Final = 3
+"""A label with fewer positives to learn from keeps the shared margin."""
+
+Margins = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Binned:
+    """All vectors as LightGBM sees them, binned once.
+
+    Attributes:
+        full: a constructed Dataset of all rows.
+        source: the mapped vectors, (n, d).
+        params: of every booster; `threads` of them may run at a time on one thread each.
+    """
+
+    full: Any
+    source: NDArray[np.floating[Any]]
+    params: dict[str, Any]
+    threads: int
+
+    def subset(self, rows: NDArray[np.int64], labels: Margins, start: Margins, weights: Margins | None = None) -> Any:  # noqa: ANN401
+        """A Dataset of `rows` (ascending) that shares the bins, with labels, weights and margins to start from."""
+        part = self.full.subset(rows.astype(np.int32).tolist(), params=self.params)
+        part.construct()
+        part.set_label(labels)
+        part.set_init_score(start)
+        if weights is not None:
+            part.set_weight(weights)
+        return part
+
+    def predict(self, booster: Any, rows: NDArray[np.int64], rounds: int) -> Margins:  # noqa: ANN401
+        """Raw margins (len(rows),) of the first `rounds` trees."""
+        if rounds == 0 or not len(rows):
+            return np.zeros(len(rows))
+        chunks = [
+            booster.predict(np.asarray(self.source[part], dtype=np.float32), raw_score=True, num_iteration=rounds)
+            for part in np.array_split(rows, -(-len(rows) // PREDICT_ROWS))
+        ]
+        return np.asarray(np.concatenate(chunks), dtype=np.float64)
+
+
+def bin_vectors(vectors: NDArray[np.floating[Any]], threads: int) -> Binned:
+    """Bin all columns once, streaming from the map."""
+    import lightgbm as lgb
+
+    class Rows(lgb.Sequence):
+        batch_size = 4096
+
+        def __getitem__(self, index: Any) -> NDArray[np.float64]:  # noqa: ANN401
+            return np.asarray(vectors[index], dtype=np.float64)
+
+        def __len__(self) -> int:
+            return len(vectors)
+
+    params = {
+        "objective": "binary",
+        "metric": "binary_logloss",
+        "boost_from_average": False,  # margins to start from are given
+        "num_leaves": 15,
+        "min_data_in_leaf": 20,
+        "lambda_l2": 5.0,
+        "learning_rate": 0.1,
+        "max_bin": 63,
+        "min_data_in_bin": 3,
+        "feature_fraction": min(1.0, COLUMNS_PER_TREE / vectors.shape[1]),
+        "feature_pre_filter": False,
+        "deterministic": True,
+        "force_row_wise": True,
+        "num_threads": 1,
+        "verbosity": -1,
+    }
+    binning = params | {"num_threads": threads}
+    full = lgb.Dataset(Rows(), label=np.zeros(len(vectors)), params=binning, free_raw_data=False)
+    return Binned(full.construct(), vectors, params, threads)
+
+
+def learn_task(binned: Binned, rows: NDArray[np.int64], labels: sp.csr_matrix, seed: int) -> NDArray[np.float32]:
+    """Margins (m, L) of all labels for the clients in `rows`, learnt from `labels` (m, L).
+
+    Args:
+        binned: all vectors.
+        rows: (m,) ascending positions of the task's clients.
+        labels: labels of the training window.
+        seed: of the client split, the sampled negatives and the sampled columns. The number of threads changes nothing.
+    """
+    width = labels.shape[1]
+    columns = labels.tocsc()
+    held = np.zeros(len(rows), dtype=np.bool_)
+    held[np.random.default_rng(seed).permutation(len(rows))[: int(HELD_OUT * len(rows))]] = True
+    any_label = (np.asarray(labels.sum(axis=1)).ravel() > 0).astype(np.float64)
+    shared = _shared_margin(binned, rows, any_label, held, seed)
+    if width == 1:
+        return shared[:, None].astype(np.float32)
+    margins = np.empty(labels.shape, dtype=np.float32)
+
+    def learn(label: int) -> tuple[Any, Margins]:
+        y = columns[:, [label]].toarray().ravel().astype(np.float64)
+        start = shared + _shift(shared, y)
+        margins[:, label] = start
+        return _own_trees(binned, rows, y, start, held, (seed, label))
+
+    def add(label: int) -> None:
+        if boosters[label] is not None:
+            margins[:, label] += binned.predict(boosters[label], rows, rounds)
+
+    with ThreadPoolExecutor(binned.threads) as pool:  # LightGBM works outside the interpreter lock
+        boosters, losses = zip(*pool.map(learn, range(width)), strict=True)
+        rounds = int(np.argmin(np.sum(losses, axis=0)))
+        list(pool.map(add, range(width)))
+    return margins
+
+
+def _shared_margin(binned: Binned, rows: NDArray[np.int64], y: Margins, held: NDArray[np.bool_], seed: int) -> Margins:
+    """Log-odds of `y` for every client, (m,), stopped early on the held-out clients."""
+    import lightgbm as lgb
+
+    start = np.full(len(rows), _log_odds(y))
+    if not 0 < y[~held].sum() < (~held).sum():
+        return start
+    params = binned.params | {"seed": seed, "num_threads": binned.threads}
+    fit = binned.subset(rows[~held], y[~held], start[~held])
+    check = binned.subset(rows[held], y[held], start[held])
+    stop = lgb.early_stopping(PATIENCE, verbose=False)
+    booster = lgb.train(params, fit, SHARED_ROUNDS, valid_sets=[check], callbacks=[stop])
+    return start + binned.predict(booster, rows, booster.best_iteration)
+
+
+def _own_trees(
+    binned: Binned,
+    rows: NDArray[np.int64],
+    y: Margins,
+    start: Margins,
+    held: NDArray[np.bool_],
+    seed: tuple[int, int],
+) -> tuple[Any, Margins]:
+    """A booster of one label, None if it has too few positives, and its held-out loss after 0, 1, 2 … trees."""
+    import lightgbm as lgb
+
+    nothing = np.zeros(OWN_ROUNDS + 1)
+    if y[~held].sum() < FEW:
+        return None, nothing
+    rng = np.random.default_rng(seed)
+    (fit, fit_weights), (check, check_weights) = _sample(y, ~held, rng), _sample(y, held, rng)
+    record: dict[str, dict[str, list[float]]] = {}
+    booster = lgb.train(
+        binned.params | {"seed": seed[0] + 1000 * seed[1]},
+        binned.subset(rows[fit], y[fit], start[fit], fit_weights),
+        OWN_ROUNDS,
+        valid_sets=[binned.subset(rows[check], y[check], start[check], check_weights)],
+        valid_names=["held"],
+        callbacks=[lgb.record_evaluation(record)],
+    )
+    losses = [_log_loss(y[check], start[check], check_weights), *record["held"]["binary_logloss"]]
+    return booster, np.pad(losses, (0, len(nothing) - len(losses)), mode="edge")
+
+
+def _sample(y: Margins, among: NDArray[np.bool_], rng: np.random.Generator) -> tuple[NDArray[np.int64], Margins]:
+    """All positives and a sample of the negatives among some clients, ascending, with weights that undo the sampling."""
+    positives, negatives = np.flatnonzero(among & (y > 0)), np.flatnonzero(among & (y == 0))
+    count = min(len(negatives), max(NEGATIVES, NEGATIVES_PER_POSITIVE * len(positives)))
+    chosen = np.sort(np.concatenate([positives, rng.choice(negatives, count, replace=False)]))
+    return chosen, np.where(y[chosen] > 0, 1.0, len(negatives) / max(count, 1))
+
+
+def _shift(margin: Margins, y: Margins) -> float:
+    """The constant that makes the mean probability of margin + constant equal the share of positives (Newton)."""
+    goal = (y.sum() + 0.5) / (len(y) + 1)
+    shift = float(np.log(goal / (1 - goal)) - margin.mean())
+    for _ in range(50):
+        chance = 1 / (1 + np.exp(-np.clip(margin + shift, -500, 500)))
+        step = (goal - chance.mean()) / max(float((chance * (1 - chance)).mean()), 1e-12)
+        shift += float(np.clip(step, -2, 2))
+        if abs(step) < 1e-6:
+            break
+    return shift
+
+
+def _log_odds(y: Margins) -> float:
+    goal = (y.sum() + 0.5) / (len(y) + 1)
+    return float(np.log(goal / (1 - goal)))
+
+
+def _log_loss(y: Margins, margin: Margins, weights: Margins) -> float:
+    return float(np.average(np.logaddexp(0, margin) - y * margin, weights=weights)) if len(y) else 0.0
+
+
+def _end_with_parent() -> None:
+    """End this process as soon as the parent's end of our standard input is gone."""
+
+    def wait() -> None:
+        while os.read(0, 4096):  # not sys.stdin: its lock would be held when the interpreter ends
+            pass
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def main(job: Path) -> None:
+    """Work through a job folder; a line of JSON on stdout per finished task and seed."""
+    _end_with_parent()
+    settings = json.loads((job / "job.json").read_text(encoding="utf-8"))
+    binned = bin_vectors(np.load(settings["vectors"], mmap_mode="r"), settings["threads"])
+    for index, seed in settings["order"]:
+        began = time.perf_counter()
+        rows, labels = np.load(job / f"rows{index}.npy"), sp.load_npz(job / f"labels{index}.npz")
+        np.save(job / f"logits{index}-{seed}.npy", learn_task(binned, rows, labels, seed))
+        print(json.dumps({"task": index, "seed": seed, "seconds": time.perf_counter() - began}), flush=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
