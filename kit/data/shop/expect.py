@@ -37,6 +37,8 @@ class Day:
     """(n, categories)."""
     restocks: Floats
     """(n,): the part of the orders that restocks."""
+    entries: Floats
+    """(n,): the part of the orders that end a first visit."""
     chained: Floats
     """(n,): the part that only follows from another order since the window began: it cannot be the first of the window."""
     here: Floats
@@ -99,8 +101,7 @@ class Future:
                 self._begin_window()
             born = ~self.known & (self.clients.birth == day)
             self.here = np.where(born, 1.0, self.here)
-            orders, restocks, chained = self._step(day, born)
-            yield Day(day, orders, restocks, chained, self.here.copy(), self.back.copy())
+            yield self._step(day, born)
             leave = np.where(born, 1 - (1 - self.b.leave) * (1 - self.clients.first_leave), self.b.leave)
             self.here = self._presence(self.here, leave, ~self.known & (self.clients.birth > day))
             self.back = self._presence(self.back, leave, ~self.known)
@@ -143,8 +144,8 @@ class Future:
         self.age[has] = moved
         return fires, hazard
 
-    def _step(self, day: int, born: NDArray[np.bool_]) -> tuple[Matrix, Floats, Floats]:
-        """Expected orders of the day for present clients, restocks and chained ones; moves the state on by a day."""
+    def _step(self, day: int, born: NDArray[np.bool_]) -> Day:
+        """Expected orders of the day for present clients; moves all state but presence on by a day."""
         b, n = self.b, len(self.clients)
         fires, restock_rate = self._restock(day)
         begun = self.known | (self.clients.birth < day)
@@ -185,7 +186,7 @@ class Future:
         no_order = np.maximum(1 - orders.sum(axis=1, keepdims=True), 0)
         self.renewed = (self.renewed - renewed) * no_order + np.float32(b.complement) * orders[:, self.wanted_by]
         self._remember(sessions, orders, carts, into["order_complement"], quiet)
-        return orders, restocks, chained
+        return Day(day, orders, restocks, first * enters, chained, self.here.copy(), self.back.copy())
 
     def _remember(self, sessions: Matrix, orders: Matrix, carts: Matrix, fired: Matrix, quiet: Matrix) -> None:
         """The mean of what `simulate` does to a client's state; `quiet` (n, 1): no session though one was pending."""

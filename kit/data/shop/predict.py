@@ -127,6 +127,8 @@ class _Meetings:
         self.back: dict[int, Floats] = {}
         """Per epoch, orders expected of clients that are away at first: (n,) totals; their mix is that of `orders`."""
         self.chained: dict[int, Floats] = {}
+        self.once = np.zeros((2, len(clients)))
+        """Orders that come at most once in a window, of present clients: restocks, and those that end a first visit."""
         self.taste = taste(clients.price, clients.style, clients.fresh)
         self.bundled = np.argsort(shop.complement)
 
@@ -137,6 +139,7 @@ class _Meetings:
         nothing = np.zeros(len(self.clients))
         self.orders[epoch] = self.orders.get(epoch, np.float32(0)) + orders
         self.restocks[epoch] = self.restocks.get(epoch, nothing) + day.restocks * day.here
+        self.once += np.stack([day.restocks, day.entries]) * day.here
         self.chained[epoch] = self.chained.get(epoch, nothing) + day.chained * day.here
         self.back[epoch] = self.back.get(epoch, nothing) + day.orders.sum(axis=1) * day.back
 
@@ -150,6 +153,7 @@ class _Meetings:
                 pair = totals.setdefault(task, [np.zeros_like(met), np.zeros_like(met)])
                 pair[0] += met
                 pair[1] += share * met
+        self._sharpen(totals)
         return {task: (pair[0], pair[1]) for task, pair in totals.items()}
 
     def _meet(self, epoch: int, orders: Matrix, sums: NDArray[np.float32]) -> dict[Task, Matrix]:
@@ -166,9 +170,24 @@ class _Meetings:
             Task.CATEGORY: _columns(orders + bundled, self.targets.category),
             Task.SKU: self._products(self.targets.sku, shelf, per_mass, again),
             Task.NEW_SKU: self._products(self.targets.new_sku, shelf, per_mass, again),
-            Task.PRICE: price[:, self.targets.price],
+            Task.PRICE: np.asarray(price[:, self.targets.price]),
             Task.CONVERSION: (sums - self.chained[epoch]).astype(np.float32)[:, None],
         }
+
+    def _sharpen(self, totals: dict[Task, list[Matrix]]) -> None:
+        """Meetings are taken as Poisson, P = 1 - exp(-m), but what happens at most once with chance p has P = p.
+
+        Adds to the meetings of present clients what makes up for that.
+        """
+        restock, entry = _deficit(self.once)
+        again = _deficit(BEHAVIOUR.restock_same * self.once[0])[:, None]
+        totals[Task.CONVERSION][0] += (restock + entry)[:, None]
+        totals[Task.CATEGORY][0] += restock[:, None] * (self.clients.restock[:, None] == self.targets.category)
+        for task, wanted in ((Task.SKU, self.targets.sku), (Task.NEW_SKU, self.targets.new_sku)):
+            totals[task][0] += again * ((self.clients.restock_sku[:, None] == wanted) & (wanted >= 0))
+        rows = np.flatnonzero(self.clients.restock_sku >= 0)
+        bucket = self.shop.price[self.clients.restock_sku[rows]]
+        totals[Task.PRICE][0][rows] += again[rows] * (bucket[:, None] == self.targets.price)
 
     def _items(self, epoch: int, orders: Matrix, demand: Matrix) -> Matrix:
         """(n, categories) distinct products of the main category drawn from the shelf; a basket holds none twice.
@@ -190,6 +209,12 @@ class _Meetings:
         met = per_mass[:, self.shop.category[s]] * self.taste[:, shelf.cell[s]] * shelf.weight[s].astype(np.float32)
         met += again[:, None] * (self.clients.restock_sku[:, None] == s)
         return np.asarray(met * (wanted >= 0), dtype=np.float32)
+
+
+def _deficit(chance: Floats) -> NDArray[np.float32]:
+    """m - p, where m is the Poisson mean at which 1 - exp(-m) = p."""
+    safe = np.minimum(chance, 0.98)
+    return np.asarray(-np.log1p(-safe) - safe, dtype=np.float32)
 
 
 def _columns(values: Matrix, wanted: Ints) -> Matrix:

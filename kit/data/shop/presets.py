@@ -75,17 +75,67 @@ class Preset:
         return -(-self.clients // self.shard)
 
 
-PRESETS: Final = {
-    preset.name: preset
-    for preset in (
-        Preset("tiny", 1_000, 3_000, 3_000, 130, 8, 8_000, 3.0, 0.15, 1, 3_000, 4_000, 1_000),
-        Preset("small", 8_000, 24_000, 3_200, 180, 12, 40_000, 1.5, 0.06, 2, 22_000, 32_000, 8_000),
-        Preset("medium", 50_000, 300_000, 30_000, 900, 24, 400_000, 0.8, 0.02, 8, 22_000, 175_000, 20_000),
-        Preset(
-            "official", 1_000_000, 19_500_000, 1_500_000, 7_000, 60, 9_000_000, 0.6, 0.006, 60, 28_000, 512_500, 20_000
-        ),
-    )
-}
+_TINY: Final = Preset(
+    name="tiny",
+    relevant=1_000,
+    other=3_000,
+    skus=3_000,
+    categories=130,
+    departments=8,
+    tail_urls=8_000,
+    density=3.0,
+    other_buy=0.15,
+    bots=1,
+    bot_visits=3_000,
+    shard=4_000,
+    truth_clients=1_000,
+)
+_SMALL: Final = Preset(
+    name="small",
+    relevant=8_000,
+    other=24_000,
+    skus=3_200,
+    categories=180,
+    departments=12,
+    tail_urls=40_000,
+    density=1.5,
+    other_buy=0.06,
+    bots=2,
+    bot_visits=22_000,
+    shard=32_000,
+    truth_clients=8_000,
+)
+_MEDIUM: Final = Preset(
+    name="medium",
+    relevant=50_000,
+    other=300_000,
+    skus=30_000,
+    categories=900,
+    departments=24,
+    tail_urls=400_000,
+    density=0.8,
+    other_buy=0.02,
+    bots=8,
+    bot_visits=22_000,
+    shard=175_000,
+    truth_clients=20_000,
+)
+_OFFICIAL: Final = Preset(
+    name="official",
+    relevant=1_000_000,
+    other=19_500_000,
+    skus=1_500_000,
+    categories=7_000,
+    departments=60,
+    tail_urls=9_000_000,
+    density=0.6,
+    other_buy=0.006,
+    bots=60,
+    bot_visits=28_000,
+    shard=512_500,
+    truth_clients=20_000,
+)
+PRESETS: Final = {preset.name: preset for preset in (_TINY, _SMALL, _MEDIUM, _OFFICIAL)}
 
 
 def preset_called(name: str) -> Preset:
