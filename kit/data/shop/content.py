@@ -18,7 +18,7 @@ from kit.data.shop.world import CATEGORY_URLS, HOME_URLS, Floats, Ints, World, e
 DAY_SECONDS: Final = 86_400
 QUERY_NOISE: Final = 0.2
 """A search means its product up to this much noise per latent coordinate."""
-CARTED_FIRST: Final = 0.4
+CARTED_FIRST: Final = 0.35
 """Share of bought items that were put into the cart before (the rest is bought directly or reordered)."""
 CART_SECONDS: Final = 420.0
 """Median time from cart to order."""
