@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -82,6 +82,7 @@ def train(
     size: Callable[[Any], int] = lambda batch: 1,
     checkpoint: Path | None = None,
     parameters: Iterable[dict[str, Any]] | None = None,
+    optimizer: Optimizer | None = None,
 ) -> TrainReport:
     """Train `model` in place; with validation, the best epoch's weights are the ones it ends with.
 
@@ -95,17 +96,20 @@ def train(
         size: how many events a batch holds, for the throughput.
         checkpoint: file to save after each epoch and to resume from if it exists.
         parameters: AdamW parameter groups; all parameters if None.
+        optimizer: used instead of AdamW (then `parameters`, `lr` and `weight_decay` are its own affair); sparse gradients are
+            clipped too.
 
     Raises:
         KitError: the loss is not finite.
     """
     fabric = _fabric(settings)
     _seed_everything(seed)
-    optimizer = torch.optim.AdamW(
-        list(parameters) if parameters is not None else model.parameters(),
-        lr=settings.lr,
-        weight_decay=settings.weight_decay,
-    )
+    if optimizer is None:
+        optimizer = torch.optim.AdamW(
+            list(parameters) if parameters is not None else model.parameters(),
+            lr=settings.lr,
+            weight_decay=settings.weight_decay,
+        )
     wrapped, optim = fabric.setup(model, optimizer)
     total = settings.epochs * math.ceil(len(batches(0)) / settings.accumulate / fabric.world_size)
     schedule = LambdaLR(optimizer, lambda step: rate_factor(step, total, settings))
@@ -184,9 +188,7 @@ def _run_epoch(
         for key, value in terms.items():
             sums[key] = sums.get(key, torch.zeros((), device=value.device)) + value.detach()
         if stepping:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                norm = fabric.clip_gradients(wrapped, optimizer, max_norm=settings.clip, error_if_nonfinite=False)
+            norm = _clip(fabric, wrapped, optimizer, settings.clip)
             if norm is not None and not bool(torch.isfinite(norm)):
                 raise KitError(
                     f"The gradient became {float(norm)} at step {report.steps} ({ {k: float(v) for k, v in terms.items()} }).",
@@ -197,6 +199,27 @@ def _run_epoch(
             optimizer.zero_grad(set_to_none=True)
             report.steps += 1
     return {key: float(value) / max(len(mine), 1) for key, value in sums.items()}
+
+
+def _clip(fabric: Fabric, wrapped: nn.Module, optimizer: Optimizer, limit: float) -> Tensor | None:
+    """Scale the gradients to a norm of at most `limit`; the norm before. Torch cannot clip sparse gradients itself."""
+    gradients = [parameter.grad for parameter in wrapped.parameters() if parameter.grad is not None]
+    if not any(gradient.is_sparse for gradient in gradients):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            norm: Any = fabric.clip_gradients(wrapped, optimizer, max_norm=limit, error_if_nonfinite=False)
+            return cast("Tensor | None", norm)
+    for parameter in wrapped.parameters():
+        if parameter.grad is not None and parameter.grad.is_sparse:
+            parameter.grad = parameter.grad.coalesce()
+    values: list[Tensor] = [
+        p.grad.values() if p.grad.is_sparse else p.grad for p in wrapped.parameters() if p.grad is not None
+    ]
+    total: Tensor = torch.stack([value.norm() for value in values]).norm()
+    factor = torch.clamp(limit / (total + 1e-6), max=1.0)
+    for value in values:
+        value.mul_(factor)
+    return total
 
 
 def _out_of_patience(report: TrainReport, settings: TrainSettings) -> bool:

@@ -1,0 +1,93 @@
+"""Block `gcn`: LightGCN on clients, products, urls and their side nodes (TECHNIQUES C2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+
+from kit.blocks.base import block
+from kit.blocks.graph import SOURCES, GraphBlock, GraphSettings
+from kit.models.graph.convolution import (
+    Convolved,
+    LightGCN,
+    joint_adjacency,
+    normalised,
+    pair_batches,
+)
+from kit.models.graph.edges import CLIENT, Edges, Graph
+from kit.models.graph.sampler import NeighbourSampler
+from kit.models.training import TrainReport, TrainSettings, train
+from kit.recipe import Strict
+
+WHOLE = 4_000_000
+"""Graphs of at most so many stored weights are convolved whole by default."""
+
+
+class GCNSettings(GraphSettings):
+    """Settings of the convolution."""
+
+    layers: int = Field(2, ge=0, le=6)
+    mode: Literal["auto", "whole", "sampled"] = Field("auto", description="auto: whole up to 4 million weights.")
+    fanout: int = Field(8, ge=1, description="Neighbours drawn per node and layer when sampled.")
+    positives: tuple[str, ...] = Field(("buys", "carts", "visits"), description="Client relations to predict.")
+    batch: int = Field(8192, ge=2, description="Positive pairs per step.")
+    negatives: int = Field(512, ge=2, description="Shared negatives per step.")
+    steps: int = Field(12, ge=1, description="Steps per epoch.")
+    objective: Literal["bpr", "softmax"] = "softmax"
+    temperature: float = Field(1.0, gt=0)
+    l2: float = Field(0.0, ge=0)
+    train: TrainSettings = TrainSettings(epochs=2, lr=0.05, weight_decay=0.0)
+
+
+@block
+class GCNBlock(GraphBlock):
+    """Client vectors convolved from their items', float32 (n, dim); NaN for clients without edges."""
+
+    kind = "gcn"
+    description = "Graph convolution (LightGCN) over clients, products, urls, categories, prices and codes."
+    sources = (*SOURCES, "blocks/gcn.py")
+    prefix = "gcn"
+    Settings: ClassVar[type[Strict]] = GCNSettings
+
+    def learn(self, graph: Graph) -> TrainReport | None:
+        """Sampled softmax or BPR on clients' items."""
+        settings = cast(GCNSettings, self.settings)
+        positives = [name for name in settings.positives if name in graph.relations and len(graph.edges[name])]
+        if not positives:
+            return None
+        adjacency, _ = normalised(joint_adjacency(graph))
+        whole = settings.mode == "whole" or (settings.mode == "auto" and adjacency.nnz <= WHOLE)
+        sampler = None if whole else NeighbourSampler(adjacency, [settings.fanout] * settings.layers)
+        torch.manual_seed(self.seed)
+        clients = graph.sizes[CLIENT]
+        model = LightGCN(
+            clients, adjacency.shape[0] - clients, settings.dim, settings.layers, adjacency if whole else None,
+            objective=settings.objective, temperature=settings.temperature, l2=settings.l2,
+        )  # fmt: skip
+        batches = pair_batches(
+            graph, positives, pairs=settings.batch, negatives=settings.negatives, steps=settings.steps,
+            seed=self.seed, sampler=sampler,
+        )  # fmt: skip
+        size = lambda batch: len(batch.client)  # noqa: E731
+        report = train(model, batches, settings.train, seed=self.seed, name=self.kind, size=size)
+        self.convolved = Convolved.of(model.table.detach().cpu().numpy(), graph, settings.layers)
+        self.tails = {name: relation.tail for name, relation in graph.relations.items()}
+        return report
+
+    def embed(self, edges: Mapping[str, Edges], count: int) -> NDArray[np.float32]:
+        """See `Convolved.embed_clients`."""
+        return self.convolved.embed_clients(edges, self.tails, count)
+
+    def nodes(self, kind: str) -> NDArray[np.float32]:
+        """Convolved vectors of a node type."""
+        return self.convolved.of_type(kind)
+
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
+        """Layers and D^−½ of the joint numbering without clients, and each node type's convolved vectors."""
+        types = {kind: self.nodes(kind) for kind in self.convolved.first}
+        return {"levels": self.convolved.levels, "root": self.convolved.root, **types}

@@ -1,0 +1,77 @@
+"""Block `twhin`: translating embeddings of the client–product–url–code graph (TECHNIQUES C1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+
+from kit.blocks.base import block
+from kit.blocks.graph import SOURCES, GraphBlock, GraphSettings
+from kit.models.graph.edges import CLIENT, Edges, Graph
+from kit.models.graph.inductive import Tables, embed_heads
+from kit.models.graph.twhin import TwHIN, edge_batches
+from kit.models.optim import RowAdagrad
+from kit.models.training import TrainReport, TrainSettings, train
+from kit.recipe import Strict
+
+
+class TwHINSettings(GraphSettings):
+    """Settings of the translating embeddings."""
+
+    batch: int = Field(8192, ge=2, description="Positive edges per step, over all relations.")
+    negatives: int = Field(256, ge=2, description="Shared corruptions per relation and side.")
+    passes: float = Field(1.0, gt=0, description="Edges drawn per epoch, as a multiple of the clients' edges.")
+    l2: float = Field(0.0, ge=0, description="Weight of the mean squared norm of a batch's vectors.")
+    ridge: float = Field(
+        10.0, gt=0, description="Pull of a client's vector towards 0: the more, the more edges it takes."
+    )
+    train: TrainSettings = TrainSettings(epochs=3, lr=0.1, clip=100.0)
+
+
+@block
+class TwHINBlock(GraphBlock):
+    """Client vectors from a TwHIN graph embedding, float32 (n, dim); NaN for clients without edges."""
+
+    kind = "twhin"
+    description = "Translating graph embeddings (TwHIN) over buys, carts, removes, visits, searches and the catalogue."
+    sources = (*SOURCES, "blocks/twhin.py")
+    prefix = "twhin"
+    Settings: ClassVar[type[Strict]] = TwHINSettings
+
+    def learn(self, graph: Graph) -> TrainReport | None:
+        """Row-wise Adagrad on batches of edges of all relations."""
+        settings = cast(TwHINSettings, self.settings)
+        observed = sum(len(graph.edges[n]) for n in graph.trained if graph.relations[n].head == CLIENT)
+        if observed == 0:
+            return None
+        steps = max(1, round(settings.passes * observed / settings.batch))
+        torch.manual_seed(self.seed)
+        model = TwHIN(graph, settings.dim, settings.l2)
+        report = train(
+            model,
+            edge_batches(graph, edges=settings.batch, negatives=settings.negatives, steps=steps, seed=self.seed),
+            settings.train,
+            seed=self.seed,
+            name=self.kind,
+            size=lambda batch: sum(len(part.head) for part in batch.values()),
+            optimizer=RowAdagrad(model.parameters(), lr=settings.train.lr),
+        )
+        self.tables = Tables.of(model, graph)
+        return report
+
+    def embed(self, edges: Mapping[str, Edges], count: int) -> NDArray[np.float32]:
+        """See `embed_heads`."""
+        return embed_heads(self.tables, edges, count, ridge=cast(TwHINSettings, self.settings).ridge)
+
+    def nodes(self, kind: str) -> NDArray[np.float32]:
+        """Trained vectors of a node type."""
+        return self.tables.vectors[kind]
+
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
+        """Tables by node type, and `to_<relation>` translations."""
+        return {**self.tables.vectors, **{f"to_{name}": shift for name, shift in self.tables.translations.items()}}
