@@ -31,7 +31,13 @@ class BlockEntry(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    kind: str = Field(description="Which block to run; `kit recipe` errors list the kinds.")
+    kind: str = Field("", description="Which block to run; an unknown one lists the known kinds.")
+    like: str = Field(
+        "", description="Instead of `kind`: another entry whose block and settings this one shares, run once."
+    )
+    columns: tuple[str, ...] = Field(
+        (), description="Keep only columns that match one of these patterns («forecast_*»)."
+    )
     scale: Scale = Field(
         "none", description="Per column: quantile → uniform in [-1, 1]; standard → z-score; signed-log."
     )
@@ -67,11 +73,31 @@ class Recipe(Strict):
 
     @field_validator("blocks")
     @classmethod
-    def _names(cls, blocks: dict[str, BlockEntry]) -> dict[str, BlockEntry]:
-        for name in blocks:
+    def _resolve(cls, blocks: dict[str, BlockEntry]) -> dict[str, BlockEntry]:
+        """Check names and replace `like` by the kind and the settings of the entry it names."""
+        resolved = {}
+        for name, entry in blocks.items():
             if not name.replace("_", "").replace("-", "").isalnum():
                 raise ValueError(f"block name {name!r} may hold letters, digits, - and _ only")
-        return blocks
+            if bool(entry.kind) == bool(entry.like):
+                raise ValueError(f"block {name!r} needs either `kind` or `like`")
+            resolved[name] = _follow(name, entry, blocks) if entry.like else entry
+        return resolved
+
+
+def _follow(name: str, entry: BlockEntry, blocks: dict[str, BlockEntry]) -> BlockEntry:
+    """`entry` with the kind and settings of the entry that it is like."""
+    if entry.like not in blocks or not blocks[entry.like].kind:
+        raise ValueError(
+            f"block {name!r} is like {entry.like!r}; {nearest(entry.like, [n for n in blocks if blocks[n].kind])}"
+        )
+    if entry.settings():
+        raise ValueError(
+            f"block {name!r} is like {entry.like!r} and takes its settings from there: {sorted(entry.settings())}"
+        )
+    other = blocks[entry.like]
+    common = {key: getattr(entry, key) for key in BlockEntry.model_fields if key not in ("kind", "like")}
+    return BlockEntry(kind=other.kind, **common, **other.settings())
 
 
 def read_recipe(path: Path) -> Recipe:

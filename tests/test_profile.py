@@ -120,3 +120,29 @@ def test_row_norm_is_exact_up_to_float16():
     parts = [rng.normal(size=(50, 3)).astype(np.float32), rng.normal(size=(50, 4)).astype(np.float32)]
     matrix, _ = finish(parts, rng.permutation(50), Assembly(row_norm=3.0), 0)
     np.testing.assert_allclose(np.linalg.norm(matrix.astype(np.float32), axis=1), 3.0, rtol=1e-3)
+
+
+def test_columns_are_picked_by_pattern():
+    values = np.arange(6, dtype=np.float32).reshape(2, 3)
+    part = prepare_block(values, ("z_0", "z_1", "forecast_a"), entry(columns=("forecast_*",)), 0)
+    assert part.columns == ("forecast_a",)
+    np.testing.assert_array_equal(part.values, values[:, 2:])
+    with pytest.raises(KitError, match=r"forecast_\*, z_\*"):
+        prepare_block(values, ("z_0", "z_1", "forecast_a"), entry(columns=("query_*",)), 0)
+
+
+def test_blocks_that_are_like_one_another_run_once(toy_history: History, store: Store):
+    plan = parse(
+        Recipe,
+        {
+            "name": "t",
+            "blocks": {
+                "a": {"kind": "stats", "families": ["counts"], "columns": ["counts__buy*"]},
+                "b": {"like": "a", "columns": ["counts__cart*"], "scale": "quantile"},
+            },
+        },
+        "test",
+    )
+    profile = build_profile(plan, toy_history, store)
+    assert [row.fresh for row in profile.blocks] == [False, True]
+    assert profile.blocks[0].fingerprint == profile.blocks[1].fingerprint

@@ -27,7 +27,9 @@ def test_shipped_recipes_are_valid(path: Path):
         ("nmae = 'x'\n[blocks.a]\nkind='stats'", r"'nmae' is unknown; did you mean 'name'\?"),
         ("name = 'x'\n[blocks.a]\nkind='stats'\n[assembly]\nrow_nrom=1", r"did you mean 'row_norm'\?"),
         ("name = 'x'\n[blocks.a]\nkind='stats'\nweight=-1", r"blocks.a.weight.*found -1"),
-        ("name = 'x'\n[blocks.a]\nscale='none'", "blocks.a.kind: Field required"),
+        ("name = 'x'\n[blocks.a]\nscale='none'", "needs either `kind` or `like`"),
+        ("name = 'x'\n[blocks.a]\nkind='stats'\n[blocks.b]\nlike='aa'", r"did you mean 'a'\?"),
+        ("name = 'x'\n[blocks.a]\nkind='als'\n[blocks.b]\nlike='a'\nfactors=3", "takes its settings from there"),
         ("name = '../x'\n[blocks.a]\nkind='stats'", "name"),
         ("name = ", "not valid TOML"),
         ("name = 'x'", "blocks"),
@@ -55,3 +57,11 @@ def test_block_errors_come_from_the_block(tmp_path: Path, extra: str, message: s
 def test_missing_recipe_is_an_error_with_a_hint():
     with pytest.raises(KitError, match="There is no recipe"):
         read_recipe(Path("nowhere/statz.toml"))
+
+
+def test_like_shares_kind_and_settings_but_not_the_treatment(tmp_path: Path):
+    path = tmp_path / "r.toml"
+    path.write_text("name='x'\n[blocks.a]\nkind='als'\nfactors=8\nweight=2.0\n[blocks.b]\nlike='a'\ncolumns=['x_*']")
+    a, b = read_recipe(path).blocks.values()
+    assert (b.kind, b.settings()) == (a.kind, a.settings()) == ("als", {"factors": 8})
+    assert (a.weight, b.weight, b.columns) == (2.0, 1.0, ("x_*",))

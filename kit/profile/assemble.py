@@ -6,6 +6,7 @@ choice is quantile-uniform for hand-made columns and row L2 for learned ones.
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import QuantileTransformer
 
+from kit.errors import KitError
 from kit.recipe import Assembly, BlockEntry, Scale
 
 COLUMNS_AT_ONCE = 64
@@ -44,6 +46,7 @@ def prepare_block(values: NDArray[np.float32], columns: tuple[str, ...], entry: 
         entry: scale, pca, row_l2, weight, flags.
         seed: of the PCA and the quantiles' subsample.
     """
+    values, columns = select(values, columns, entry.columns)
     kept: list[NDArray[np.float32]] = []
     names: list[str] = []
     dropped: list[str] = []
@@ -74,6 +77,26 @@ def prepare_block(values: NDArray[np.float32], columns: tuple[str, ...], entry: 
         block /= np.maximum(np.linalg.norm(block, axis=1, keepdims=True), 1e-12)
     block *= np.float32(entry.weight)
     return Part(block, tuple(names), tuple(dropped))
+
+
+def select(
+    values: NDArray[np.float32], columns: tuple[str, ...], patterns: Sequence[str]
+) -> tuple[NDArray[np.float32], tuple[str, ...]]:
+    """Columns that match one of the patterns; all of them without patterns.
+
+    Raises:
+        KitError: a pattern matches nothing.
+    """
+    if not patterns:
+        return values, columns
+    for pattern in patterns:
+        if not fnmatch.filter(columns, pattern):
+            groups = sorted({name.split("_")[0] + "_*" for name in columns})
+            raise KitError(
+                f"No column matches {pattern!r}.", f"The block's columns look like {', '.join(groups[:20])}."
+            )
+    keep = [i for i, name in enumerate(columns) if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
+    return values[:, keep], tuple(columns[i] for i in keep)
 
 
 def _varies(chunk: NDArray[np.float32], missing: NDArray[np.bool_]) -> NDArray[np.bool_]:
