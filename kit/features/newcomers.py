@@ -23,6 +23,7 @@ from kit.history import History
 KINDS = 40
 SAMPLE = 20_000
 """Unsold products that the prototypes are fitted on, those of the most wanted categories first."""
+HALF_LIFE = 30.0
 PRICE_SCALE = 0.5
 """Length of the whole price axis beside unit code vectors when products are grouped."""
 
@@ -44,7 +45,7 @@ def _unsold_touches(history: History) -> Floats:
     frame = touches(history).lazy()
     sold = sku_facts(history).lazy().filter(pl.col("buys") > 0).select("sku")
     waiting = frame.join(sold, on="sku", how="anti", maintain_order="left").collect(engine="in-memory")
-    weight = decayed_weight(waiting["age"], 30.0)
+    weight = waiting["weight"].to_numpy() * decayed_weight(waiting["age"], HALF_LIFE)
     dense: Floats = client_matrix(history, waiting, np.zeros(len(waiting), dtype=np.int64), weight, 1).toarray()
     return np.log1p(dense)
 

@@ -94,9 +94,7 @@ def copied_add(shop: Path) -> Path:
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("how", ["delete", "add", "change", "rewound", "rewound, altered"])
 def test_the_future_changes_nothing(frames: dict[str, pl.DataFrame], name: str, how: str) -> None:
-    base, other = (
-        frames[key].select("client_id", pl.col(f"^{name}__.*$")) for key in ("base", how)
-    )
+    base, other = (frames[key].select("client_id", pl.col(f"^{name}__.*$")) for key in ("base", how))
     assert base.columns == other.columns
     for column in base.columns:
         assert base[column].to_numpy().tobytes() == other[column].to_numpy().tobytes(), column
