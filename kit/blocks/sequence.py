@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Final, cast
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from kit.recipe import Strict
 from kit.store import write_json
 from kit.tokens import Tokens, TokenSettings, length_buckets, tokenise
 
+DAY_US: Final = 86_400 * 1_000_000
 OBJECTIVES: dict[str, dict[str, Any]] = {
     "next_item": {"weight": 1.0},
     "next_url": {"weight": 0.3},
@@ -39,11 +40,16 @@ class SequenceSettings(Strict):
 
     tokens: TokenSettings = TokenSettings()
     events: EventSettings = EventSettings()
-    encoder: EncoderSettings = EncoderSettings()
+    encoder: EncoderSettings = EncoderSettings(anchor=True)
     objectives: dict[str, dict[str, Any]] = Field(
         OBJECTIVES, description="Kind → its settings; weight 0 leaves one out."
     )
     train: TrainSettings = TrainSettings(epochs=5, lr=3e-3)
+    back: float = Field(
+        60.0,
+        ge=0,
+        description="With `encoder.anchor`: sequences end at a random instant up to so many days before the cut.",
+    )
     budget: int = Field(8192, ge=64, description="Padded tokens per batch.")
     pools: tuple[Pool, ...] = Field(
         ("last", "mean"), min_length=1, description="How states become one row: last, mean, recent."
@@ -75,10 +81,8 @@ class SequenceBlock(Block):
         self.model = new_model(tokens, settings, self.seed)
         self.model.bind(tokens)
         self.report = TrainReport()
-        sizes = np.minimum(tokens.lengths(), settings.encoder.length)
-        sizes[sizes < 2] = 0
-        if sizes.any():
-            batches = epochs_of(self.model, tokens, sizes, settings.budget, self.seed)
+        if len(tokens):
+            batches = epochs_of(self.model, tokens, settings, self.seed)
             self.report = train(self.model, batches, settings.train, seed=self.seed, name=self.kind, size=events_in)
         self._states: tuple[str, NDArray[np.int64], NDArray[np.float32]] = self._embed(history, tokens)
         return self
@@ -119,15 +123,23 @@ def new_model(tokens: Tokens, settings: SequenceSettings, seed: int) -> Sequence
 
 
 def epochs_of(
-    model: SequenceModel, tokens: Tokens, sizes: NDArray[np.int64], budget: int, seed: int
+    model: SequenceModel, tokens: Tokens, settings: SequenceSettings, seed: int
 ) -> Callable[[int], Sequence[Callable[[], Any]]]:
-    """epoch → batches of clients of similar length, each a function of (seed, epoch, number) alone."""
+    """epoch → batches of clients of similar length, each a function of (seed, epoch, number) alone.
+
+    With an anchor, every client's sequence ends at an instant of its own, drawn anew for each epoch: what followed it is what
+    the state at that cut learns to tell.
+    """
 
     def batches(epoch: int) -> list[Callable[[], Any]]:
-        groups = length_buckets(sizes, budget, np.random.default_rng([seed, epoch]))
+        rng = np.random.default_rng([seed, epoch])
+        back = rng.random(len(tokens.clients)) * settings.back * DAY_US if settings.encoder.anchor else 0.0
+        cuts = np.broadcast_to(tokens.cut - np.asarray(back).astype(np.int64), (len(tokens.clients),))
+        sizes = np.minimum(tokens.lengths(cuts), settings.encoder.length)
+        groups = length_buckets(sizes, settings.budget, rng)
 
         def make(number: int, rows: NDArray[np.int64]) -> Callable[[], Any]:
-            return lambda: model.batch(tokens, rows, np.random.default_rng([seed, epoch, number]))
+            return lambda: model.batch(tokens, rows, np.random.default_rng([seed, epoch, number]), cuts[rows])
 
         return [make(number, rows) for number, rows in enumerate(groups)]
 

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from kit.challenge import CODE_VALUES, CODES, PRICE_BUCKETS
 from kit.recipe import Strict
-from kit.tokens import AGE_BUCKETS, GAP_BUCKETS, HOUR_BUCKETS, KINDS, Catalogue, SequenceBatch, Vocabulary
+from kit.tokens import AGE_BUCKETS, CUT_KIND, GAP_BUCKETS, HOUR_BUCKETS, Catalogue, SequenceBatch, Vocabulary
 
 Batch = dict[str, Tensor]
 """A SequenceBatch as tensors."""
@@ -55,7 +55,7 @@ class Fields:
     def of(cls, vocabulary: Vocabulary, settings: EventSettings) -> Fields:
         """The layout that fits a vocabulary."""
         sizes = {
-            "kind": len(KINDS),
+            "kind": CUT_KIND,
             "sku": len(vocabulary.skus),
             "category": len(vocabulary.catalogue.categories),
             "price": PRICE_BUCKETS,
@@ -197,7 +197,7 @@ class EventEmbedding(nn.Module):
             codes = codes.masked_fill(hidden.flatten()[batch["coded"]][:, None], 0)
         x = self.items.sum_ragged(rows.flatten(0, 1), codes, batch["coded"])
         vectors: Tensor = self.dropout(self.norm(x))
-        return vectors.view(*shape, -1)
+        return vectors.view(*shape, self.settings.width)
 
 
 def _catalogue_rows(catalogue: Catalogue, fields: Fields) -> dict[str, np.ndarray[Any, Any]]:

@@ -9,11 +9,12 @@ from kit.tokens.batch import (
     padding_share,
     sequence_batch,
 )
-from kit.tokens.table import KINDS, Tokens, TokenSettings, kind_code, microseconds, tokenise
+from kit.tokens.table import CUT_KIND, KINDS, Tokens, TokenSettings, kind_code, microseconds, tokenise
 from kit.tokens.vocabulary import Catalogue, Vocabulary, Words
 
 __all__ = [
     "AGE_BUCKETS",
+    "CUT_KIND",
     "GAP_BUCKETS",
     "HOUR_BUCKETS",
     "KINDS",

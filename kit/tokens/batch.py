@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kit.challenge import CODES
-from kit.tokens.table import Tokens
+from kit.tokens.table import CUT_KIND, Tokens
 from kit.tokens.vocabulary import Int64s
 
 SECOND: Final = 1_000_000
@@ -45,9 +45,9 @@ class SequenceBatch(TypedDict):
     mask: NDArray[np.bool_]
     """(B, T) True where there is a token."""
     size: Int64s
-    """(B,) tokens per row; may be 0."""
+    """(B,) tokens per row, the one for the cut included; may be 0."""
     position: Int64s
-    """(B, T) index into the flat arrays of Tokens, −1 in the padding."""
+    """(B, T) index into the flat arrays of Tokens, −1 in the padding and for the token of the cut."""
     live_sku: Int64s
     """(B,) sku words known before the row's cut: word w is live iff w <= live_sku."""
     codes: NDArray[np.uint8]
@@ -59,7 +59,12 @@ class SequenceBatch(TypedDict):
 
 
 def sequence_batch(
-    tokens: Tokens, rows: Int64s, cut: int | Int64s | None = None, length: int = 128, width: int | None = None
+    tokens: Tokens,
+    rows: Int64s,
+    cut: int | Int64s | None = None,
+    length: int = 128,
+    width: int | None = None,
+    anchor: bool = False,
 ) -> SequenceBatch:
     """The last `length` tokens before the cut of each of these clients.
 
@@ -69,6 +74,8 @@ def sequence_batch(
         cut: microseconds, one for all or one per row; the tokens' own cut if None.
         length: longest sequence.
         width: T; as small as fits the longest sequence if None.
+        anchor: end every sequence with a token of CUT_KIND at the cut: its gap says how long the client has been silent, and
+            its state is one that knows the cut. It comes on top of `length`; a client without tokens has it alone.
 
     Raises:
         ValueError: a cut lies after the tokens' own.
@@ -79,7 +86,7 @@ def sequence_batch(
     first = tokens.offsets[rows]
     stop = tokens.stops(rows, cuts)
     size = np.minimum(stop - first, length)
-    span = np.arange(width if width is not None else max(int(size.max(initial=0)), 1))
+    span = np.arange(width if width is not None else max(int(size.max(initial=0)) + anchor, 1))
     mask = span < size[:, None]
     position = np.where(mask, (stop - size)[:, None] + span, -1)
     at = position[mask]
@@ -104,7 +111,7 @@ def sequence_batch(
     times = np.zeros(mask.shape, dtype=np.int64)
     times[mask] = time
     last = times[np.arange(len(rows)), np.maximum(size - 1, 0)] if len(rows) else times[:, 0]
-    return SequenceBatch(
+    batch = SequenceBatch(
         kind=padded(tokens.kind[at]),
         sku=padded(np.where(sku <= live_sku[row], sku, 0)),
         product=padded(product),
@@ -123,6 +130,22 @@ def sequence_batch(
         coded=np.flatnonzero(mask.ravel())[coded],
         asked=asked,
     )
+    if anchor:
+        _add_anchors(batch, cuts)
+    return batch
+
+
+def _add_anchors(batch: SequenceBatch, cuts: Int64s) -> None:
+    """Put a token for the cut after the last one of every row, in place."""
+    row, column = np.arange(len(cuts)), batch["size"]
+    silent = (cuts - batch["time"][row, np.maximum(column - 1, 0)]) // SECOND
+    batch["kind"][row, column] = CUT_KIND
+    batch["gap"][row, column] = np.where(column > 0, gap_bucket(silent), 1)
+    batch["time"][row, column] = cuts
+    later = np.arange(batch["mask"].shape[1]) > column[:, None]
+    batch["time"] = np.where(later, cuts[:, None], batch["time"])
+    batch["mask"][row, column] = True
+    batch["size"] = column + 1
 
 
 def gap_bucket(seconds: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -27,6 +27,8 @@ from kit.tokens.vocabulary import Catalogue, Int64s, Vocabulary, Words
 
 KINDS: Final = tuple(EventType)
 """Event types in the order of their codes: KINDS[i] has code i + 1; 0 is padding."""
+CUT_KIND: Final = len(KINDS) + 1
+"""Kind of the token that may stand for the cut itself at the end of a batch's sequence."""
 EPOCH: Final = datetime(1970, 1, 1)
 SMALL_FILE: Final = 4096
 """Bytes up to which a file is read rather than mapped (an empty one cannot be mapped)."""

@@ -25,7 +25,7 @@ SMALL: dict[str, dict] = {
     "gcn": {"dim": 8, "batch": 256, "negatives": 16, "steps": 2, "edges": {"min_clients": 1}, "train": {"epochs": 1}},
     "sequence": {
         "events": {"width": 8},
-        "encoder": {"heads": 2, "layers": 1, "length": 16},
+        "encoder": {"heads": 2, "layers": 1, "length": 16, "anchor": True},
         "train": {"epochs": 1},
         "budget": 1024,
     },

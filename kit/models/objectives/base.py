@@ -30,33 +30,59 @@ class ObjectiveSettings(Strict):
     """Shared by all objectives."""
 
     weight: float = Field(1.0, ge=0, description="Factor of this loss term; 0 leaves it out.")
+    at_cut: float = Field(
+        0.5, ge=0, le=1, description="Share of the loss that falls to states of cuts, where there are any."
+    )
 
 
 @dataclass(frozen=True)
 class Spans:
-    """Where the tokens of a batch stand in the flat arrays, as parallel arrays over its M real tokens.
+    """The states of a batch and where they stand in the flat arrays, as parallel arrays over its M tokens.
+
+    A state is made from tokens before its row's cut alone, so whatever lies after its own instant may be its target as long as
+    it is before the cut of the tokens, which is that of the History in training.
 
     Attributes:
-        at: index into the flat arrays, int64 (M,).
+        after: index of the first later token in the flat arrays, int64 (M,).
+        at: index of the token itself, −1 for the token of a cut.
+        now: its instant, microseconds.
         flat: index into the flattened (B · T) states.
         row: row of the batch.
-        stop: end of the row's tokens before its cut: targets lie in (at, stop).
-        cut: the row's cut, microseconds.
+        stop: end of the client's tokens: targets lie in [after, stop).
+        cut: the tokens' cut, microseconds: waits are observed until then.
     """
 
+    after: Int64s
     at: Int64s
+    now: Int64s
     flat: Int64s
     row: Int64s
     stop: Int64s
-    cut: Int64s
+    cut: int
 
     @classmethod
-    def of(cls, batch: SequenceBatch, cuts: Int64s) -> Spans:
-        """The spans of a batch whose rows end at `cuts` (B,)."""
-        mask, position, size = batch["mask"], batch["position"], batch["size"]
+    def of(cls, tokens: Tokens, batch: SequenceBatch, rows: Int64s, cuts: Int64s) -> Spans:
+        """The spans of a batch of clients `rows` whose sequences end at `cuts` (B,)."""
+        mask = batch["mask"]
         row = np.nonzero(mask)[0]
-        ends = position[np.arange(len(size)), np.maximum(size - 1, 0)] + 1
-        return cls(position[mask], np.flatnonzero(mask.ravel()), row, ends[row], cuts[row])
+        at = batch["position"][mask]
+        after = np.where(at >= 0, at + 1, tokens.stops(rows, cuts)[row])
+        stop = tokens.offsets[rows + 1][row]
+        return cls(after, at, batch["time"][mask], np.flatnonzero(mask.ravel()), row, stop, tokens.cut)
+
+    def real(self) -> Int64s:
+        """Which of them are events, not the token of a cut."""
+        return np.flatnonzero(self.at >= 0)
+
+
+def balance(is_anchor: NDArray[np.bool_], share: float) -> NDArray[np.float32]:
+    """Weights of mean 1 that give the states of cuts `share` of the whole, if there are any of both sorts."""
+    anchors = int(is_anchor.sum())
+    if anchors in (0, len(is_anchor)):
+        return np.ones(len(is_anchor), dtype=np.float32)
+    n = len(is_anchor)
+    weights = np.where(is_anchor, share * n / anchors, (1 - share) * n / (n - anchors))
+    return weights.astype(np.float32)
 
 
 class Objective(nn.Module, ABC):
@@ -83,7 +109,7 @@ class Objective(nn.Module, ABC):
 
     @abstractmethod
     def targets(self, tokens: Tokens, batch: SequenceBatch, spans: Spans, rng: np.random.Generator) -> Arrays:
-        """What a batch is to predict; nothing at or after a row's cut may enter. Keys are the objective's own."""
+        """What a batch is to predict, for states in `spans`; keys are the objective's own."""
 
     @abstractmethod
     def forward(self, states: Tensor, targets: Batch, batch: Batch, items: ItemTower) -> Tensor:
@@ -157,8 +183,8 @@ class SequenceModel(nn.Module):
             cut: microseconds, one or one per row; the tokens' own if None.
         """
         cuts = np.broadcast_to(np.asarray(tokens.cut if cut is None else cut, dtype=np.int64), (len(rows),))
-        events = sequence_batch(tokens, rows, cuts, self.client.length)
-        spans = Spans.of(events, cuts)
+        events = sequence_batch(tokens, rows, cuts, self.client.length, anchor=self.client.anchor)
+        spans = Spans.of(tokens, events, rows, cuts)
         made = {"events": to_tensors(events)}
         for part in self._parts():
             arrays = part.targets(tokens, events, spans, rng)

@@ -41,13 +41,13 @@ class Feedback(Objective):
 
     def targets(self, tokens: Tokens, batch: SequenceBatch, spans: Spans, rng: np.random.Generator) -> Arrays:
         """Every product event that has a token before it in the sequence; `before` is that token's state."""
-        inner = np.append(False, spans.row[1:] == spans.row[:-1]) if len(spans.row) else np.zeros(0, dtype=bool)
-        chosen = np.flatnonzero(inner & (tokens.product[spans.at] > 0))
+        second = np.append(False, spans.row[1:] == spans.row[:-1])[: len(spans.row)]
+        real = spans.real()
+        chosen = real[second[real] & (tokens.product[spans.at[real]] > 0)]
         kind = tokens.kind[spans.at[chosen]]
         return {
             "before": spans.flat[chosen] - 1,
             "product": tokens.product[spans.at[chosen]].astype(np.int64),
-            "row": spans.row[chosen],
             "target": np.argmax(kind[:, None] == self.codes, axis=1).astype(np.int64),
         }
 
@@ -86,10 +86,11 @@ class Fate(Objective):
         self.fates = cart_fates(tokens, int(days * DAY_US))
 
     def targets(self, tokens: Tokens, batch: SequenceBatch, spans: Spans, rng: np.random.Generator) -> Arrays:
-        """Cart adds whose watch ended before the row's cut."""
+        """Cart adds whose watch ended before the cut."""
         days = cast(FateSettings, self.settings).days
-        watched = tokens.time[spans.at] + int(days * DAY_US) <= spans.cut
-        chosen = np.flatnonzero(watched & (self.fates[spans.at] >= 0))
+        real = spans.real()
+        watched = spans.now[real] + int(days * DAY_US) <= spans.cut
+        chosen = real[watched & (self.fates[spans.at[real]] >= 0)]
         return {"at": spans.flat[chosen], "target": self.fates[spans.at[chosen]].astype(np.int64)}
 
     def forward(self, states: Tensor, targets: Batch, batch: Batch, items: ItemTower) -> Tensor:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from kit.models.events import Batch, ItemTower
 from kit.models.objectives.base import Arrays, Objective, ObjectiveSettings, Spans, objective
-from kit.tokens import SequenceBatch, Tokens, Vocabulary
+from kit.tokens import KINDS, SequenceBatch, Tokens, Vocabulary
 
 SCALE = 12.0
 """Factor of the cosine in the softmax over products."""
@@ -46,10 +46,10 @@ class Masked(Objective):
 
     def targets(self, tokens: Tokens, batch: SequenceBatch, spans: Spans, rng: np.random.Generator) -> Arrays:
         """hidden (B, T), and the hidden product events."""
-        drawn = rng.random(len(spans.at)) < cast(MaskedSettings, self.settings).share
+        drawn = (rng.random(len(spans.at)) < cast(MaskedSettings, self.settings).share) & (spans.at >= 0)
         hidden = np.zeros(batch["mask"].size, dtype=bool)
         hidden[spans.flat[drawn]] = True
-        product = tokens.product[spans.at]
+        product = np.where(spans.at >= 0, tokens.product[spans.at], 0)
         chosen = np.flatnonzero(drawn & (product > 0))
         target = product[chosen].astype(np.int64) - 1
         return {"hidden": hidden.reshape(batch["mask"].shape), "at": spans.flat[chosen], "target": target}
@@ -75,18 +75,19 @@ class Autoencode(Objective):
     def __init__(self, width: int, vocabulary: Vocabulary, settings: ObjectiveSettings) -> None:
         super().__init__(width, vocabulary, settings)
         self.products = nn.Linear(width, width)
-        self.kinds = nn.Linear(width, 5)
+        self.kinds = nn.Linear(width, len(KINDS))
 
     def targets(self, tokens: Tokens, batch: SequenceBatch, spans: Spans, rng: np.random.Generator) -> Arrays:
         """last: last states of rows; per product event its row among them, product and share of its row."""
         rows = np.flatnonzero(batch["size"] > 0)
         last = rows * batch["mask"].shape[1] + batch["size"][rows] - 1
-        product = tokens.product[spans.at]
+        real = spans.real()
+        product = tokens.product[spans.at[real]]
         held = product > 0
-        row = np.searchsorted(rows, spans.row)
+        row = np.searchsorted(rows, spans.row[real])
         share = 1.0 / np.maximum(np.bincount(row[held], minlength=len(rows)), 1)
-        kinds = np.zeros((len(rows), 5), dtype=np.float32)
-        np.add.at(kinds, (row, tokens.kind[spans.at].astype(np.int64) - 1), 1.0)
+        kinds = np.zeros((len(rows), len(KINDS)), dtype=np.float32)
+        np.add.at(kinds, (row, tokens.kind[spans.at[real]].astype(np.int64) - 1), 1.0)
         return {
             "last": last,
             "row": row[held],

@@ -24,14 +24,14 @@ Correction = Literal["none", "logq", "negatives", "refined"]
 
 
 def full_softmax(logits: Tensor, target: Tensor) -> Tensor:
-    """Mean cross-entropy of (m, c) logits at the targets (m,)."""
-    return F.cross_entropy(logits.float(), target.long())
+    """Cross-entropy (m,) of (m, c) logits at the targets (m,)."""
+    return F.cross_entropy(logits.float(), target.long(), reduction="none")
 
 
 def sampled_softmax(
     positive: Tensor, negative: Tensor, log_q_positive: Tensor, log_q_negative: Tensor, same: Tensor, how: Correction
 ) -> Tensor:
-    """Mean loss of a softmax whose negatives were drawn.
+    """Losses (m,) of a softmax whose negatives were drawn.
 
     Args:
         positive: logits f(p), (m,).
@@ -49,13 +49,13 @@ def sampled_softmax(
         corrected = (negative - log_q_negative + away).masked_fill(same, -torch.inf)
         drawn = torch.where(same.all(dim=1), positive.detach(), _finite(corrected).logsumexp(dim=1))
         weight = (1 - torch.sigmoid(positive - drawn + count)).detach()
-        return (weight * (drawn - positive)).mean()
+        return weight * (drawn - positive)
     if how == "logq":
         positive = positive - log_q_positive - count
     if how in ("logq", "negatives"):
         negative = negative - log_q_negative - count
     logits = torch.cat([positive[:, None], negative.masked_fill(same, -torch.inf)], dim=1)
-    return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.int64, device=logits.device))
+    return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.int64, device=logits.device), reduction="none")
 
 
 def _finite(logits: Tensor) -> Tensor:

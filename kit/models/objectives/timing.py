@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from kit.challenge import EventType
 from kit.models.events import Batch, ItemTower
-from kit.models.objectives.base import Arrays, Objective, ObjectiveSettings, Spans, objective
+from kit.models.objectives.base import Arrays, Objective, ObjectiveSettings, Spans, balance, objective
 from kit.tokens import SequenceBatch, Tokens, Vocabulary, kind_code
 
 STEPS: Final = 24
@@ -53,20 +53,19 @@ class Timing(Objective):
         """bucket (M, kinds) in which each wait ended or was cut off, and ended (M, kinds)."""
         buckets, ended = [], []
         for where in self.where:
-            following = spans.at + 1
+            following = spans.after
             if where is not None:
-                rank = np.searchsorted(where, following)
-                following = np.append(where, len(tokens))[rank]
+                following = np.append(where, len(tokens))[np.searchsorted(where, following)]
             happens = following < spans.stop
             until = np.where(happens, tokens.time[np.minimum(following, len(tokens) - 1)], spans.cut)
-            seconds = np.maximum(until - tokens.time[spans.at], 0) / 1e6
+            seconds = np.maximum(until - spans.now, 0) / 1e6
             buckets.append(np.minimum(np.log2(1 + seconds).astype(np.int64), STEPS - 1))
             ended.append(happens)
-        shape = (-1, len(self.of))
         return {
             "at": spans.flat,
-            "bucket": np.stack(buckets, axis=1).reshape(shape),
-            "ended": np.stack(ended, axis=1).reshape(shape),
+            "bucket": np.stack(buckets, axis=1),
+            "ended": np.stack(ended, axis=1),
+            "weight": balance(spans.at < 0, self.settings.at_cut),
         }
 
     def forward(self, states: Tensor, targets: Batch, batch: Batch, items: ItemTower) -> Tensor:
@@ -74,11 +73,12 @@ class Timing(Objective):
         if len(targets["at"]) == 0:
             return states.sum() * 0.0
         logits = self.head(states[targets["at"]]).float().view(-1, len(self.of), STEPS)
-        return hazard_loss(logits, targets["bucket"], targets["ended"])
+        losses = hazard_loss(logits, targets["bucket"], targets["ended"])
+        return (losses.mean(dim=-1) * targets["weight"]).mean()
 
 
 def hazard_loss(logits: Tensor, bucket: Tensor, ended: Tensor) -> Tensor:
-    """Mean negative log-likelihood of waits.
+    """Negative log-likelihood (…) of waits.
 
     Args:
         logits: of the hazards, (…, k).
@@ -89,4 +89,4 @@ def hazard_loss(logits: Tensor, bucket: Tensor, ended: Tensor) -> Tensor:
     survived = steps < bucket[..., None]
     died = (steps == bucket[..., None]) & ended[..., None]
     loss = F.softplus(logits) * survived + F.softplus(-logits) * died
-    return loss.sum(dim=-1).mean()
+    return loss.sum(dim=-1)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kit.models.events import Batch, ItemTower
-from kit.models.objectives.base import Arrays, Objective, ObjectiveSettings, Spans, objective
+from kit.models.objectives.base import Arrays, Objective, ObjectiveSettings, Spans, balance, objective
 from kit.models.objectives.softmax import Correction, full_softmax, sampled_softmax
 from kit.tokens import SequenceBatch, Tokens, Vocabulary
 
@@ -70,22 +70,22 @@ class Upcoming(Objective):
         self.where = np.flatnonzero(values > 0)
 
     def targets(self, tokens: Tokens, batch: SequenceBatch, spans: Spans, rng: np.random.Generator) -> Arrays:
-        """at: states; target: candidates from 0; row: rows of the batch; drawn: negatives."""
+        """at: states; target: candidates from 0; weight: of each; drawn: negatives."""
         settings = cast(UpcomingSettings, self.settings)
-        now = tokens.time[spans.at]
+        low, now = spans.after, spans.now
         if settings.skip_hours > 0:
-            low = tokens.first_at(spans.at + 1, spans.stop, now + int(settings.skip_hours / 24 * DAY_US))
-        else:
-            low = spans.at + 1
+            low = tokens.first_at(low, spans.stop, now + int(settings.skip_hours / 24 * DAY_US))
         high = tokens.first_at(low, spans.stop, now + int(settings.horizon * DAY_US))
         first, last = self.cumulative[low], self.cumulative[np.maximum(high, low)]
         chosen = np.flatnonzero(last > first)
-        if len(chosen) > settings.positions:
-            chosen = np.sort(rng.choice(chosen, settings.positions, replace=False))
+        if len(chosen) > settings.positions:  # states of cuts first: there is one per row
+            priority = rng.random(len(chosen)) - (spans.at[chosen] < 0)
+            chosen = np.sort(chosen[np.argsort(priority)[: settings.positions]])
         ahead = (last - first)[chosen]
         step = (rng.random(len(chosen)) * ahead).astype(np.int64) if settings.target == "window" else 0
         target = self.values(tokens)[self.where[first[chosen] + step]].astype(np.int64) - 1
-        return {"at": spans.flat[chosen], "target": target, "row": spans.row[chosen], **self._draw(rng)}
+        weight = balance(spans.at[chosen] < 0, settings.at_cut)
+        return {"at": spans.flat[chosen], "target": target, "weight": weight, **self._draw(rng)}
 
     def forward(self, states: Tensor, targets: Batch, batch: Batch, items: ItemTower) -> Tensor:
         """Mean softmax loss over the chosen positions."""
@@ -97,7 +97,8 @@ class Upcoming(Objective):
         live = batch["live_sku"].min()
         if settings.negatives == "full":
             every = torch.arange(self.candidates(), device=at.device)
-            return full_softmax(user @ F.normalize(self.vectors(items, every, live).float(), dim=-1).T, target)
+            logits = user @ F.normalize(self.vectors(items, every, live).float(), dim=-1).T
+            return (full_softmax(logits, target) * targets["weight"]).mean()
         distinct, place = target.unique(return_inverse=True)  # type: ignore[no-untyped-call]
         own = F.normalize(self.vectors(items, distinct, live).float(), dim=-1)[place]
         positive = (user * own).sum(dim=-1)
@@ -109,7 +110,8 @@ class Upcoming(Objective):
             negative = user @ F.normalize(self.vectors(items, drawn, live).float(), dim=-1).T
             log_q = self._log_q(drawn, share)
         same = target[:, None] == drawn
-        return sampled_softmax(positive, negative, self._log_q(target, share), log_q, same, settings.correction)
+        losses = sampled_softmax(positive, negative, self._log_q(target, share), log_q, same, settings.correction)
+        return (losses * targets["weight"]).mean()
 
     def _draw(self, rng: np.random.Generator) -> Arrays:
         settings = cast(UpcomingSettings, self.settings)

@@ -25,6 +25,10 @@ class EncoderSettings(Strict):
     dropout: float = Field(0.1, ge=0, lt=1)
     positions: Literal["rotary", "learned"] = "rotary"
     length: int = Field(128, ge=1, description="Longest sequence: the last so many events before the cut.")
+    anchor: bool = Field(
+        False,
+        description="End every sequence with a token for the cut: the last state then knows how long it has been silent.",
+    )
 
 
 class SequenceEncoder(nn.Module, ABC):

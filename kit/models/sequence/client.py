@@ -62,7 +62,7 @@ class ClientEncoder(nn.Module):
         super().__init__()
         self.embedding = EventEmbedding(vocabulary, events)
         self.encoder = make_encoder(events.width, encoder)
-        self.length = encoder.length
+        self.length, self.anchor = encoder.length, encoder.anchor
 
     def forward(self, batch: Batch, hidden: Tensor | None = None) -> Tensor:
         """States of all tokens, (B, T, D), zero in the padding; `hidden` as in EventEmbedding."""
@@ -74,7 +74,7 @@ class ClientEncoder(nn.Module):
 
     def batch(self, tokens: Tokens, rows: Int64s, cut: int | Int64s | None = None) -> Batch:
         """Tensors for these clients at the cut(s), at this encoder's length."""
-        arrays: SequenceBatch = sequence_batch(tokens, rows, cut, self.length)
+        arrays: SequenceBatch = sequence_batch(tokens, rows, cut, self.length, anchor=self.anchor)
         return to_tensors(arrays)
 
     @torch.inference_mode()
