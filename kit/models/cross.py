@@ -21,7 +21,8 @@ class CrossLayer(nn.Module):
 
     def forward(self, start: Tensor, x: Tensor) -> Tensor:
         """start (B, d) is x_0, x (B, d) the previous layer; returns (B, d)."""
-        return start * self.linear(x) + x
+        crossed: Tensor = start * self.linear(x) + x
+        return crossed
 
 
 class CrossMixture(nn.Module):

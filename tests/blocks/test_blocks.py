@@ -20,6 +20,17 @@ from kit.store import Store
 
 # A new block is tested here by being registered. Kinds whose defaults are too slow for a toy get small settings.
 SMALL: dict[str, dict] = {
+    "combined": {
+        "network": {
+            "width": 8,
+            "events": {"width": 8, "age": True},
+            "encoder": {"layers": 1, "heads": 2, "length": 8},
+            "cross": {"hidden": 8, "rank": 2},
+        },
+        "stats": {"families": ["counts"]},
+        "train": {"epochs": 1},
+        "cuts": 2,
+    },
     "als": {"factors": 4, "iterations": 3, "min_clients": 1},
     "twhin": {"dim": 8, "batch": 512, "negatives": 16, "edges": {"min_clients": 1}, "train": {"epochs": 1, "lr": 0.1}},
     "gcn": {"dim": 8, "batch": 256, "negatives": 16, "steps": 2, "edges": {"min_clients": 1}, "train": {"epochs": 1}},

@@ -1,0 +1,264 @@
+"""The combined network: hand-made features, a sequence encoder and graph vectors meet in a deep & cross network.
+
+    features (quantile-scaled) ─┐
+    sequence encoder, pooled ───┼─ block dropout ─ DCN-v2 ─ z ─┬─ intensity: will there be a purchase / a cart add?
+    graph vector ───────────────┘                              └─ choice: of which product, category, price bucket?
+
+Expected purchases factor into intensity × choice, so one trunk serves all six tasks: a task's logit is the sum of two logs.
+A choice logit is query(z) · embedding + item statistics at the cut + copies: what the client touched lately points at itself
+through its sequence state (product, category and price), which is how repeats, open carts and restocking enter. Products are
+scored through ItemTower, so one that was never sold is scored by its codes, category and price.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, Literal, cast
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kit.models.balance import Balance, make_balance
+from kit.models.cross import DeepCross, PiecewiseLinear
+from kit.models.events import EventSettings
+from kit.models.sequence import ClientEncoder, EncoderSettings, pool
+from kit.recipe import Strict
+from kit.tokens import Vocabulary
+
+CombinedBatch = dict[str, Any]
+"""See `kit.blocks.combined`: «sequence» (a token batch), «features» (B, F) in [-1, 1] or NaN, «graph» (B, g), «items» (P, k),
+«cut» (B,), «live», and labels."""
+ACTIONS: Final = ("buy", "cart")
+"""What is chosen in the future window: bought, or put into the cart (denser)."""
+ASPECTS: Final = ("product", "category", "price")
+POOLS: Final = ("last", "mean", "recent")
+PIECEWISE_WIDTH: Final = 2
+"""Numbers per feature after the piecewise-linear encoding."""
+INTENSITIES: Final = ("near", "far", "cart", "return")
+"""A purchase in days 1-14; in days 15-28; a cart add in days 1-14; a purchase in days 1-14 by a client who bought before."""
+
+
+class CrossSettings(Strict):
+    """Size of the deep & cross network."""
+
+    hidden: int = Field(192, ge=8)
+    layers: int = Field(2, ge=0, description="Cross layers.")
+    depth: int = Field(2, ge=0, description="Deep layers.")
+    rank: int = Field(32, ge=0, description="Rank of the mixture's experts; 0 = full-rank cross layers.")
+    experts: int = Field(2, ge=1)
+    dropout: float = Field(0.2, ge=0, lt=1)
+
+
+class NetworkSettings(Strict):
+    """Size and objectives of the combined network."""
+
+    width: int = Field(128, ge=8, description="Size of z, the combined vector.")
+    events: EventSettings = EventSettings(width=48, age=True)
+    encoder: EncoderSettings = EncoderSettings(layers=2, length=96)
+    cross: CrossSettings = CrossSettings()
+    sequence: bool = Field(True, description="Use the sequence encoder; without it there are no copies either.")
+    graph: bool = Field(True, description="Use graph vectors.")
+    features: bool = Field(True, description="Use hand-made features.")
+    numeric: Literal["quantile", "piecewise"] = Field(
+        "quantile",
+        description="Hand-made features enter as they are (quantile-uniform), or piecewise-linearly encoded.",
+    )
+    bins: int = Field(6, ge=2, description="Bins per feature of the piecewise-linear encoding.")
+    block_dropout: float = Field(0.1, ge=0, lt=1, description="Share of clients who lose one part while training.")
+    balance: Literal["fixed", "uncertainty", "gradient-norm"] = "fixed"
+    weights: dict[str, float] = Field(
+        {
+            "near": 1.0, "far": 1.0, "cart": 0.5, "return": 0.5,
+            "buy_product": 0.5, "buy_category": 0.5, "buy_price": 0.5,
+            "cart_product": 0.25, "cart_category": 0.25, "cart_price": 0.25, "contrast": 0.1,
+        },
+        description="Weight of each loss term (before `balance`); 0 leaves it out.",
+    )  # fmt: skip
+    temperature: float = Field(0.1, gt=0, description="Of the contrastive past-to-future loss.")
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What the network says about B clients.
+
+    Attributes:
+        z: (B, width), the combined vector.
+        query: (B, D), where in product space the client will buy.
+        intensity: (B, 4) logits of INTENSITIES.
+        choice: per action and aspect, log-probabilities (B, P), (B, C) or (B, 100).
+    """
+
+    z: Tensor
+    query: Tensor
+    intensity: Tensor
+    choice: dict[tuple[str, str], Tensor]
+
+
+class Combined(nn.Module):
+    """See the module's docstring.
+
+    Args:
+        vocabulary: words and catalogue of the tokens.
+        features: F, columns of the hand-made part.
+        graph: g, columns of the graph part.
+        items: k, statistics per product at a cut.
+        settings: sizes and objectives.
+    """
+
+    def __init__(
+        self, vocabulary: Vocabulary, features: int, graph: int, items: int, settings: NetworkSettings
+    ) -> None:
+        super().__init__()
+        self.settings = settings
+        d = settings.events.width
+        self.client = ClientEncoder(vocabulary, settings.events, settings.encoder)
+        self.numeric: nn.Module = nn.Identity()
+        if settings.numeric == "piecewise":
+            edges = torch.linspace(-1, 1, settings.bins + 1).expand(features, -1).contiguous()
+            self.numeric, features = PiecewiseLinear(edges, PIECEWISE_WIDTH), features * PIECEWISE_WIDTH
+        widths = {
+            "features": features if settings.features else 0,
+            "sequence": len(POOLS) * d if settings.sequence else 0,
+            "graph": graph if settings.graph else 0,
+        }
+        self.parts = {name: width for name, width in widths.items() if width}
+        self.norms = nn.ModuleDict(
+            {name: nn.LayerNorm(width) for name, width in self.parts.items() if name != "features"}
+        )
+        self.absent = nn.ParameterDict({name: nn.Parameter(torch.zeros(width)) for name, width in self.parts.items()})
+        cross = settings.cross
+        self.trunk = DeepCross(
+            sum(self.parts.values()), settings.width, hidden=cross.hidden, layers=cross.layers, depth=cross.depth,
+            rank=cross.rank, experts=cross.experts, dropout=cross.dropout,
+        )  # fmt: skip
+        self.intensity = nn.Linear(settings.width, len(INTENSITIES))
+        self.queries = nn.ModuleDict({f"{a}_{b}": nn.Linear(settings.width, d) for a in ACTIONS for b in ASPECTS})
+        self.copies = nn.Linear(d, len(ACTIONS) * len(ASPECTS))
+        nn.init.zeros_(self.copies.weight)
+        nn.init.zeros_(self.copies.bias)
+        self.item_bias = nn.ModuleDict(
+            {a: nn.Sequential(nn.Linear(items, 16), nn.GELU(), nn.Linear(16, 1)) for a in ACTIONS}
+        )
+        categories = len(vocabulary.catalogue.categories)
+        self.sizes = {"product": len(vocabulary.catalogue), "category": categories, "price": 100}
+        self.aspect_bias = nn.ParameterDict(
+            {f"{a}_{b}": nn.Parameter(torch.zeros(self.sizes[b])) for a in ACTIONS for b in ASPECTS[1:]}
+        )
+        self.scale = nn.Parameter(torch.tensor(d**-0.5).log())
+        self.balance: Balance = make_balance(settings.balance, settings.weights)
+
+    def encode(self, batch: CombinedBatch) -> tuple[Tensor, Tensor | None]:
+        """z (B, width) and the sequence states (B, T, D) that copies are read from (None without a sequence)."""
+        states = None
+        parts: dict[str, Tensor] = {}
+        if "sequence" in self.parts:
+            states = self.client(batch["sequence"])
+            parts["sequence"] = self.norms["sequence"](pool(states, batch["sequence"], POOLS, batch["cut"]))
+        if "features" in self.parts:
+            parts["features"] = self.numeric(batch["features"]).nan_to_num()
+        if "graph" in self.parts:
+            graph = batch["graph"]
+            known = ~torch.isnan(graph).any(dim=1, keepdim=True)
+            parts["graph"] = torch.where(known, self.norms["graph"](graph.nan_to_num()), self.absent["graph"])
+        return self.trunk(torch.cat([self._dropped(name, parts[name]) for name in self.parts], dim=1)), states
+
+    def _dropped(self, name: str, x: Tensor) -> Tensor:
+        """Block dropout: while training, a part is now and then replaced by its learned «absent» vector."""
+        if not self.training or self.settings.block_dropout == 0:
+            return x
+        gone = torch.rand(len(x), 1, device=x.device) < self.settings.block_dropout
+        return torch.where(gone, self.absent[name], x)
+
+    def choice(
+        self, action: str, aspect: str, z: Tensor, states: Tensor | None, batch: CombinedBatch, live: int
+    ) -> Tensor:
+        """Log-probabilities over products (B, P), categories (B, C) or price buckets (B, 100)."""
+        tower = self.client.embedding.items
+        if aspect == "product":
+            table = tower.all(live)
+            bias = self.item_bias[action](batch["items"])[:, 0]
+        else:
+            rows = torch.arange(1, self.sizes[aspect] + 1, device=z.device)
+            table = tower.norm(tower.table[tower.place(aspect, rows)])
+            bias = self.aspect_bias[f"{action}_{aspect}"]
+        logits = self.queries[f"{action}_{aspect}"](z) @ table.T * self.scale.exp() + bias
+        if states is not None:
+            sequence = batch["sequence"]
+            column = ACTIONS.index(action) * len(ASPECTS) + ASPECTS.index(aspect)
+            weight = self.copies(states)[..., column] * sequence["mask"]  # (B, T)
+            index = sequence[aspect].long()
+            copied = torch.zeros(len(z), self.sizes[aspect] + 1, device=z.device, dtype=weight.dtype)
+            logits = logits + copied.scatter_add(1, index, weight * (index > 0))[:, 1:]
+        return torch.log_softmax(logits.float(), dim=1)
+
+    def forward(self, batch: CombinedBatch) -> dict[str, Tensor]:
+        """Weighted loss terms; a term without a single positive client in the batch is left out."""
+        z, states = self.encode(batch)
+        weights, terms = self.settings.weights, {}
+        logits = self.intensity(self.balance.fork(z, "intensity"))
+        for column, name in enumerate(INTENSITIES):
+            known = batch["intensity_known"][:, column]
+            if weights.get(name, 0) > 0 and bool(known.any()):
+                terms[name] = F.binary_cross_entropy_with_logits(
+                    logits[known, column], batch["intensity"][known, column]
+                )
+        live = int(batch["live"])
+        for action in ACTIONS:
+            rows, labels = batch[f"{action}_rows"], batch[f"{action}_labels"]
+            if len(rows) == 0:
+                continue
+            some = _rows(batch, rows)
+            for aspect in ASPECTS:
+                name = f"{action}_{aspect}"
+                if weights.get(name, 0) > 0:
+                    logp = self.choice(
+                        action, aspect, self.balance.fork(z[rows], name), _pick(states, rows), some, live
+                    )
+                    terms[name] = choice_loss(logp, labels[aspect], labels["row"], labels["weight"])
+        if weights.get("contrast", 0) > 0 and len(batch["cart_rows"]) > 1:
+            terms["contrast"] = self._contrast(z, batch, live)
+        return cast(dict[str, Tensor], self.balance(terms))
+
+    def _contrast(self, z: Tensor, batch: CombinedBatch, live: int) -> Tensor:
+        """Past → future InfoNCE: a client's query against the mean product vector of each client's own future (TECHNIQUES D2)."""
+        rows, labels = batch["cart_rows"], batch["cart_labels"]
+        vectors = self.client.embedding.items(labels["product"], live) * labels["weight"][:, None]
+        future = torch.zeros(len(rows), vectors.shape[1], device=z.device, dtype=vectors.dtype)
+        future = F.normalize(future.index_add(0, labels["row"], vectors), dim=1)
+        query = F.normalize(self.queries["cart_product"](self.balance.fork(z[rows], "contrast")), dim=1)
+        logits = (query @ future.T / self.settings.temperature).float()
+        return F.cross_entropy(logits, torch.arange(len(rows), device=z.device))
+
+    @torch.inference_mode()
+    def predict(self, batch: CombinedBatch) -> Outputs:
+        """z, query, intensities and choices of all clients in the batch."""
+        z, states = self.encode(batch)
+        live = int(batch["live"])
+        choice = {("buy", aspect): self.choice("buy", aspect, z, states, batch, live) for aspect in ASPECTS}
+        return Outputs(z, self.queries["buy_product"](z), self.intensity(z), choice)
+
+
+def choice_loss(logp: Tensor, target: Tensor, row: Tensor, weight: Tensor) -> Tensor:
+    """Cross-entropy with several weighted positives per client, every client counting the same.
+
+    Args:
+        logp: log-probabilities (R, n).
+        target: 1 … n per positive, 0 = unknown (left out), integer (m,).
+        row: which of the R clients each positive belongs to (m,).
+        weight: per positive, summing to 1 over a client (m,).
+    """
+    known = target > 0
+    picked = logp[row[known], target[known].long() - 1]
+    return -(picked * weight[known]).sum() / logp.shape[0]
+
+
+def _pick(states: Tensor | None, rows: Tensor) -> Tensor | None:
+    return None if states is None else states[rows]
+
+
+def _rows(batch: CombinedBatch, rows: Tensor) -> CombinedBatch:
+    """What `choice` reads, narrowed to some rows of the batch."""
+    sequence = {name: batch["sequence"][name][rows] for name in ("mask", *ASPECTS)} if "sequence" in batch else {}
+    return {"items": batch["items"], "sequence": cast(Any, sequence)}
