@@ -83,7 +83,7 @@ def embed_heads(tables: Tables, edges: Mapping[str, Edges], count: int, *, ridge
         weights = part.matrix(count, len(vectors)).astype(np.float64)
         total = np.asarray(weights.sum(axis=1)).ravel()
         popular = tables.popular[name]
-        drawn = 0.5 * popular + 0.5 / len(vectors)  # how often each tail was a negative
+        drawn = 0.5 * popular + 0.5 * (popular > 0) / max(int((popular > 0).sum()), 1)  # how often each was a negative
         mean, moment = drawn @ vectors, vectors.T @ (drawn[:, None] * vectors)
         positive = vectors.T @ (popular[:, None] * vectors)
         pull = vectors * (0.5 - 0.25 * (vectors @ shift))[:, None]

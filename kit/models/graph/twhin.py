@@ -2,8 +2,9 @@
 
     f(s, r, t) = (θ_s + θ_r) · θ_t        L = −Σ_edges [ log σ(f) + ½ Σ_sides mean_negatives log σ(−f') ]
 
-Negatives corrupt the tail or the head with a node of the same type, half of them uniform, half the batch's own ends; the
-translation is part of their score too. All edges of a relation in a batch share their negatives, so that scoring them is one
+Negatives corrupt the tail or the head with a node that stands at that end of some edge of the relation (so a product never
+bought is not taught that nobody wants it), half of them uniform, half the batch's own ends; the translation is part of their
+score too. All edges of a relation in a batch share their negatives, so that scoring them is one
 matrix product per side. (The public release labels negatives 1 and cuts the translations' gradient: tests hold us apart.)
 """
 
@@ -154,17 +155,18 @@ def edge_batches(
     roots = np.sqrt([float(graph.edges[name].weight.sum(dtype=np.float64)) for name in names])
     shares = roots / roots.sum() if len(names) else roots
     samplers = [WeightedSampler(graph.edges[name].weight) for name in names]
+    pools = [(np.unique(graph.edges[name].head), np.unique(graph.edges[name].tail)) for name in names]
 
     def draw(epoch: int, index: int) -> Batch:
         rng = np.random.default_rng([seed, epoch, index])
         batch = {}
-        for name, share, sampler in zip(names, shares, samplers, strict=True):
-            part, relation = graph.edges[name], graph.relations[name]
+        for name, share, sampler, pool in zip(names, shares, samplers, pools, strict=True):
+            part = graph.edges[name]
             chosen = sampler.draw(rng, max(2, round(edges * share)))
             head, tail = part.head[chosen], part.tail[chosen]
             corrupt = (
-                corruptions(rng, head, graph.sizes[relation.head], negatives),
-                corruptions(rng, tail, graph.sizes[relation.tail], negatives),
+                corruptions(rng, head, pool[0], negatives),
+                corruptions(rng, tail, pool[1], negatives),
             )
             ends = [torch.from_numpy(end) for end in (head, tail, *corrupt)]
             batch[name] = RelationBatch(ends[0], ends[1], ends[2], ends[3], float(share))
@@ -176,9 +178,11 @@ def edge_batches(
     return epoch_batches
 
 
-def corruptions(rng: np.random.Generator, ends: NDArray[np.int64], size: int, count: int) -> NDArray[np.int64]:
-    """`count` nodes of a type of `size` nodes: half uniform, the rest drawn from `ends`, the batch's own nodes."""
-    uniform = rng.integers(0, size, count // 2)
+def corruptions(
+    rng: np.random.Generator, ends: NDArray[np.int64], pool: NDArray[np.int64], count: int
+) -> NDArray[np.int64]:
+    """`count` nodes: half uniform over `pool`, the rest drawn from `ends`, the batch's own nodes."""
+    uniform = pool[rng.integers(0, len(pool), count // 2)]
     return np.concatenate([uniform, ends[rng.integers(0, len(ends), count - len(uniform))]])
 
 
