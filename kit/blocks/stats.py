@@ -20,7 +20,7 @@ class StatsSettings(FeatureSettings, Strict):
     """The families' shared settings and which families to run."""
 
     families: tuple[str, ...] = Field(
-        (), description="Feature families; all when empty. `kit features list` names them."
+        (), description="Feature families; those on by default when empty. `kit features list` names them."
     )
     without: tuple[str, ...] = Field((), description="Families to leave out of the above.")
 
@@ -60,12 +60,12 @@ class Stats(Block):
 
 def chosen_families(settings: StatsSettings) -> list[str]:
     """Names of the families that the settings ask for; KitError on an unknown name."""
-    from kit.features.registry import load_families
+    from kit.features.registry import default_families, load_families
 
     known = load_families()
     for name in (*settings.families, *settings.without):
         known[name]
-    return [name for name in (settings.families or list(known)) if name not in settings.without]
+    return [name for name in (settings.families or default_families()) if name not in settings.without]
 
 
 def stats_plans(recipe: Recipe) -> dict[str, tuple[list[str], FeatureSettings]]:

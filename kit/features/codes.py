@@ -1,7 +1,7 @@
 """Raw codes: the mean and the last of the 16 codes of names touched and of queries typed.
 
-Codes are numbers of codebook entries, so a mean of few says little and of many nothing; `taste` is the better form. Kept as
-the organisers' own feature, and because the last codes identify an exact product or query.
+Codes are numbers of codebook entries, so a mean of few says little and of many nothing: on synthetic shops these 64 columns
+cost a linear read-out .002-.004 AUROC. `taste` is the better form; kept for comparison with the organisers' own features.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from kit.features.shared import catalogue, table, touches
 from kit.history import History
 
 
-@family("codes", "Raw name and query codes, mean and last, by position.")
+@family(
+    "codes", "Raw name and query codes, mean and last, by position; not by default: `taste` is better.", default=False
+)
 def codes(history: History, settings: FeatureSettings) -> pl.LazyFrame:
     """Columns name_<position>, name_last_<position>, query_<position>, query_last_<position>; missing without such events."""
     around = touches(history).filter(pl.col("item").is_not_null())

@@ -32,6 +32,7 @@ class Description:
         windows: days of windows and half-lives that occur in the names.
         purpose: what it is for.
         absent: value for clients without a row; None = missing, imputed later.
+        default: whether a recipe that names no families gets it.
     """
 
     family: str
@@ -40,6 +41,7 @@ class Description:
     windows: str
     purpose: str
     absent: float | None
+    default: bool
 
 
 def describe(settings: FeatureSettings | None = None) -> list[Description]:
@@ -52,7 +54,9 @@ def describe(settings: FeatureSettings | None = None) -> list[Description]:
             columns = [column for column in run_family(item, history, settings).columns if column != "client_id"]
             spread = [columns[at] for at in sorted({0, len(columns) // 2, len(columns) - 1})]
             lines.append(
-                Description(name, len(columns), tuple(spread), _windows(columns), item.description, item.absent)
+                Description(
+                    name, len(columns), tuple(spread), _windows(columns), item.description, item.absent, item.default
+                )
             )
     return lines
 

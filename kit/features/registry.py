@@ -41,25 +41,34 @@ class Family:
         description: one line on what it is for.
         build: History, settings → lazy frame with client_id and numeric columns, at most one row per client.
         absent: value of every column for clients without a row (None = missing: imputed later).
+        default: whether a recipe that names no families gets it; False for those that measured as dead weight.
     """
 
     name: str
     description: str
     build: Build
     absent: float | None
+    default: bool = True
 
 
 FAMILIES: Registry[Family] = Registry("feature family")
 
 
-def family(name: str, description: str, *, absent: float | None = None) -> Callable[[Build], Build]:
+def family(
+    name: str, description: str, *, absent: float | None = None, default: bool = True
+) -> Callable[[Build], Build]:
     """Decorator that registers a family; see `Family` for the arguments."""
 
     def register(build: Build) -> Build:
-        FAMILIES.add(name, Family(name, description, build, absent))
+        FAMILIES.add(name, Family(name, description, build, absent, default))
         return build
 
     return register
+
+
+def default_families() -> list[str]:
+    """Names of the families that a recipe gets when it names none."""
+    return [name for name, item in load_families().items() if item.default]
 
 
 @cache

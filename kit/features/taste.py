@@ -1,4 +1,4 @@
-"""What it looks like: decayed mean vectors of products touched and queries typed in the space of codes, and the last ones."""
+"""What it looks like: decayed mean vectors of products touched and queries typed in the space of codes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from kit.challenge import EventType
-from kit.features.embedding import DIMS, code_rows, code_space, item_vectors
+from kit.features.embedding import code_rows, code_space, item_vectors
 from kit.features.matrix import as_frame, client_sums, decayed_weight, item_positions, unit
 from kit.features.registry import FeatureSettings, family
 from kit.features.shared import table, touches
@@ -15,25 +15,27 @@ from kit.history import History
 
 ITEM_HALF_LIFE = 30.0
 QUERY_HALF_LIFE = 14.0
-LATE_HALF_LIFE = 2.0
+SHOWN = 16
+"""Weaker dimensions of the space mostly add noise to a probe."""
 PRIOR = 1.0
 """A mean of few events is drawn to 0 as if by so much weight of events without direction."""
 
 
-@family("taste", "Decayed mean vectors of products and queries in code space, lately and overall; focus and agreement.")
+@family("taste", "Decayed mean vectors of products and queries in code space, focus and agreement.")
 def taste(history: History, settings: FeatureSettings) -> pl.LazyFrame:
-    """Columns item_<k>, item_late_<k>, query_<k>, query_late_<k> (shrunk means), item_focus, query_focus (length of the
+    """Columns item_<k>, query_<k> (shrunk means, the SHOWN strongest dimensions), item_focus, query_focus (length of the
     unshrunk mean: 1 = always the same) and agreement (cosine of the two means). 0 without such events.
     """
     item, item_focus = mean_vector(history, "item", ITEM_HALF_LIFE)
-    item_late, _ = mean_vector(history, "item", LATE_HALF_LIFE)
     query, query_focus = mean_vector(history, "query", QUERY_HALF_LIFE)
-    query_late, _ = mean_vector(history, "query", LATE_HALF_LIFE)
     agreement = np.einsum("ij,ij->i", unit(item), unit(query))
-    blocks = {"item": item, "item_late": item_late, "query": query, "query_late": query_late}
-    names = [f"{name}_{k}" for name in blocks for k in range(DIMS)]
+    names = [f"{name}_{k}" for name in ("item", "query") for k in range(SHOWN)]
     scalars = np.column_stack([item_focus, query_focus, agreement])
-    return as_frame(history, np.hstack([*blocks.values(), scalars]), [*names, "item_focus", "query_focus", "agreement"])
+    return as_frame(
+        history,
+        np.hstack([item[:, :SHOWN], query[:, :SHOWN], scalars]),
+        [*names, "item_focus", "query_focus", "agreement"],
+    )
 
 
 def query_vectors(history: History) -> NDArray[np.float32]:

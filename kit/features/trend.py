@@ -18,7 +18,7 @@ SHORTEST = 7
 @family("trend", "This window minus the one before it, and their smoothed log ratio, per type.", absent=0.0)
 def trend(history: History, settings: FeatureSettings) -> pl.LazyFrame:
     """Columns <type>_<days>d_diff and <type>_<days>d_ratio = log((now + 1) / (before + 1)); also for `any`."""
-    windows = tuple(days for days in settings.windows if days >= SHORTEST)
+    windows = tuple(days for days in settings.windows if days >= SHORTEST)[::2]  # neighbours say the same twice
     number = window_counts(history, (*windows, *(2 * days for days in windows)))
     now, both = number[:, :, : len(windows)], number[:, :, len(windows) : 2 * len(windows)]
     before = both - now
