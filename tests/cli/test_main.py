@@ -1,0 +1,73 @@
+"""The command line as a whole: instant help, plain errors, and the road from a raw folder to a scored submission."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from toy import write_folder
+
+ROOT = Path(__file__).parents[2]
+
+
+def kit(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "kit.cli.main", *arguments], cwd=cwd, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys; import kit.cli.main; "
+        "print([name for name in ('torch', 'polars', 'numpy', 'sklearn', 'lightgbm', 'pydantic') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("command", [[], ["data"], ["features"], ["submit"], ["score"], ["data", "convert"]])
+def test_every_command_has_help(tmp_path: Path, command: list[str]):
+    done = kit(*command, "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "Usage" in done.stdout
+
+
+def test_a_mistake_is_two_plain_lines_and_exit_2(tmp_path: Path):
+    done = kit("submit", "nowhere.toml", "--data", "nowhere", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "There is no recipe 'nowhere.toml'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_whole_road(tmp_path: Path):
+    """raw folder → check → split → submit → validate → score, in the order of the README."""
+    write_folder(tmp_path / "data")
+    recipe = tmp_path / "r.toml"
+    recipe.write_text("name='mine'\n[blocks.counts]\nkind='stats'\nfamilies=['counts']\nscale='quantile'\n")
+    assert kit("data", "split", "data", cwd=tmp_path).returncode == 0
+    built = kit("submit", "r.toml", "--data", "data", "--json", cwd=tmp_path)
+    assert built.returncode == 0, built.stderr
+    assert json.loads(built.stdout)["built"] is True
+    again = kit("submit", "r.toml", "--data", "data", cwd=tmp_path)
+    assert "fresh already" in again.stdout
+    valid = kit("validate", "submissions/mine", "--data", "data", "--json", cwd=tmp_path)
+    assert valid.returncode == 0
+    assert json.loads(valid.stdout)["ok"] is True
+    scored = kit("score", "submissions/mine", "--data", "data", "--probe", "fast", "--json", "--quiet", cwd=tmp_path)
+    assert scored.returncode == 0, scored.stderr
+    report = json.loads(scored.stdout)
+    assert set(report["tasks"]) == {
+        "churn", "propensity_category", "propensity_sku", "conversion", "propensity_new_sku", "propensity_price",
+    }  # fmt: skip
+    assert {"submission", "data", "probe", "precision", "seeds", "tasks", "sum"} <= set(report)
+    entry = report["tasks"]["propensity_price"]
+    assert set(entry) >= {"score", "auroc", "novelty", "diversity", "auroc_defined", "labels_without_positives", "epochs"}
+    ids = np.load(tmp_path / "submissions" / "mine" / "client_ids.npy")
+    np.save(tmp_path / "submissions" / "mine" / "client_ids.npy", ids[:-1])
+    broken = kit("validate", "submissions/mine", "--data", "data", cwd=tmp_path)
+    assert broken.returncode == 1
+    assert "relevant clients are missing" in broken.stdout
