@@ -58,7 +58,7 @@ class EdgeSettings(Strict):
     """Which edges there are and what they weigh."""
 
     weights: dict[str, float] = Field(dict(WEIGHTS), description="Weight per relation; 0 or absent leaves it out.")
-    half_life: float = Field(30.0, gt=0, description="Days for an event's weight to halve.")
+    half_life: float = Field(60.0, gt=0, description="Days for an event's weight to halve.")
     min_clients: int = Field(
         3, ge=1, description="Urls, and skus outside the catalogue, of fewer clients are left out."
     )

@@ -31,17 +31,17 @@ WHOLE = 4_000_000
 class GCNSettings(GraphSettings):
     """Settings of the convolution."""
 
-    layers: int = Field(2, ge=0, le=6)
+    layers: int = Field(3, ge=0, le=6)
     mode: Literal["auto", "whole", "sampled"] = Field("auto", description="auto: whole up to 4 million weights.")
     fanout: int = Field(8, ge=1, description="Neighbours drawn per node and layer when sampled.")
     positives: tuple[str, ...] = Field(("buys", "carts", "visits"), description="Client relations to predict.")
     batch: int = Field(8192, ge=2, description="Positive pairs per step.")
     negatives: int = Field(512, ge=2, description="Shared negatives per step.")
     steps: int = Field(12, ge=1, description="Steps per epoch.")
-    objective: Literal["bpr", "softmax"] = "softmax"
+    objective: Literal["bpr", "softmax"] = "bpr"
     temperature: float = Field(1.0, gt=0)
     l2: float = Field(0.0, ge=0)
-    train: TrainSettings = TrainSettings(epochs=2, lr=0.05, weight_decay=0.0)
+    train: TrainSettings = TrainSettings(epochs=3, lr=0.05, weight_decay=0.0)
 
 
 @block
