@@ -1,0 +1,158 @@
+"""How sure a score is: what each client adds to it, and from that standard errors and paired differences.
+
+A score is a function of the weights of the clients (all 1). Its derivative with respect to client i's weight, the influence
+g_i, gives the bootstrap over clients to first order: a resample with weights w scores about score + Σ (w_i − 1) g_i, so the
+standard error is √Σ g_i², and that of a difference between two submissions on the same clients √Σ (g_i − g'_i)². For AUROC
+these are DeLong's structural components (DeLong, DeLong & Clarke-Pearson 1988). A test compares with real resampling.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from kit.challenge import AUROC_WEIGHT, DIVERSITY_WEIGHT, NOVELTY_TOP, NOVELTY_WEIGHT, Task
+from kit.probes.metrics import EPSILON, Matrix, sigmoid
+
+Floats = NDArray[np.float64]
+TWO_SIDED: Final = 1.959964
+"""Standard errors on either side of a 95 % interval."""
+Verdict = Literal["better", "worse", "cannot tell"]
+
+
+def auroc_influence(scores: NDArray[Any], positives: NDArray[np.integer[Any]]) -> Floats:
+    """Derivative of the AUROC by each client's weight, (n,); zeros when a class is empty. Sums to zero.
+
+    Args:
+        scores: (n,) any monotone score, ties counting half.
+        positives: indices of the positive clients.
+    """
+    n, count = len(scores), len(positives)
+    gradient = np.zeros(n)
+    if count in (0, n):
+        return gradient
+    ordered, own = np.sort(scores), np.sort(scores[positives])
+    below_own = (np.searchsorted(own, scores, "left") + np.searchsorted(own, scores, "right")) / 2
+    mine = scores[positives]
+    below_all = (np.searchsorted(ordered, mine, "left") + np.searchsorted(ordered, mine, "right")) / 2
+    wins = (below_all - below_own[positives]) / (n - count)  # share of the negatives that a positive beats
+    area = wins.mean()
+    gradient[:] = (1 - below_own / count - area) / (n - count)  # share of the positives that beat a negative
+    gradient[positives] = (wins - area) / count
+    return gradient
+
+
+def influence(
+    task: Task, logits: NDArray[Any], labels: Matrix, popularity: NDArray[Any] | None = None
+) -> NDArray[np.float32]:
+    """Derivative of the task's score by each client's weight, float32 (n,).
+
+    Args:
+        task: decides which metrics apply.
+        logits: (n, L) float32, of the epoch that counts.
+        labels: (n, L) sparse or dense.
+        popularity: (L,) for propensity tasks.
+    """
+    columns = sp.csc_matrix(labels)
+    columns.eliminate_zeros()
+    n, width = logits.shape
+    area = np.zeros(n)
+    for label in range(width):
+        positives = columns.indices[columns.indptr[label] : columns.indptr[label + 1]]
+        area += auroc_influence(np.ascontiguousarray(logits[:, label]), positives)
+    area /= width
+    if not task.is_propensity or popularity is None:
+        return area.astype(np.float32)
+    chances = sigmoid(logits.astype(np.float32, copy=False))
+    total = AUROC_WEIGHT * area + NOVELTY_WEIGHT * _novelty_influence(chances, popularity)
+    return (total + DIVERSITY_WEIGHT * _diversity_influence(chances)).astype(np.float32)
+
+
+def _novelty_influence(chances: NDArray[Any], popularity: NDArray[Any]) -> Floats:
+    """Novelty is (1 − mean_i m_i)^100, so its derivative is −100 (1 − m̄)^99 (m_i − m̄) / n."""
+    k = min(NOVELTY_TOP, len(popularity))
+    weights = np.asarray(popularity, dtype=np.float64) / np.sort(popularity)[-k:].sum()
+    chosen = np.argpartition(chances, chances.shape[1] - k, axis=1)[:, -k:]
+    each = np.sum(np.take_along_axis(chances, chosen, axis=1) * weights[chosen], axis=1)
+    return np.asarray(-100 * (1 - each.mean()) ** 99 * (each - each.mean()) / len(each))
+
+
+def _diversity_influence(chances: NDArray[Any]) -> Floats:
+    shares = chances / np.maximum(chances.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    each = -np.sum(shares * np.log2(shares + EPSILON), axis=1, dtype=np.float64) / np.log2(chances.shape[1])
+    return np.asarray((each - each.mean()) / len(each))
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One submission's score on one task, and what each client adds to it.
+
+    Attributes:
+        score: the official seed's, or the mean over seeds if there are several.
+        seed_error: standard error over seeds; None from a single seed.
+        clients: sorted ids (n,).
+        influence: (n,), for the official seed.
+    """
+
+    score: float
+    seed_error: float | None
+    clients: NDArray[np.int64]
+    influence: NDArray[np.float32]
+
+    @property
+    def error(self) -> float:
+        """Standard error over clients, and over seeds where there are several."""
+        return float(np.hypot(np.linalg.norm(self.influence.astype(np.float64)), self.seed_error or 0.0))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A minus B on one task.
+
+    Attributes:
+        difference: of the scores.
+        error: standard error: paired over clients, and over both sides' seeds where there are several.
+        detectable: the smallest difference that could be told from noise: half the width of the 95 % interval.
+        verdict: of A, at 95 %.
+    """
+
+    difference: float
+    error: float
+    detectable: float
+    verdict: Verdict
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % interval of the difference."""
+        return self.difference - self.detectable, self.difference + self.detectable
+
+
+def compare(a: Scored, b: Scored) -> Difference:
+    """The paired difference of two submissions on the clients that both hold.
+
+    Raises:
+        ValueError: they have no client in common.
+    """
+    common, at_a, at_b = np.intersect1d(a.clients, b.clients, assume_unique=True, return_indices=True)
+    if len(common) == 0:
+        raise ValueError("the two submissions share no client")
+    paired = a.influence[at_a].astype(np.float64) - b.influence[at_b].astype(np.float64)
+    error = float(np.sqrt(np.sum(paired**2) + (a.seed_error or 0.0) ** 2 + (b.seed_error or 0.0) ** 2))
+    difference, detectable = a.score - b.score, TWO_SIDED * error
+    verdict: Verdict = "cannot tell"
+    if abs(difference) > detectable:
+        verdict = "better" if difference > 0 else "worse"
+    return Difference(difference, error, detectable, verdict)
+
+
+def covariance(scored: list[Scored]) -> Floats:
+    """Covariance of the scores of several submissions over resampled clients (and seeds), (S, S)."""
+    common = scored[0].clients
+    for item in scored[1:]:
+        common = np.intersect1d(common, item.clients, assume_unique=True)
+    stacked = np.stack([item.influence[np.searchsorted(item.clients, common)].astype(np.float64) for item in scored])
+    return np.asarray(stacked @ stacked.T + np.diag([(item.seed_error or 0.0) ** 2 for item in scored]))

@@ -1,0 +1,136 @@
+"""Influence and paired differences against real resampling, numeric derivatives and hand-made cases."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kit.challenge import Task
+from kit.probes.metrics import auroc, evaluate
+from kit.probes.statistics import Scored, auroc_influence, compare, covariance, influence
+
+
+def weighted_auroc(scores, labels, weights) -> float:
+    """The slow definition: every pair of a positive and a negative, weighted."""
+    won = total = 0.0
+    for i in np.flatnonzero(labels):
+        for j in np.flatnonzero(labels == 0):
+            w = weights[i] * weights[j]
+            won += w * ((scores[i] > scores[j]) + 0.5 * (scores[i] == scores[j]))
+            total += w
+    return won / total
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.integers(4, 14), st.booleans())
+def test_auroc_influence_is_the_derivative_by_a_weight(seed: int, n: int, ties: bool):
+    rng = np.random.default_rng(seed)
+    scores = rng.integers(0, 4, n).astype(float) if ties else rng.normal(size=n)
+    labels = np.zeros(n, dtype=int)
+    labels[rng.permutation(n)[: rng.integers(1, n)]] = 1
+    gradient = auroc_influence(scores, np.flatnonzero(labels))
+    assert abs(gradient.sum()) < 1e-12
+    for i in range(n):
+        up, down = np.ones(n), np.ones(n)
+        up[i] += 1e-5
+        down[i] -= 1e-5
+        numeric = (weighted_auroc(scores, labels, up) - weighted_auroc(scores, labels, down)) / 2e-5
+        assert gradient[i] == pytest.approx(numeric, abs=1e-6)
+
+
+def test_degenerate_labels_have_no_influence():
+    assert not auroc_influence(np.arange(3.0), np.array([], dtype=int)).any()
+    assert not auroc_influence(np.arange(3.0), np.arange(3)).any()
+
+
+def example(seed: int, task: Task, n: int = 400, width: int = 6, noise: float = 1.5):
+    rng = np.random.default_rng(seed)
+    truth = rng.normal(size=(n, width)) - 1.5
+    labels = (rng.random((n, width)) < 1 / (1 + np.exp(-truth))).astype(np.float32)
+    logits = (truth + noise * rng.normal(size=(n, width))).astype(np.float32)
+    popularity = labels.sum(axis=0) if task.is_propensity else None
+    return logits, labels, popularity
+
+
+@pytest.mark.parametrize("task", [Task.CHURN, Task.PRICE])
+def test_standard_error_agrees_with_resampling_clients(task: Task):
+    logits, labels, popularity = example(0, task, width=1 if task is Task.CHURN else 6)
+    g = influence(task, logits, labels, popularity)
+    rng = np.random.default_rng(1)
+    scores = []
+    for _ in range(400):
+        rows = rng.integers(0, len(logits), len(logits))
+        scores.append(evaluate(task, logits[rows], labels[rows], popularity, batch=None).score)
+    assert np.linalg.norm(g) == pytest.approx(np.std(scores), rel=0.15)
+
+
+def scored(task: Task, logits, labels, popularity, clients=None) -> Scored:
+    clients = np.arange(len(logits)) if clients is None else clients
+    score = evaluate(task, logits, labels, popularity, batch=None).score
+    return Scored(score, None, clients, influence(task, logits, labels, popularity))
+
+
+def test_paired_difference_agrees_with_paired_resampling_and_beats_the_unpaired_one():
+    task = Task.PRICE
+    logits, labels, popularity = example(2, task)
+    other = logits + 0.3 * np.random.default_rng(3).normal(size=logits.shape).astype(np.float32)
+    a, b = scored(task, logits, labels, popularity), scored(task, other, labels, popularity)
+    got = compare(a, b)
+    rng = np.random.default_rng(4)
+    differences = []
+    for _ in range(400):
+        rows = rng.integers(0, len(logits), len(logits))
+        differences.append(
+            evaluate(task, logits[rows], labels[rows], popularity, batch=None).score
+            - evaluate(task, other[rows], labels[rows], popularity, batch=None).score
+        )
+    assert got.error == pytest.approx(np.std(differences), rel=0.15)
+    assert got.error < 0.5 * np.hypot(a.error, b.error)
+
+
+def test_verdicts():
+    task = Task.CHURN
+    logits, labels, _ = example(5, task, n=2_000, width=1, noise=0.3)
+    noise = np.random.default_rng(6).normal(size=logits.shape).astype(np.float32)
+    good, bad = scored(task, logits, labels, None), scored(task, noise, labels, None)
+    assert compare(good, bad).verdict == "better"
+    assert compare(bad, good).verdict == "worse"
+    assert compare(good, good).verdict == "cannot tell"
+    assert compare(good, good).detectable == 0
+    low, high = compare(good, bad).interval
+    assert low < good.score - bad.score < high
+    loud = Scored(good.score, 10.0, good.clients, good.influence)
+    assert compare(loud, bad).verdict == "cannot tell"
+
+
+def test_clients_are_paired_by_id_whatever_their_order_or_number():
+    task = Task.CHURN
+    logits, labels, _ = example(7, task, n=300, width=1)
+    g = influence(task, logits, labels)
+    a = Scored(0.6, None, np.arange(300), g)
+    b = Scored(0.5, None, np.arange(100, 300), g[100:])
+    assert compare(a, b).error == 0
+    with pytest.raises(ValueError, match="no client"):
+        compare(a, Scored(0.5, None, np.arange(1000, 1300), g))
+
+
+def test_covariance_is_consistent_with_compare():
+    task = Task.PRICE
+    logits, labels, popularity = example(8, task)
+    other = logits[:, ::-1].copy()
+    a, b = scored(task, logits, labels, popularity), scored(task, other, labels, popularity)
+    c = covariance([a, b])
+    assert c[0, 0] == pytest.approx(a.error**2, rel=1e-6)
+    assert np.sqrt(c[0, 0] + c[1, 1] - 2 * c[0, 1]) == pytest.approx(compare(a, b).error, rel=1e-6)
+
+
+def test_auroc_of_the_influence_matches_the_metric():
+    rng = np.random.default_rng(9)
+    scores, labels = rng.normal(size=50), rng.integers(0, 2, 50)
+    positives = np.flatnonzero(labels)
+    g = auroc_influence(scores, positives)
+    # Dropping a client changes the AUROC by about −g_i: exactly so for the derivative, closely for the finite change.
+    without = auroc(np.delete(scores, 3), np.delete(labels, 3))
+    assert without - auroc(scores, labels) == pytest.approx(-g[3], abs=2e-3)
