@@ -9,9 +9,10 @@ from typing import Final
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from kit.challenge import CODE_VALUES, CODES, PRICE_BUCKETS, EventType
+from kit.errors import nearest
 from kit.features.embedding import code_rows
 from kit.features.matrix import positions
 from kit.features.shared import catalogue
@@ -63,6 +64,16 @@ class EdgeSettings(Strict):
         3, ge=1, description="Urls, and skus outside the catalogue, of fewer clients are left out."
     )
     shared_codes: bool = Field(True, description="Query codes are the same nodes as name codes.")
+
+    @field_validator("weights")
+    @classmethod
+    def _known(cls, weights: dict[str, float]) -> dict[str, float]:
+        for name, weight in weights.items():
+            if name not in RELATIONS:
+                raise ValueError(f"there is no relation {name!r}; {nearest(name, RELATIONS)}")
+            if weight < 0:
+                raise ValueError(f"the weight of {name!r} is below 0: {weight}")
+        return weights
 
     def relations(self) -> dict[str, Relation]:
         """The relations in use, in their fixed order."""

@@ -17,9 +17,9 @@ from kit.models.graph.convolution import (
     LightGCN,
     joint_adjacency,
     normalised,
-    pair_batches,
 )
 from kit.models.graph.edges import CLIENT, Edges, Graph
+from kit.models.graph.pairs import pair_batches
 from kit.models.graph.sampler import NeighbourSampler
 from kit.models.training import TrainReport, TrainSettings, train
 from kit.recipe import Strict
@@ -88,6 +88,6 @@ class GCNBlock(GraphBlock):
         return self.convolved.of_type(kind)
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
-        """Layers and D^−½ of the joint numbering without clients, and each node type's convolved vectors."""
-        types = {kind: self.nodes(kind) for kind in self.convolved.first}
-        return {"levels": self.convolved.levels, "root": self.convolved.root, **types}
+        """Final vectors by node type, and `passed`, what nodes pass on to clients: the types one after the other."""
+        finals = {kind: self.nodes(kind) for kind in self.convolved.first}
+        return {**finals, "passed": self.convolved.passed}

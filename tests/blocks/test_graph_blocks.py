@@ -15,7 +15,9 @@ from kit.blocks.gcn import GCNBlock, GCNSettings
 from kit.blocks.graph import GraphFeatures
 from kit.blocks.twhin import TwHINBlock, TwHINSettings
 from kit.challenge import EventType
+from kit.errors import KitError
 from kit.history import History
+from kit.recipe import parse
 
 SMALL = {
     "twhin": TwHINBlock(
@@ -79,6 +81,13 @@ def test_catalogue_edges_cover_every_product(toy_history: History):
         assert vocabulary.categories[belongs[node]] == row["category"]
         assert codes[node] == [m * 256 + code for m, code in enumerate(row["name"])]
     assert len(belongs) == len(products)
+
+
+def test_a_misspelt_relation_is_refused():
+    with pytest.raises(KitError, match="did you mean 'buys'"):
+        parse(EdgeSettings, {"weights": {"buy": 1.0}}, "here")
+    with pytest.raises(KitError, match="below 0"):
+        parse(EdgeSettings, {"weights": {"buys": -1.0}}, "here")
 
 
 def test_query_codes_of_their_own(toy_history: History):

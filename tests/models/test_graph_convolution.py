@@ -17,9 +17,9 @@ from kit.models.graph.convolution import (
     joint_adjacency,
     normalised,
     offsets,
-    pair_batches,
 )
 from kit.models.graph.edges import Edges, Graph, Relation
+from kit.models.graph.pairs import pair_batches
 from kit.models.graph.sampler import NeighbourSampler
 from kit.models.training import TrainSettings, train
 

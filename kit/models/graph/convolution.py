@@ -10,7 +10,7 @@ graphs are convolved whole; large ones by sampled neighbourhoods (`sampler`).
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,8 +23,6 @@ from torch.nn.functional import cross_entropy, logsigmoid
 from torch_geometric.nn import MessagePassing
 
 from kit.models.graph.edges import CLIENT, Edges, Graph
-from kit.models.graph.sampler import NeighbourSampler, Sample
-from kit.models.graph.twhin import WeightedSampler
 
 INITIAL = 0.1
 """Standard deviation of fresh item vectors."""
@@ -228,17 +226,17 @@ class LightGCN(nn.Module):
 
 @dataclass(frozen=True)
 class Convolved:
-    """What training leaves behind.
+    """What training leaves behind, for all nodes but the clients.
 
     Attributes:
-        levels: float32 (L + 1, nodes without clients, d): E⁽⁰⁾ … E⁽ᴸ⁾.
-        root: float32 (nodes without clients,), D^−½ of the fitted graph.
-        first: node type → its first row in `levels`.
+        final: float32 (nodes, d), mean of E⁽⁰⁾ … E⁽ᴸ⁾.
+        passed: float32 (nodes, d), D^−½ (E⁽⁰⁾ + … + E⁽ᴸ⁻¹⁾) / (L + 1): what a node passes on to a new client.
+        first: node type → its first row in both.
         sizes: node type → number of nodes.
     """
 
-    levels: NDArray[np.float32]
-    root: NDArray[np.float32]
+    final: NDArray[np.float32]
+    passed: NDArray[np.float32]
     first: Mapping[str, int]
     sizes: Mapping[str, int]
 
@@ -248,18 +246,20 @@ class Convolved:
         clients = graph.sizes[CLIENT]
         matrix, root = normalised(joint_adjacency(graph))
         level = np.concatenate([np.zeros((clients, table.shape[1]), dtype=np.float32), table])
-        levels = [level]
+        total = level.copy()
+        below = np.zeros_like(level)
         for _ in range(layers):
+            below += level
             level = np.asarray(matrix @ level, dtype=np.float32)
-            levels.append(level)
+            total += level
         first = {kind: start - clients for kind, start in offsets(graph).items() if kind != CLIENT}
-        return cls(np.stack(levels)[:, clients:], root[clients:], first, dict(graph.sizes))
+        share = np.float32(1 / (layers + 1))
+        passed = below[clients:] * root[clients:, None] * share
+        return cls(total[clients:] * share, passed, first, dict(graph.sizes))
 
     def of_type(self, kind: str) -> NDArray[np.float32]:
-        """Final vectors of a node type: the mean over layers 0 … L, float32 (size, d)."""
-        rows = slice(self.first[kind], self.first[kind] + self.sizes[kind])
-        mean: NDArray[np.float32] = self.levels[:, rows].mean(axis=0)
-        return mean
+        """Final vectors of a node type, float32 (size, d)."""
+        return self.final[self.first[kind] : self.first[kind] + self.sizes[kind]]
 
     def embed_clients(self, edges: Mapping[str, Edges], tails: Mapping[str, str], count: int) -> NDArray[np.float32]:
         """Final vectors of `count` clients from their edges alone, float32 (count, d); NaN for clients without edges.
@@ -269,82 +269,13 @@ class Convolved:
             tails: relation → tail's node type.
             count: number of clients.
         """
-        size, d = self.levels.shape[1:]
+        size, d = self.passed.shape
         mixed = sparse.csr_matrix((count, size), dtype=np.float32)
         for name, part in edges.items():
             shifted = Edges(part.head, part.tail + self.first[tails[name]], part.weight)
             mixed = mixed + shifted.matrix(count, size)
         degree = np.asarray(mixed.sum(axis=1, dtype=np.float64)).ravel()
-        below = self.levels[:-1].sum(axis=0) * self.root[:, None]
-        summed = np.asarray(mixed @ below) / np.sqrt(np.maximum(degree, 1e-30))[:, None] / len(self.levels)
+        known = degree > 0
         found = np.full((count, d), np.nan, dtype=np.float32)
-        found[degree > 0] = summed[degree > 0]
+        found[known] = np.asarray(mixed @ self.passed)[known] / np.sqrt(degree[known])[:, None]
         return found
-
-
-def pair_batches(
-    graph: Graph,
-    relations: Sequence[str],
-    *,
-    pairs: int,
-    negatives: int,
-    steps: int,
-    seed: int,
-    sampler: NeighbourSampler | None = None,
-) -> Callable[[int], Sequence[Callable[[], PairBatch]]]:
-    """epoch → batches of (client, item) drawn in proportion to weight, with shared negatives: half uniform, half the batch's.
-
-    Args:
-        graph: what to draw from.
-        relations: client relations whose edges are positives; batches alternate between their item types.
-        pairs: positives per batch.
-        negatives: shared per batch.
-        steps: batches per epoch.
-        seed: batch i of epoch e is a function of (seed, e, i).
-        sampler: sample neighbourhoods rather than convolve the whole graph.
-    """
-    first = offsets(graph)
-    names = [name for name in relations if len(graph.edges[name])]
-    kinds = sorted({graph.relations[name].tail for name in names})
-    parts = {kind: _pooled(graph, [n for n in names if graph.relations[n].tail == kind]) for kind in kinds}
-    samplers = {kind: WeightedSampler(part.weight) for kind, part in parts.items()}
-
-    def draw(epoch: int, index: int) -> PairBatch:
-        rng = np.random.default_rng([seed, epoch, index])
-        kind = kinds[index % len(kinds)]
-        chosen = samplers[kind].draw(rng, pairs)
-        item = parts[kind].tail[chosen]
-        own = item[rng.integers(0, len(item), negatives - negatives // 2)]
-        negative = np.concatenate([rng.integers(0, graph.sizes[kind], negatives // 2), own]) + first[kind]
-        client, item = parts[kind].head[chosen], item + first[kind]
-        if sampler is None:
-            return PairBatch(torch.from_numpy(client), torch.from_numpy(item), torch.from_numpy(negative))
-        seeds = np.unique(np.concatenate([client, item, negative]))
-        return _sampled(sampler.sample(seeds, rng), seeds, client, item, negative)
-
-    def epoch_batches(epoch: int) -> Sequence[Callable[[], PairBatch]]:
-        return [lambda index=index: draw(epoch, index) for index in range(steps)]  # type: ignore[misc]
-
-    return epoch_batches
-
-
-def _pooled(graph: Graph, names: Sequence[str]) -> Edges:
-    parts = [graph.edges[name] for name in names]
-    return Edges(
-        np.concatenate([part.head for part in parts]),
-        np.concatenate([part.tail for part in parts]),
-        np.concatenate([part.weight for part in parts]),
-    )
-
-
-def _sampled(
-    sample: Sample,
-    seeds: NDArray[np.int64],
-    client: NDArray[np.int64],
-    item: NDArray[np.int64],
-    negative: NDArray[np.int64],
-) -> PairBatch:
-    """Positions among the seeds, and the hops as torch matrices."""
-    ends = [torch.from_numpy(np.searchsorted(seeds, part)) for part in (client, item, negative)]
-    hops = tuple((SparseRows.of(hop.matrix), torch.from_numpy(hop.own)) for hop in sample.hops)
-    return PairBatch(ends[0], ends[1], ends[2], torch.from_numpy(sample.nodes), hops)
