@@ -81,11 +81,13 @@ def _as_json(own: ScoreReport, other: ScoreReport | None, ceiling: dict[str, dic
 
 
 def _print(reports: list[tuple[ScoreReport, ScoreReport | None]], folder: DataFolder) -> None:
+    import sys
+
     from rich.console import Console
 
     from kit.probes.score import read_ceiling
 
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 140)  # a pipe has no width of its own
     ceiling = read_ceiling(folder)
     for own, other in reports:
         console.print(_table(own, other, ceiling))
@@ -110,11 +112,11 @@ def _table(own: ScoreReport, other: ScoreReport | None, ceiling: dict[str, dict[
     heads += [Path(other.submission).name] if other else []
     heads += ["gap closed"] if other and ceiling else []
     heads += ["seconds"]
-    table.add_column("task")
+    table.add_column("task", no_wrap=True)
     for head in heads:
-        table.add_column(head, justify="right")
+        table.add_column(head, justify="right", no_wrap=True)
     for name, entry in own.tasks.items():
-        table.add_row(name, *_cells(own, name, entry, other, ceiling))
+        table.add_row(name.removeprefix("propensity_"), *_cells(own, name, entry, other, ceiling))
     total = [""] * len(heads)
     total[0] = f"{own.sum:.4f}"
     if other:

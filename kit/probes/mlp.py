@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from typing import Final
@@ -32,8 +33,10 @@ EPOCHS: Final = 3
 BATCH: Final = EVALUATOR_BATCH
 EVALUATION_BATCH: Final = 1024
 """Clients per forward pass when scoring; larger than in training because it is faster and changes nothing."""
-BLOCK: Final = 8192
+BLOCK: Final = 4096
 """Rows converted to float32 at a time."""
+SMALL: Final = 2**20
+"""Elements of the largest hidden matrix up to which threads go to different networks."""
 COMPILE_FROM: Final = 5000
 """Training steps from which torch.compile pays for itself on a GPU."""
 
@@ -57,28 +60,45 @@ def train(vectors: Vectors, tasks: Sequence[TaskData], options: Options, shape: 
         A TaskRun per task and seed, in that order.
     """
     wanted = [(task, PROBE_SEED + index) for task in tasks for index in range(options.seeds)]
+    workers = _workers(shape, options)
     runs: list[TaskRun] = []
-    with _threads(options.threads), products(options.precision):
+    with _threads(1 if workers > 1 else options.threads), products(options.precision):
         for group in _groups(wanted, vectors.shape[1], shape, options):
             learners = [Learner(task, seed, vectors.shape[1], shape, options) for task, seed in group]
             steps = EPOCHS * 2 * -(-len(vectors) // BLOCK) * len(learners)
-            work = _work(vectors, learners)
-            for step in track(work, "probe networks", steps) if options.progress else work:
-                step()
+            done = _perform(_work(vectors, learners), workers)
+            for _ in track(done, "probe networks", steps) if options.progress else done:
+                pass
             runs += [learner.result() for learner in learners]
     return runs
 
 
-def _work(vectors: Vectors, learners: Sequence[Learner]) -> Iterator[Callable[[], None]]:
-    """Every piece of work in order: a block of rows is read once and then handed to each learner."""
+def _work(vectors: Vectors, learners: Sequence[Learner]) -> Iterator[list[Callable[[], None]]]:
+    """All there is to do, in order: a block of rows is read once, and each learner has its piece of work with it."""
     for _ in range(EPOCHS):
         for act in (Learner.learn, Learner.score):
             for learner in learners:
                 learner.rewind(BATCH if act is Learner.learn else EVALUATION_BATCH)
             for first in range(0, len(vectors), BLOCK):
                 block = torch.from_numpy(np.array(vectors[first : first + BLOCK])).float().to(learners[0].device)
-                for learner in learners:
-                    yield partial(act, learner, first, block)
+                yield [partial(act, learner, first, block) for learner in learners]
+
+
+def _perform(work: Iterator[list[Callable[[], None]]], workers: int) -> Iterator[None]:
+    """Do the work, yielding after each piece; pieces of one list are independent."""
+    if workers == 1:
+        for pieces in work:
+            yield from (piece() for piece in pieces)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        for pieces in work:
+            yield from pool.map(lambda piece: piece(), pieces)
+
+
+def _workers(shape: Shape, options: Options) -> int:
+    """Learners that run at a time: matrices too small to occupy several threads get a thread per learner instead."""
+    small = shape.thin * shape.wide <= SMALL and pick_device(options.device).type == "cpu"
+    return (options.threads or torch.get_num_threads()) if small and options.precision == "fp32" else 1
 
 
 class Learner:

@@ -18,7 +18,7 @@ from kit.errors import KitError
 from kit.probes.labels import TaskData, UndefinedTask, load_task
 from kit.probes.registry import Options, Precision, Probe, TaskRun, load_probes
 from kit.probes.vectors import conditions, load_vectors
-from kit.store import PACKAGE, Store, code_digest, digest, write_json
+from kit.store import DEFAULT_ROOT, PACKAGE, Store, code_digest, digest, write_json
 
 SHARED_CODE: Final = ("probes/labels.py", "probes/metrics.py", "probes/mlp.py", "probes/network.py")
 """Sources that decide scores, besides the probe's own file."""
@@ -136,7 +136,9 @@ def write_scores(submission: Path, reports: Sequence[ScoreReport]) -> Path:
     Atomic, and safe against another process doing the same.
     """
     path = submission / "scores.json"
-    with FileLock(submission.with_name(f".{submission.name}.scores.lock")):
+    lock = DEFAULT_ROOT / "locks" / f"scores-{digest(str(path.resolve()))}"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock):
         content = read_scores(submission)
         for report in reports:
             before = content.get(report.probe, {})
@@ -181,9 +183,8 @@ def fingerprint_of(submission: Path, folder: DataFolder, probe: Probe, precision
     targets = [folder.window("train"), folder.window("validation"), folder.active_clients]
     targets += [path for task in Task if task.is_propensity for path in (folder.targets(task), folder.popularity(task))]
     own = Path(str(sys.modules[probe.run.__module__].__file__)).resolve()
-    sources = {*SHARED_CODE}
-    if own.is_relative_to(PACKAGE.resolve()):
-        sources.add(str(own.relative_to(PACKAGE.resolve())))
+    parts = [path for path in own.parent.glob(f"{own.stem}*.py") if path.is_relative_to(PACKAGE.resolve())]
+    sources = {*SHARED_CODE, *(path.relative_to(PACKAGE.resolve()).as_posix() for path in parts)}
     return digest(
         {
             "submission": store.files_digest([submission / "client_ids.npy", submission / "embeddings.npy"]),

@@ -1,0 +1,146 @@
+"""The official probe against the record of the organisers' own code, and the properties of the training loop."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from probe_world import World
+from torch.nn import functional as F
+
+from kit.challenge import PROBE_SEED, Task
+from kit.probes import mlp
+from kit.probes.labels import TaskData, load_task
+from kit.probes.network import Dense, Shape, build, fuse_updates, products
+from kit.probes.registry import Options, load_probes
+
+GOLDEN = json.loads((Path(__file__).parent / "golden" / "official.json").read_text())["profiles"]
+SMALL = Shape(16, 32)
+
+
+def check(world: World, profile: str, *tasks: Task) -> None:
+    ids, vectors = world.profiles[profile]
+    runs = load_probes()["official"].run(vectors, [load_task(task, ids, world.folder) for task in tasks], Options())
+    for run in runs:
+        theirs = GOLDEN[profile][run.task.value]
+        assert run.best.score == pytest.approx(theirs["score"], abs=0.0005), run.task
+        assert run.epochs.index(run.best) == theirs["best_epoch"], run.task
+        assert run.seed == PROBE_SEED
+
+
+def test_scores_are_the_organisers_scores(world: World) -> None:
+    check(world, "scaled", Task.CHURN)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("profile", "tasks"),
+    [
+        ("scaled", (Task.SKU, Task.PRICE)),
+        ("raw_counts", (Task.CONVERSION, Task.CATEGORY)),
+        ("random", (Task.CHURN, Task.NEW_SKU)),
+    ],
+)
+def test_scores_are_the_organisers_scores_on_every_kind_of_profile(
+    world: World, profile: str, tasks: tuple[Task, ...]
+) -> None:
+    check(world, profile, *tasks)
+
+
+def small_task(world: World, task: Task, profile: str = "scaled") -> tuple[np.ndarray, TaskData]:
+    ids, vectors = world.profiles[profile]
+    return vectors, load_task(task, ids, world.folder)
+
+
+@pytest.mark.parametrize("task", [Task.CHURN, Task.SKU])
+def test_training_equals_a_plain_pytorch_loop(world: World, task: Task) -> None:
+    """The definition, written down with autograd and an ordinary AdamW."""
+    vectors, data = small_task(world, task)
+    network = build(vectors.shape[1], data.width, SMALL, PROBE_SEED)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
+    x, y = torch.from_numpy(vectors[data.rows].astype(np.float32)), torch.from_numpy(data.train.toarray())
+    ours = mlp.train(vectors, [data], Options(keep_logits=True, threads=1), SMALL)[0]
+    for epoch in range(3):
+        for start in range(0, len(x), 128):
+            optimizer.zero_grad()
+            loss = F.binary_cross_entropy_with_logits(network(x[start : start + 128]), y[start : start + 128])
+            loss.backward()
+            optimizer.step()
+        with torch.no_grad():
+            logits = network(x).numpy()
+        if epoch == ours.epochs.index(ours.best):
+            assert ours.logits is not None
+            assert ours.logits == pytest.approx(logits, abs=2e-4)
+
+
+def test_the_network_draws_its_weights_in_the_official_order() -> None:
+    torch.manual_seed(PROBE_SEED)
+    first = torch.nn.Linear(5, 16)
+    widen, narrow = torch.nn.Linear(16, 32), torch.nn.Linear(32, 16)
+    for _ in range(2):
+        torch.nn.Linear(16, 32), torch.nn.Linear(32, 16)
+    last = torch.nn.Linear(16, 3)
+    torch.manual_seed(99)
+    expected = torch.rand(3)
+    torch.manual_seed(99)
+    network = build(5, 3, SMALL, PROBE_SEED)
+    assert torch.equal(torch.rand(3), expected), "the caller's random state moved"
+    assert torch.equal(network.enter.weight, first.weight)
+    assert torch.equal(network.bottlenecks[0].widen.weight, widen.weight)
+    assert torch.equal(network.bottlenecks[0].narrow.bias, narrow.bias)
+    assert torch.equal(network.leave.weight, last.weight)
+
+
+def test_tasks_do_not_influence_each_other(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Alone or together, in one block of rows or in many, from a memory map or not: the same bytes."""
+    tasks = [small_task(world, task)[1] for task in (Task.CHURN, Task.SKU, Task.CONVERSION)]
+    vectors = world.profiles["scaled"][1]
+    together = mlp.train(vectors, tasks, Options(seeds=2, threads=1), SMALL)
+    assert [(run.task, run.seed - PROBE_SEED) for run in together] == [
+        (task.task, seed) for task in tasks for seed in (0, 1)
+    ]
+    monkeypatch.setattr(mlp, "BLOCK", 100)
+    monkeypatch.setattr(mlp, "_groups", lambda wanted, *_: ([one] for one in wanted))
+    apart = mlp.train(vectors, tasks, Options(seeds=2, threads=1), SMALL)
+    assert [run.epochs for run in apart] == [run.epochs for run in together]
+    assert together[0].epochs != together[1].epochs
+
+
+def test_last_partial_batch_is_trained_on(world: World) -> None:
+    vectors, data = small_task(world, Task.CONVERSION)
+    cut = replace(data, rows=data.rows[:640], train=data.train[:640], validation=data.validation[:640])
+    whole, part = (mlp.train(vectors, [one], Options(threads=1), SMALL)[0] for one in (data, cut))
+    assert whole.epochs != part.epochs
+
+
+def test_bf16_rounds_products_only_inside_its_block() -> None:
+    a, b = torch.randn(256, 256), torch.randn(256, 256)
+    exact = a @ b
+    with products("bf16"):
+        inside = a @ b
+        with products("fp32"):
+            assert torch.equal(a @ b, exact)
+    assert torch.equal(a @ b, exact)
+    assert inside == pytest.approx(exact.numpy(), abs=2.0)
+
+
+def test_the_input_layer_stays_exact_in_bf16() -> None:
+    network = build(64, 2, SMALL, 0)
+    fuse_updates(network)
+    x = torch.full((256, 64), 1001.0)
+    expected = F.linear(x, network.enter.weight, network.enter.bias)
+    with products("bf16"):
+        got = network.enter(x)
+    assert torch.equal(got, expected)
+    assert sum(isinstance(layer, Dense) and layer.exact for layer in network.modules()) == 1
+
+
+def test_scores_are_deterministic(world: World) -> None:
+    vectors, data = small_task(world, Task.PRICE)
+    first, second = (load_probes()["fast"].run(vectors, [data], Options(keep_logits=True))[0] for _ in range(2))
+    assert first.logits is not None and second.logits is not None
+    assert np.array_equal(first.logits, second.logits)

@@ -1,0 +1,232 @@
+"""Scoring a submission: the command contract, reuse, undefined tasks, bad input, conditions, the command itself."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import typer
+from probe_world import World
+from typer.testing import CliRunner
+
+from kit.challenge import Task
+from kit.cli.score import score as score_command
+from kit.data.layout import DataFolder
+from kit.errors import KitError
+from kit.probes import score as score_room
+from kit.probes.registry import PROBES, Options, Probe, TaskRun
+from kit.probes.score import read_scores, score_submission, write_scores
+from kit.probes.vectors import conditions, load_vectors
+
+CONTRACT = {"score", "auroc", "novelty", "diversity", "auroc_defined", "labels_without_positives", "epochs", "seconds"}
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Digests and locks go to a folder of the test."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def folder(world: World, tmp_path: Path) -> DataFolder:
+    """A copy that a test may damage."""
+    return DataFolder(Path(shutil.copytree(world.folder.root, tmp_path / "data")))
+
+
+@pytest.fixture
+def submission(world: World, tmp_path: Path) -> Path:
+    return world.submission("scaled", tmp_path / "submissions" / "scaled")
+
+
+def test_a_report_has_the_fields_of_the_contract(submission: Path, folder: DataFolder) -> None:
+    report = score_submission(submission, folder, threads=1).as_json()
+    assert {"submission", "data", "probe", "precision", "seeds", "tasks", "sum"} <= set(report)
+    assert list(report["tasks"]) == [task.value for task in Task]
+    for name, entry in report["tasks"].items():
+        assert set(entry) >= CONTRACT
+        assert 0 < entry["score"] < 1
+        assert entry["score"] == pytest.approx(max(entry["epochs"]), abs=5e-5)
+        assert (entry["novelty"] is None) == (not Task(name).is_propensity)
+    assert report["sum"] == pytest.approx(sum(entry["score"] for entry in report["tasks"].values()))
+    assert json.loads(json.dumps(report)) == report
+
+
+def test_signal_beats_noise_under_every_probe(world: World, folder: DataFolder, tmp_path: Path) -> None:
+    for probe in ("fast", "gbm"):
+        good, bad = (
+            score_submission(
+                world.submission(name, tmp_path / name), folder, probe, [Task.CONVERSION, Task.SKU], threads=1
+            )
+            for name in ("scaled", "random")
+        )
+        assert good.sum > bad.sum + 0.1, probe
+
+
+def test_what_is_known_is_not_scored_again(
+    submission: Path, folder: DataFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[list[Task]] = []
+
+    def run(vectors: np.ndarray, tasks: list, options: Options) -> list[TaskRun]:
+        calls.append([task.task for task in tasks])
+        return PROBES["fast"].run(vectors, tasks, options)
+
+    monkeypatch.setitem(PROBES._parts, "counted", Probe("counted", "", run, ("fp32",)))
+
+    def again(*tasks: Task, force: bool = False, seeds: int = 1) -> score_room.ScoreReport:
+        report = score_submission(submission, folder, "counted", tasks, seeds, threads=1, force=force)
+        write_scores(submission, [report])
+        return report
+
+    assert not again(Task.CHURN).reused
+    assert again(Task.CHURN).reused
+    assert not again(Task.CHURN, Task.CONVERSION).reused
+    assert calls == [[Task.CHURN], [Task.CONVERSION]]
+    assert set(read_scores(submission)["counted"]["tasks"]) == {"churn", "conversion"}
+    again(Task.CHURN, force=True)
+    again(Task.CHURN, seeds=2)
+    assert len(calls) == 4
+    assert set(read_scores(submission)["counted"]["tasks"]) == {"churn"}, "other settings must not mix"
+    vectors = np.load(submission / "embeddings.npy")
+    vectors[0, 0] += 1
+    np.save(submission / "embeddings.npy", vectors)
+    again(Task.CHURN, seeds=2)
+    window = pl.read_parquet(folder.window("validation"))
+    window.head(window.height - 5).write_parquet(folder.window("validation"))
+    again(Task.CHURN, seeds=2)
+    assert len(calls) == 6
+
+
+def test_several_seeds_give_a_mean_and_its_error(submission: Path, folder: DataFolder) -> None:
+    one = score_submission(submission, folder, tasks=[Task.CONVERSION], threads=1).tasks["conversion"]
+    three = score_submission(submission, folder, tasks=[Task.CONVERSION], seeds=3, threads=1).tasks["conversion"]
+    scores = list(three["per_seed"].values())
+    assert list(three["per_seed"]) == ["1278", "1279", "1280"]
+    assert three["score"] == one["score"]
+    assert three["mean"] == pytest.approx(np.mean(scores), abs=1e-5)
+    assert three["standard_error"] == pytest.approx(np.std(scores, ddof=1) / 3**0.5, abs=1e-5)
+
+
+def test_an_undefined_task_is_stated_and_left_out_of_the_sum(submission: Path, folder: DataFolder) -> None:
+    folder.targets(Task.SKU).unlink()
+    report = score_submission(submission, folder, tasks=[Task.SKU, Task.CONVERSION], threads=1)
+    entry = report.tasks["propensity_sku"]
+    assert entry["score"] is None
+    assert entry["undefined"] == "not defined here, because the folder has no propensity_sku.npy"
+    assert report.sum == report.tasks["conversion"]["score"]
+    assert report.as_json()["undefined_tasks"] == 1
+
+
+def test_a_window_without_purchases_leaves_nothing_to_score(submission: Path, folder: DataFolder) -> None:
+    pl.read_parquet(folder.window("train")).clear().write_parquet(folder.window("train"))
+    report = score_submission(submission, folder)
+    assert all("in the train window" in entry["undefined"] for entry in report.tasks.values())
+    assert report.sum == 0
+
+
+def damage(submission: Path, kind: str) -> None:
+    ids, vectors = np.load(submission / "client_ids.npy"), np.load(submission / "embeddings.npy")
+    match kind:
+        case "nan":
+            vectors[3, 2] = np.nan
+        case "wide":
+            vectors = np.zeros((len(ids), 2049), np.float16)
+        case "short":
+            vectors = vectors[:-1]
+        case "strangers":
+            ids = ids + 10**9
+        case "twice":
+            ids[1] = ids[0]
+        case "integers":
+            vectors = vectors.astype(np.int32)
+        case "empty":
+            ids, vectors = ids[:0], vectors[:0]
+    np.save(submission / "client_ids.npy", ids)
+    np.save(submission / "embeddings.npy", vectors)
+    if kind == "missing":
+        (submission / "embeddings.npy").unlink()
+    if kind == "cut":
+        (submission / "embeddings.npy").write_bytes((submission / "embeddings.npy").read_bytes()[:1000])
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("nan", "1 values that are NaN"),
+        ("wide", r"shape \(700, 2049\)"),
+        ("short", r"shape \(699"),
+        ("strangers", "None of the 700 ids is a relevant client"),
+        ("twice", "1 ids .* occur twice"),
+        ("integers", "int32"),
+        ("missing", "embeddings.npy is missing"),
+        ("cut", "cannot be read"),
+        ("empty", "None of the 0 ids"),
+    ],
+)
+def test_bad_submissions_are_refused_with_a_reason(submission: Path, folder: DataFolder, kind: str, says: str) -> None:
+    damage(submission, kind)
+    with pytest.raises(KitError, match=says):
+        score_submission(submission, folder, tasks=[Task.CONVERSION], threads=1)
+
+
+def test_one_client_is_undefined_not_zero(submission: Path, folder: DataFolder) -> None:
+    for name in ("client_ids.npy", "embeddings.npy"):
+        np.save(submission / name, np.load(submission / name)[:1])
+    report = score_submission(submission, folder)
+    assert {entry["score"] for entry in report.tasks.values()} == {None}
+
+
+def test_unknown_probe_and_broken_scores_file(submission: Path, folder: DataFolder) -> None:
+    with pytest.raises(KitError, match="no probe called 'fats'"):
+        score_submission(submission, folder, "fats")
+    (submission / "scores.json").write_text("{")
+    with pytest.raises(KitError, match="not JSON"):
+        score_submission(submission, folder)
+
+
+def test_conditions_warn_about_order_scale_and_clients(submission: Path, folder: DataFolder) -> None:
+    def notes(order: np.ndarray, scale: float = 1.0) -> str:
+        scorable = load_vectors(submission)
+        ids, vectors = scorable.client_ids[order], np.asarray(scorable.vectors)[order] * np.float16(scale)
+        np.save(submission / "client_ids.npy", ids)
+        np.save(submission / "embeddings.npy", vectors)
+        return " ".join(conditions(load_vectors(submission), folder))
+
+    ids = np.load(submission / "client_ids.npy")
+    assert not notes(np.arange(len(ids)))
+    assert "unscaled" in notes(np.arange(len(ids)), 100.0)
+    assert "sorted by id" in notes(np.argsort(ids), 0.01)
+    ids = np.load(submission / "client_ids.npy")
+    buyers = pl.read_parquet(folder.window("train"))["client_id"].to_numpy()
+    assert "ordered by purchases" in notes(np.argsort(~np.isin(ids, buyers), kind="stable"))
+    assert "3 of 700 relevant clients have no vector" in notes(np.arange(3, len(ids)))
+
+
+@pytest.fixture
+def cli() -> typer.Typer:
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.command()(score_command)
+    return app
+
+
+def test_the_command_prints_one_json_object(cli: typer.Typer, submission: Path, folder: DataFolder) -> None:
+    folder.ceiling.write_text(json.dumps({"tasks": {"conversion": {"score": 0.95, "auroc": 0.95}}}))
+    other = shutil.copytree(submission, submission.with_name("other"))
+    np.save(other / "embeddings.npy", np.load(other / "embeddings.npy")[::-1])
+    arguments = [str(submission), "--data", str(folder.root), "--task", "conversion", "--threads", "1"]
+    result = CliRunner().invoke(cli, [*arguments, "--against", str(other), "--json", "--quiet"])
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert report["probe"] == "fast"
+    assert report["against"]["tasks"]["conversion"]["score"] < report["tasks"]["conversion"]["score"]
+    assert report["ceiling"]["conversion"]["auroc"] == 0.95
+    table = CliRunner().invoke(cli, [*arguments, "--against", str(other)]).stdout
+    assert "known already" in table
+    assert "gap closed" in table
+    assert "0.9500" in table
+    with pytest.raises(KitError, match="no task 'conversoin'"):
+        CliRunner().invoke(cli, [str(submission), "--data", "x", "--task", "conversoin"], catch_exceptions=False)
