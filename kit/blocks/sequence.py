@@ -50,9 +50,9 @@ class SequenceSettings(Strict):
         ge=0,
         description="With `encoder.anchor`: sequences end at a random instant up to so many days before the cut.",
     )
-    budget: int = Field(8192, ge=64, description="Padded tokens per batch.")
+    budget: int = Field(2048, ge=64, description="Padded tokens per batch.")
     pools: tuple[Pool, ...] = Field(
-        ("last", "mean"), min_length=1, description="How states become one row: last, mean, recent."
+        ("last", "recent"), min_length=1, description="How states become one row: last, mean, recent."
     )
 
 

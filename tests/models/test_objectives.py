@@ -286,7 +286,7 @@ def test_every_objective_learns_and_handles_batches_without_targets(tokens: Toke
     assert torch.isfinite(model(nobody)[kind])
 
 
-@pytest.mark.parametrize("negatives", ["full", "in_batch", "sampled"])
+@pytest.mark.parametrize("negatives", ["auto", "full", "in_batch", "sampled"])
 @pytest.mark.parametrize("correction", ["none", "logq", "negatives", "refined"])
 def test_every_kind_of_negatives_trains(tokens: Tokens, negatives: str, correction: str):
     model = model_of(tokens, {"next_item": {"negatives": negatives, "correction": correction, "samples": 50}})

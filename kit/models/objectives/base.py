@@ -31,7 +31,7 @@ class ObjectiveSettings(Strict):
 
     weight: float = Field(1.0, ge=0, description="Factor of this loss term; 0 leaves it out.")
     at_cut: float = Field(
-        0.5, ge=0, le=1, description="Share of the loss that falls to states of cuts, where there are any."
+        0.3, ge=0, le=1, description="Share of the loss that falls to states of cuts, where there are any."
     )
 
 

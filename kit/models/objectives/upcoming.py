@@ -31,11 +31,14 @@ class UpcomingSettings(ObjectiveSettings):
     skip_hours: float = Field(
         0.0, ge=0, description="Targets sooner than this do not count: skips the running session."
     )
-    negatives: Literal["full", "in_batch", "sampled"] = Field("full", description="What the target competes with.")
+    negatives: Literal["auto", "full", "in_batch", "sampled"] = Field(
+        "auto", description="What the target competes with; auto = everything if that is few enough, else a sample."
+    )
     correction: Correction = Field("refined", description="For in_batch and sampled negatives.")
+    few: int = Field(8192, ge=1, description="Most candidates for which auto takes them all.")
     samples: int = Field(1024, ge=1, description="Negatives per batch, shared by its positions.")
     uniform: float = Field(0.5, ge=0, le=1, description="Share drawn uniformly; the rest in proportion to frequency.")
-    positions: int = Field(1024, ge=1, description="Positions per batch at most; drawn when there are more.")
+    positions: int = Field(256, ge=1, description="Positions per batch at most; drawn when there are more.")
 
 
 class Upcoming(Objective):
@@ -60,6 +63,13 @@ class Upcoming(Objective):
     def vectors(self, items: ItemTower, candidates: Tensor, live: Tensor) -> Tensor:
         """(c, D) vectors of candidates (by index from 0)."""
         raise NotImplementedError
+
+    def negatives(self) -> str:
+        """full, in_batch or sampled: what the settings come to for this many candidates."""
+        settings = cast(UpcomingSettings, self.settings)
+        if settings.negatives != "auto":
+            return settings.negatives
+        return "full" if self.candidates() <= settings.few else "sampled"
 
     def bind(self, tokens: Tokens) -> None:
         """Frequencies of the candidates, and how many targets lie before each token."""
@@ -95,14 +105,14 @@ class Upcoming(Objective):
             return states.sum() * 0.0
         user = F.normalize(self.head(states[at]).float(), dim=-1) * self.log_scale.exp().clamp(max=MAX_SCALE)
         live = batch["live_sku"].min()
-        if settings.negatives == "full":
+        if self.negatives() == "full":
             every = torch.arange(self.candidates(), device=at.device)
             logits = user @ F.normalize(self.vectors(items, every, live).float(), dim=-1).T
             return (full_softmax(logits, target) * targets["weight"]).mean()
         distinct, place = target.unique(return_inverse=True)  # type: ignore[no-untyped-call]
         own = F.normalize(self.vectors(items, distinct, live).float(), dim=-1)[place]
         positive = (user * own).sum(dim=-1)
-        if settings.negatives == "in_batch":
+        if self.negatives() == "in_batch":
             drawn, negative, log_q = target, user @ own.T, self._log_q(target, 0.0)
             share = 0.0
         else:
@@ -115,7 +125,7 @@ class Upcoming(Objective):
 
     def _draw(self, rng: np.random.Generator) -> Arrays:
         settings = cast(UpcomingSettings, self.settings)
-        if settings.negatives != "sampled":
+        if self.negatives() != "sampled":
             return {}
         by_frequency = np.searchsorted(np.cumsum(self.frequency), rng.random(settings.samples))
         uniform = rng.integers(max(self.candidates(), 1), size=settings.samples)
@@ -152,9 +162,9 @@ class NextUrlSettings(UpcomingSettings):
     """Urls are many: sampled by default."""
 
     target: Literal["next", "window"] = "next"
-    negatives: Literal["full", "in_batch", "sampled"] = "sampled"
+    negatives: Literal["auto", "full", "in_batch", "sampled"] = "sampled"
     weight: float = Field(0.3, ge=0)
-    positions: int = Field(1024, ge=1)
+    samples: int = Field(512, ge=1)
 
 
 @objective
