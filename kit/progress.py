@@ -37,8 +37,8 @@ def track(items: Iterable[T], name: str, total: int) -> Iterator[T]:
     began = said = time.perf_counter()
     for done, item in enumerate(items):
         now = time.perf_counter()
-        if now - said > QUIET_SECONDS:
-            left = (now - began) / done * (total - done) if done else float("nan")
+        if done and now - said > QUIET_SECONDS:
+            left = (now - began) / done * (total - done)
             say(f"  {name}: {done} of {total}, about {left:.0f} s left")
             said = now
         yield item

@@ -30,6 +30,8 @@ NEGATIVES: Final = 2000
 """Negatives of a label that are kept at least; beyond, NEGATIVES_PER_POSITIVE for each positive."""
 NEGATIVES_PER_POSITIVE: Final = 20
 COLUMNS_PER_TREE: Final = 96
+MANY_CELLS: Final = 2**27
+"""Rows × columns from which one booster keeps several threads busy; below, waiting for each other costs them more."""
 PREDICT_ROWS: Final = 65_536
 FEW: Final = 3
 """A label with fewer positives to learn from keeps the shared margin."""
@@ -151,7 +153,8 @@ def _shared_margin(binned: Binned, rows: NDArray[np.int64], y: Margins, held: ND
     start = np.full(len(rows), _log_odds(y))
     if not 0 < y[~held].sum() < (~held).sum():
         return start
-    params = binned.params | {"seed": seed, "num_threads": binned.threads}
+    cells = len(rows) * binned.source.shape[1]
+    params = binned.params | {"seed": seed, "num_threads": binned.threads if cells > MANY_CELLS else 1}
     fit = binned.subset(rows[~held], y[~held], start[~held])
     check = binned.subset(rows[held], y[held], start[held])
     stop = lgb.early_stopping(PATIENCE, verbose=False)
