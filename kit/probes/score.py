@@ -5,22 +5,30 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from filelock import FileLock
+from numpy.typing import NDArray
 
 from kit.challenge import Task
 from kit.data.layout import DataFolder
 from kit.errors import KitError
 from kit.probes.labels import TaskData, UndefinedTask, load_task
 from kit.probes.registry import Options, Precision, Probe, TaskRun, load_probes
+from kit.probes.statistics import Scored, influence
 from kit.probes.vectors import conditions, load_vectors
-from kit.store import DEFAULT_ROOT, PACKAGE, Store, code_digest, digest, write_json
+from kit.store import DEFAULT_ROOT, PACKAGE, Store, code_digest, digest, write_atomically, write_json
 
-SHARED_CODE: Final = ("probes/labels.py", "probes/metrics.py", "probes/mlp.py", "probes/network.py")
+SHARED_CODE: Final = (
+    "probes/labels.py",
+    "probes/metrics.py",
+    "probes/statistics.py",
+    "probes/mlp.py",
+    "probes/network.py",
+)
 """Sources that decide scores, besides the probe's own file."""
 FIELDS: Final = ("score", "auroc", "novelty", "diversity", "auroc_defined", "labels_without_positives")
 
@@ -39,6 +47,7 @@ class ScoreReport:
         tasks: task → fields of the command contract; an undefined task has nulls and «undefined».
         notes: why the organisers' evaluator would print something else.
         reused: whether all of it was found in scores.json.
+        influence: task → (2, m): ids of the clients that were scored, and what each adds to the score (official seed).
     """
 
     submission: str
@@ -50,6 +59,7 @@ class ScoreReport:
     tasks: dict[str, dict[str, Any]]
     notes: list[str] = field(default_factory=list)
     reused: bool = False
+    influence: dict[str, NDArray[np.float64]] = field(default_factory=dict, repr=False)
 
     @property
     def sum(self) -> float:
@@ -58,7 +68,8 @@ class ScoreReport:
 
     def as_json(self) -> dict[str, Any]:
         """The shape relied on from outside."""
-        return asdict(self) | {"sum": self.sum, "undefined_tasks": sum("undefined" in e for e in self.tasks.values())}
+        plain = {key: value for key, value in self.__dict__.items() if key != "influence"}
+        return plain | {"sum": self.sum, "undefined_tasks": sum("undefined" in e for e in self.tasks.values())}
 
 
 def total(tasks: dict[str, dict[str, Any]]) -> float:
@@ -112,10 +123,13 @@ def score_submission(
             defined.append(load_task(task, scorable.client_ids, folder))
         except UndefinedTask as error:
             entries[task.value] = _undefined(error.reason)
-    options = Options(seeds, used, threads, device, progress)
+    options = Options(seeds, used, threads, device, progress, keep_logits=True)
     runs = chosen.run(scorable.vectors, defined, options) if defined else []
+    influences = {}
     for data in defined:
-        entries[data.task.value] = _entry([run for run in runs if run.task is data.task])
+        mine = [run for run in runs if run.task is data.task]
+        entries[data.task.value] = _entry(mine)
+        influences[data.task.value] = _influence(data, mine[0], scorable.client_ids)
     found = known | entries
     return ScoreReport(
         submission=str(submission),
@@ -127,6 +141,7 @@ def score_submission(
         tasks={task.value: found[task.value] for task in wanted},
         notes=conditions(scorable, folder),
         reused=not missing,
+        influence=influences,
     )
 
 
@@ -144,12 +159,68 @@ def write_scores(submission: Path, reports: Sequence[ScoreReport]) -> Path:
             before = content.get(report.probe, {})
             same = before.get("fingerprint") == report.fingerprint
             merged = (before["tasks"] if same else {}) | report.tasks
+            _write_influence(submission, report, keep=same)
             tasks = {task.value: merged[task.value] for task in Task if task.value in merged}
-            entry = asdict(report) | {"tasks": tasks}
-            entry["sum"] = total(tasks)
+            entry = report.as_json() | {"tasks": tasks, "sum": total(tasks)}
             content[report.probe] = {key: value for key, value in entry.items() if key != "reused"}
         write_json(path, content)
     return path
+
+
+def _influence(data: TaskData, run: TaskRun, client_ids: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(2, m): ids of the task's clients, sorted, and what each adds to the score."""
+    if run.logits is None:
+        raise ValueError(f"the probe kept no predictions for {data.task.value}")
+    clients = client_ids[data.rows]
+    order = np.argsort(clients)
+    each = influence(data.task, run.logits, data.validation, data.popularity)
+    return np.stack([clients[order].astype(np.float64), each[order].astype(np.float64)])
+
+
+def _write_influence(submission: Path, report: ScoreReport, *, keep: bool) -> None:
+    """influence-<probe>.npz, one (2, m) array per task; those of the same bytes scored earlier stay if `keep`."""
+    path = influence_file(submission, report.probe)
+    before: dict[str, NDArray[np.float64]] = {}
+    if keep and path.exists():
+        with np.load(path) as stored:
+            before = {name: stored[name] for name in stored.files}
+    arrays: dict[str, Any] = before | report.influence
+    if arrays:
+        write_atomically(path, lambda temporary: _savez(temporary, arrays))
+
+
+def _savez(path: Path, arrays: dict[str, Any]) -> None:
+    with path.open("wb") as stream:  # given a name, NumPy would append .npz to it
+        np.savez(stream, **arrays)
+
+
+def influence_file(submission: Path, probe: str) -> Path:
+    """Where a probe's influences of a submission are kept."""
+    return submission / f"influence-{probe}.npz"
+
+
+def read_scored(submission: Path, probe: str) -> dict[Task, Scored]:
+    """Scores and influences of the tasks that were scored with a probe, for comparisons and boards.
+
+    Raises:
+        KitError: the submission was not scored with this probe.
+    """
+    report, path = read_scores(submission).get(probe), influence_file(submission, probe)
+    if report is None or not path.exists():
+        raise KitError(
+            f"{submission} has not been scored with the {probe} probe.",
+            f"Run `kit score {submission} --data DIR --probe {probe}`.",
+        )
+    out = {}
+    with np.load(path) as stored:
+        for name, entry in report["tasks"].items():
+            if entry["score"] is not None and name in stored.files:
+                clients, each = stored[name]
+                score = entry.get("mean", entry["score"])
+                out[Task(name)] = Scored(
+                    score, entry.get("standard_error"), clients.astype(np.int64), each.astype(np.float32)
+                )
+    return out
 
 
 def read_scores(submission: Path) -> dict[str, Any]:
