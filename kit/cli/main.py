@@ -8,6 +8,7 @@ import typer
 
 from kit import __version__
 from kit.cli import data, features
+from kit.cli.board import board, compare
 from kit.cli.score import score
 from kit.cli.submit import submit, validate
 from kit.errors import KitError
@@ -25,6 +26,8 @@ app.add_typer(features.app, name="features")
 app.command()(submit)
 app.command()(validate)
 app.command()(score)
+app.command()(compare)
+app.command()(board)
 
 
 def _version(value: bool) -> None:

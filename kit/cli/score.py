@@ -110,7 +110,7 @@ def _table(own: ScoreReport, other: ScoreReport | None, ceiling: dict[str, dict[
     heads += ["± seeds"] if own.seeds > 1 else []
     heads += ["ceiling", "its AUROC"] if ceiling else []
     heads += [Path(other.submission).name] if other else []
-    heads += ["gap closed"] if other and ceiling else []
+    heads += ["gap closed (AUROC)"] if other and ceiling else []
     heads += ["seconds"]
     table.add_column("task", no_wrap=True)
     for head in heads:
@@ -134,14 +134,14 @@ def _cells(
     ceiling: dict[str, dict[str, Any]],
 ) -> list[str]:
     best = ceiling.get(name, {})
-    base = other.tasks[name]["score"] if other else None
+    base = other.tasks[name] if other else {}
     cells = [_number(entry[key]) for key in ("score", "auroc", "novelty", "diversity")]
     cells.append("" if entry["labels_without_positives"] is None else str(entry["labels_without_positives"]))
     cells += [_number(entry.get("standard_error"))] if own.seeds > 1 else []
     cells += [_number(best.get("score")), _number(best.get("auroc"))] if ceiling else []
-    cells += [_number(base)] if other else []
-    if other and ceiling:
-        cells.append(_share(entry["score"], base, best.get("score")))
+    cells += [_number(base.get("score"))] if other else []
+    if other and ceiling:  # in AUROC: sharp predictions cost novelty, so the ceiling's score is no upper bound
+        cells.append(_share(entry["auroc"], base.get("auroc"), best.get("auroc")))
     cells.append("" if entry["seconds"] is None else f"{entry['seconds']:.1f}")
     return cells
 

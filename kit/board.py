@@ -1,0 +1,149 @@
+"""The board: all submissions on one data folder, ranked by Borda as the challenge ranks them, with how sure each rank is.
+
+Per task rank k of N earns N − k points, ties share their points; the sum over the tasks decides. The probability of a rank is
+its share among redraws of all scores from their joint distribution over resampled clients (see `kit.probes.statistics`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from kit.challenge import Task
+from kit.errors import KitError
+from kit.probes.score import read_scored, read_scores
+from kit.probes.statistics import Scored, covariance
+
+DRAWS: Final = 2_000
+PUBLISHED: Final = {
+    "rec2 (1st)": (0.7375, 0.8179, 0.8224, 0.7717, 0.8293, 0.8161),
+    "ai_lab_recsys (2nd)": (0.7376, 0.8180, 0.8130, 0.7649, 0.8052, 0.8117),
+    "SenseLab (3rd)": (0.7374, 0.8180, 0.8081, 0.7637, 0.8081, 0.8116),
+    "ambitious (4th)": (0.7389, 0.8151, 0.8041, 0.7699, 0.7948, 0.8147),
+    "organisers' baseline": (0.6947, 0.6985, 0.6919, 0.6579, 0.7382, 0.7207),
+}
+"""Final leaderboard in the order of Task. They were scored on hidden windows and are a reference, not competitors."""
+REAL_CLIENTS: Final = 1_000_000
+"""Relevant clients of the real data."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One submission on the board.
+
+    Attributes:
+        name: its folder's name.
+        scores: per task that all submissions on the board define.
+        borda: points.
+        rank: 1 = best; equal points share the better rank.
+        rank_chances: probability of each rank 1 … N.
+    """
+
+    name: str
+    scores: dict[Task, float]
+    borda: float
+    rank: int
+    rank_chances: tuple[float, ...]
+
+
+def borda(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Points (…, N) of N submissions from scores (…, T, N): rank k of N earns N − k per task, ties share."""
+    points: NDArray[np.float64] = (rankdata(scores, axis=-1) - 1).sum(axis=-2)
+    return points
+
+
+def submissions_on(root: Path, data: Path | None, probe: str) -> dict[Path, str]:
+    """Submission folder → data folder, for those under `root` scored with `probe`, on `data` if given."""
+    found = {}
+    for path in sorted(root.glob("*/scores.json")):
+        report = read_scores(path.parent).get(probe)
+        if report and (data is None or Path(report["data"]).resolve() == data.resolve()):
+            found[path.parent] = str(report["data"])
+    return found
+
+
+def rank(folders: list[Path], probe: str, seed: int = 0) -> list[Row]:
+    """Board rows, best first.
+
+    Args:
+        folders: submissions scored on the same data with the same probe.
+        probe: which.
+        seed: of the redraws.
+
+    Raises:
+        KitError: fewer than one submission, or no task that all of them define.
+    """
+    if not folders:
+        raise KitError(
+            f"No submission was scored with the {probe} probe.", "Run `kit score SUBMISSION --data DIR` first."
+        )
+    scored = [read_scored(folder, probe) for folder in folders]
+    tasks = [task for task in Task if all(task in item for item in scored)]
+    if not tasks:
+        raise KitError("The submissions share no scored task.", "Score all of them on the same tasks.")
+    scores = np.array([[item[task].score for item in scored] for task in tasks])  # (T, N)
+    points = borda(scores)
+    chances = _rank_chances(scores, [[item[task] for item in scored] for task in tasks], seed)
+    ranks = rankdata(-points, method="min").astype(int)
+    rows = [
+        Row(
+            folder.name,
+            {task: float(scores[t, i]) for t, task in enumerate(tasks)},
+            float(points[i]),
+            int(ranks[i]),
+            tuple(np.round(chances[i], 4).tolist()),
+        )
+        for i, folder in enumerate(folders)
+    ]
+    return sorted(rows, key=lambda row: (row.rank, row.name))
+
+
+def _rank_chances(scores: NDArray[np.float64], scored: list[list[Scored]], seed: int) -> NDArray[np.float64]:
+    """(N, N): chance of submission i to come in at rank r + 1, ties broken by name order among equals at random."""
+    rng = np.random.default_rng(seed)
+    count = scores.shape[1]
+    draws = np.stack(
+        [rng.multivariate_normal(scores[t], covariance(items), size=DRAWS) for t, items in enumerate(scored)], axis=1
+    )  # (DRAWS, T, N)
+    points = borda(draws) + rng.random((DRAWS, count)) * 1e-6
+    places = count - rankdata(points, axis=-1).astype(int)  # 0 = best
+    return np.stack([(places == r).mean(axis=0) for r in range(count)], axis=1)
+
+
+def as_json(rows: list[Row]) -> list[dict[str, Any]]:
+    """For --json."""
+    return [
+        {
+            "name": row.name,
+            "rank": row.rank,
+            "borda": row.borda,
+            "scores": {task.value: score for task, score in row.scores.items()},
+            "sum": round(sum(row.scores.values()), 4),
+            "rank_chances": list(row.rank_chances),
+        }
+        for row in rows
+    ]
+
+
+def as_markdown(rows: list[Row]) -> str:
+    """A table for a pull request."""
+    tasks = list(rows[0].scores)
+    head = ["rank", "submission", *(task.value for task in tasks), "sum", "Borda", "P(1st)"]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for row in rows:
+        numbers = [f"{row.scores[task]:.4f}" for task in tasks]
+        cells = [
+            str(row.rank),
+            row.name,
+            *numbers,
+            f"{sum(row.scores.values()):.4f}",
+            f"{row.borda:g}",
+            f"{row.rank_chances[0]:.0%}",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)

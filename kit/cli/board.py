@@ -1,0 +1,156 @@
+"""`kit compare` and `kit board`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kit.cli.common import print_json
+
+if TYPE_CHECKING:
+    from kit.board import Row
+
+ProbeOption = Annotated[str, typer.Option("--probe", help="Which probe's scores: official, fast or gbm.")]
+
+
+def compare(
+    first: Annotated[Path, typer.Argument(help="A submission that was scored.")],
+    second: Annotated[Path, typer.Argument(help="Another one, scored on the same data with the same probe.")],
+    probe: ProbeOption = "fast",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+) -> None:
+    """Say per task whether the first submission is better or worse than the second, or whether noise cannot be ruled out.
+
+    Differences are paired over clients; with `kit score --seeds N` they include the noise of the probe's start.
+
+    Example: kit compare submissions/stats submissions/baseline
+    """
+    from kit.errors import KitError
+    from kit.probes.score import read_scored, read_scores
+    from kit.probes.statistics import compare as difference_of
+
+    data = [Path(str(read_scores(path).get(probe, {}).get("data", ""))).resolve() for path in (first, second)]
+    one, two = read_scored(first, probe), read_scored(second, probe)
+    if data[0] != data[1]:
+        raise KitError(
+            f"They were scored on different data: {data[0]} and {data[1]}.", "Score both on the same folder."
+        )
+    rows = {task: difference_of(one[task], two[task]) for task in one if task in two}
+    if as_json:
+        print_json(
+            {
+                "first": str(first),
+                "second": str(second),
+                "probe": probe,
+                "tasks": {
+                    task.value: {
+                        "first": one[task].score,
+                        "second": two[task].score,
+                        "difference": row.difference,
+                        "interval": list(row.interval),
+                        "detectable": row.detectable,
+                        "verdict": row.verdict,
+                    }
+                    for task, row in rows.items()
+                },
+            }
+        )
+        return
+    typer.echo(f"{first} against {second}, {probe} probe, 95 % intervals paired over clients")
+    for task, row in rows.items():
+        low, high = row.interval
+        typer.echo(
+            f"  {task.value:<20} {one[task].score:.4f} − {two[task].score:.4f} = {row.difference:+.4f} [{low:+.4f}, {high:+.4f}] "
+            f"{row.verdict} (told from noise from {row.detectable:.4f})"
+        )
+    if any(one[task].seed_error is None for task in rows):
+        typer.echo(
+            "  One seed each: the noise of the probe's own start is not in the intervals; `kit score --seeds 3` adds it."
+        )
+
+
+def board(
+    root: Annotated[Path, typer.Option("--submissions", help="Folder that holds the submissions.")] = Path(
+        "submissions"
+    ),
+    data: Annotated[Path | None, typer.Option("--data", help="Only submissions scored on this folder.")] = None,
+    probe: ProbeOption = "fast",
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+) -> None:
+    """Rank all scored submissions as the challenge does (Borda over the tasks), with the probability of each rank.
+
+    Example: kit board --data data/small
+    """
+    from kit.board import as_json as rows_as_json
+    from kit.board import as_markdown, rank, submissions_on
+
+    found = submissions_on(root, data, probe)
+    groups = {place: [path for path in found if found[path] == place] for place in dict.fromkeys(found.values())}
+    if not groups:
+        rank([], probe)
+    boards = {place: rank(folders, probe) for place, folders in groups.items()}
+    if as_json:
+        print_json([{"data": place, "probe": probe, "rows": rows_as_json(rows)} for place, rows in boards.items()])
+    elif markdown:
+        for place, rows in boards.items():
+            typer.echo(f"\n{place}, {probe} probe\n\n{as_markdown(rows)}")
+    else:
+        for place, rows in boards.items():
+            _print(place, rows, probe)
+
+
+def _print(place: str, rows: list[Row], probe: str) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{place}: {probe} probe", title_justify="left", box=box.SIMPLE_HEAD)
+    tasks = list(rows[0].scores)
+    for head in (
+        "rank",
+        "submission",
+        *(task.value.replace("propensity_", "") for task in tasks),
+        "sum",
+        "Borda",
+        "P(1st)",
+    ):
+        table.add_column(head, justify="left" if head == "submission" else "right")
+    for row in rows:
+        scores = [f"{row.scores[task]:.4f}" for task in tasks]
+        table.add_row(
+            str(row.rank),
+            row.name,
+            *scores,
+            f"{sum(row.scores.values()):.4f}",
+            f"{row.borda:g}",
+            f"{row.rank_chances[0]:.0%}",
+        )
+    for name, reference in _references(place, tasks):
+        table.add_row(
+            "",
+            f"[dim]{name}[/dim]",
+            *(f"[dim]{score:.4f}[/dim]" for score in reference),
+            f"{sum(reference):.4f}",
+            "",
+            "",
+        )
+    Console().print(table)
+
+
+def _references(place: str, tasks: list[Any]) -> list[tuple[str, list[float]]]:
+    """Rows to look up to: the ceiling of a synthetic shop, the published leaderboard for the real data."""
+    from kit.board import PUBLISHED, REAL_CLIENTS
+    from kit.challenge import Task
+    from kit.data.layout import DataFolder
+    from kit.probes.score import read_ceiling
+
+    folder = DataFolder(Path(place))
+    ceiling = read_ceiling(folder)
+    if ceiling:
+        return [("ceiling", [float(ceiling[task.value]["score"]) for task in tasks])]
+    if folder.relevant_clients.exists() and len(folder.clients()) == REAL_CLIENTS:
+        return [(name, [row[list(Task).index(task)] for task in tasks]) for name, row in PUBLISHED.items()]
+    return []

@@ -1,0 +1,57 @@
+"""The board: Borda by hand, ties, and probabilities of ranks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kit.board import as_markdown, borda, rank
+from kit.errors import KitError
+from kit.store import write_json
+
+
+def test_borda_by_hand():
+    # two tasks, three submissions: ranks (1, 2, 3) and (3, 1, 2) → points 2 + 0, 1 + 2, 0 + 1
+    scores = np.array([[0.9, 0.8, 0.7], [0.1, 0.3, 0.2]])
+    assert borda(scores).tolist() == [2, 3, 1]
+
+
+def test_ties_share_their_points():
+    assert borda(np.array([[0.5, 0.5, 0.1]])).tolist() == [1.5, 1.5, 0]
+
+
+def submission(root: Path, name: str, scores: dict[str, float], spread: float, seed: int = 0) -> Path:
+    folder = root / name
+    folder.mkdir()
+    entries = {task: {"score": score, "novelty": None, "auroc": score} for task, score in scores.items()}
+    write_json(folder / "scores.json", {"fast": {"data": "d", "tasks": entries}})
+    rng = np.random.default_rng(seed)
+    clients = np.arange(500.0)
+    np.savez(
+        folder / "influence-fast.npz",
+        **{task: np.stack([clients, rng.normal(0, spread / 500**0.5, 500)]) for task in scores},
+    )
+    return folder
+
+
+def test_a_clear_winner_is_surely_first_and_equals_are_not(tmp_path: Path):
+    tasks = ("churn", "conversion", "propensity_sku")
+    clear = submission(tmp_path, "clear", dict.fromkeys(tasks, 0.9), 0.01, 1)
+    one = submission(tmp_path, "one", dict.fromkeys(tasks, 0.6), 0.01, 2)
+    two = submission(tmp_path, "two", dict.fromkeys(tasks, 0.6001), 0.01, 3)
+    rows = rank([one, two, clear], "fast")
+    assert [row.name for row in rows] == ["clear", "two", "one"]
+    assert rows[0].rank_chances[0] == 1
+    assert 0.2 < rows[1].rank_chances[1] < 0.8
+    assert sum(rows[1].rank_chances) == pytest.approx(1, abs=1e-3)
+    assert as_markdown(rows).splitlines()[2].startswith("| 1 | clear | 0.9000")
+
+
+def test_unscored_submissions_are_said(tmp_path: Path):
+    with pytest.raises(KitError, match="No submission"):
+        rank([], "fast")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(KitError, match="has not been scored with the gbm probe"):
+        rank([tmp_path / "empty"], "gbm")
