@@ -94,7 +94,9 @@ def test_stopped_and_resumed_equals_uninterrupted(tmp_path: Path, stop_after: in
 def test_accumulation_equals_larger_batches():
     def merged(epoch: int):
         small = [thunk() for thunk in batches(epoch)]
-        pairs = [(torch.cat([a[0], b[0]]), torch.cat([a[1], b[1]])) for a, b in zip(small[::2], small[1::2], strict=True)]
+        pairs = [
+            (torch.cat([a[0], b[0]]), torch.cat([a[1], b[1]])) for a, b in zip(small[::2], small[1::2], strict=True)
+        ]
         return [lambda pair=pair: pair for pair in pairs]
 
     one, two = new_model(0.0), new_model(0.0)
