@@ -131,6 +131,32 @@ def stats(root: Folder, as_json: AsJson = False) -> None:
     Console().print(table)
 
 
+@app.command()
+def codes(root: Folder, as_json: AsJson = False) -> None:
+    """Measure what the name and query codes are: product- or residual-quantised, and whether both share a quantiser.
+
+    Example: kit data codes data/small
+    """
+    from kit.data.codes import describe_codes
+
+    report = describe_codes(root)
+    if as_json:
+        typer.echo(json.dumps(report.as_json(), indent=1))
+        return
+    bits = ", ".join(f"{value:.2f}" for value in report.information or ())
+    typer.echo(f"quantiser      {report.kind} ({report.products:,} products)")
+    typer.echo(f"bits per code  {bits or '–'} (mutual information with the category, less chance)")
+    if report.agreeing is None or report.interval is None:
+        typer.echo(f"queries        too few searches followed by a cart add ({report.pairs}) to say")
+        return
+    low, high = report.interval
+    verdict = "share" if report.shared else "do not share"
+    typer.echo(
+        f"queries        {verdict} the names' quantiser: {report.agreeing:.2f} of 16 positions agree, "
+        f"{report.by_chance:.2f} by chance, difference in [{low:.2f}, {high:.2f}] over {report.pairs:,} pairs"
+    )
+
+
 def shown(value: float | None) -> str:
     """A number as a table cell: four significant digits, thousands separated; a dash for nothing."""
     if value is None:
