@@ -40,13 +40,13 @@ install: .venv/installed-dev ## make .venv with everything, tests and checks inc
 	@touch $@
 
 test: .venv/installed-dev ## run the tests (installs what they need)
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -n auto
 
 check: .venv/installed-dev ## ruff, mypy --strict on kit/, and the tests
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -n auto
 
 format: .venv/installed-dev ## let ruff format and sort
 	.venv/bin/ruff format .
