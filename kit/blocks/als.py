@@ -1,7 +1,8 @@
 """Block `als`: implicit-feedback matrix factorisation of client × category, sku or url (TECHNIQUES C4).
 
 Hu, Koren & Volinsky 2008, «Collaborative Filtering for Implicit Feedback Datasets», solved by the `implicit` library.
-An entry's confidence is the sum over the client's events of weight[type] · 2^(−age / half_life). Clients are embedded by one
+An entry's confidence is 1 + alpha · log(1 + w), w = Σ over the client's events of weight[type] · 2^(−age / half_life); the
+logarithm keeps a wholesaler's thousand orders from making the equations singular in float32. Clients are embedded by one
 least-squares step on the fitted item factors, so new clients and other cuts need no refit.
 """
 
@@ -22,6 +23,7 @@ from kit.history import History
 from kit.recipe import Strict
 
 SECONDS_PER_DAY = 86_400
+LEAST_ITEMS = 2
 
 
 class ALSSettings(Strict):
@@ -31,7 +33,7 @@ class ALSSettings(Strict):
     factors: int = Field(64, ge=1, le=1024)
     iterations: int = Field(15, ge=1)
     regularization: float = Field(0.01, gt=0)
-    alpha: float = Field(10.0, gt=0, description="Confidence of an entry = 1 + alpha · its weight.")
+    alpha: float = Field(10.0, gt=0, description="Confidence of an entry = 1 + alpha · log(1 + its weight).")
     half_life: float = Field(30.0, gt=0, description="Days for an event's weight to halve.")
     min_clients: int = Field(2, ge=1, description="Items touched by fewer clients are left out.")
     weights: dict[str, float] = Field(
@@ -49,7 +51,9 @@ class ALS(Block):
     Settings: ClassVar[type[Strict]] = ALSSettings
 
     def fit(self, history: History) -> ALS:
-        """Factorise the history's client × item matrix. Without any entry the factors are empty and rows come out NaN."""
+        """Factorise the history's client × item matrix. With fewer than two items there is nothing to tell clients apart by:
+        the rows come out NaN, and the assembler leaves the block out.
+        """
         from implicit.als import AlternatingLeastSquares
         from threadpoolctl import threadpool_limits
 
@@ -58,7 +62,7 @@ class ALS(Block):
         touched = entries.group_by("item").agg(pl.len()).filter(pl.col("len") >= settings.min_clients)
         self.items: NDArray[np.int64] = np.sort(touched["item"].to_numpy())
         self.model = None
-        if len(self.items) == 0:
+        if len(self.items) < LEAST_ITEMS:
             return self
         with threadpool_limits(1, "blas"):  # implicit runs its own threads and asks for this
             self.model = AlternatingLeastSquares(
@@ -118,6 +122,8 @@ class ALS(Block):
         rows = np.searchsorted(clients, entries["client_id"].to_numpy())
         columns = np.searchsorted(self.items, entries["item"].to_numpy())
         known = np.isin(entries["item"].to_numpy(), self.items)
-        confidence = 1.0 + cast(ALSSettings, self.settings).alpha * entries["weight"].to_numpy().astype(np.float32)
+        confidence = 1.0 + cast(ALSSettings, self.settings).alpha * np.log1p(
+            entries["weight"].to_numpy().astype(np.float32)
+        )
         shape = (len(clients), len(self.items))
         return sparse.csr_matrix((confidence[known], (rows[known], columns[known])), shape=shape)

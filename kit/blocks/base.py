@@ -90,11 +90,24 @@ def load_blocks() -> Registry[type[Block]]:
     return BLOCKS
 
 
+def find_block(kind: str) -> type[Block]:
+    """The block of that kind. A file named after its kind is imported alone: the others may need torch.
+
+    Raises:
+        KitError: unknown kind.
+    """
+    import kit.blocks as package
+
+    if kind not in BLOCKS and any(module.name == kind for module in pkgutil.iter_modules(package.__path__)):
+        importlib.import_module(f"{package.__name__}.{kind}")
+    return BLOCKS[kind] if kind in BLOCKS else load_blocks()[kind]
+
+
 def make_block(name: str, entry: BlockEntry, seed: int) -> Block:
     """The block that a recipe's `[blocks.<name>]` describes, unfitted.
 
     Raises:
         KitError: unknown kind, or settings that its schema refuses.
     """
-    cls = load_blocks()[entry.kind]
+    cls = find_block(entry.kind)
     return cls(parse(cls.Settings, entry.settings(), f"[blocks.{name}]"), seed)

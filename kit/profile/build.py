@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kit.blocks.base import load_blocks, make_block
+from kit.blocks.base import find_block, make_block
 from kit.challenge import MAX_WIDTH
 from kit.errors import KitError
 from kit.history import History
@@ -61,7 +61,7 @@ def spine(history: History, seed: int) -> NDArray[np.int64]:
 def profile_fingerprint(recipe: Recipe, history: History) -> str:
     """What decides the profile's bytes: recipe (not its name), history and the code of blocks and assembly."""
     settings = recipe.model_dump(mode="json", exclude={"name", "description"})
-    sources = {source for entry in recipe.blocks.values() for source in load_blocks()[entry.kind].sources}
+    sources = {source for entry in recipe.blocks.values() for source in find_block(entry.kind).sources}
     return digest([settings, history.fingerprint, code_digest(*sources, "profile", "blocks/base.py")])
 
 

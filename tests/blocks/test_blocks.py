@@ -141,7 +141,7 @@ def test_organisers_features_by_hand(toy_history: History):
 
 
 def test_als_confidence_is_the_decayed_weighted_sum(toy_history: History):
-    """1 + alpha · Σ weight · 2^(−age / half_life), summed by hand for every pair."""
+    """1 + alpha · log(1 + Σ weight · 2^(−age / half_life)), summed by hand for every pair."""
     settings = ALSSettings(half_life=10.0, alpha=2.0, min_clients=1, weights={"buy": 3.0, "cart": 1.0}, factors=2)
     model = ALS(settings, 0).fit(toy_history)
     matrix = model._matrix(model._entries(toy_history), toy_history.clients).toarray()
@@ -152,7 +152,7 @@ def test_als_confidence_is_the_decayed_weighted_sum(toy_history: History):
             expected[np.searchsorted(toy_history.clients, client), np.searchsorted(model.items, category)] += (
                 weight * 0.5 ** (age / 10.0)
             )
-    np.testing.assert_allclose(matrix, np.where(expected > 0, 1 + 2 * expected, 0), rtol=1e-4)
+    np.testing.assert_allclose(matrix, np.where(expected > 0, 1 + 2 * np.log1p(expected), 0), rtol=1e-4)
 
 
 def test_als_separates_two_communities(tmp_path: Path):
@@ -190,6 +190,27 @@ def test_als_separates_two_communities(tmp_path: Path):
     across = values[group] @ values[~group].T
     assert same.mean() > 0.8
     assert abs(across.mean()) < 0.2
+
+
+def test_one_category_and_a_wholesaler_break_nothing(toy_history: History, monkeypatch: pytest.MonkeyPatch):
+    """Online Retail has a single category and clients with thousands of orders: the equations must stay solvable."""
+    whole = ALS._entries
+
+    def heavy(self: ALS, history: History) -> pl.DataFrame:
+        return whole(self, history).with_columns(weight=pl.col("weight") * 1e5)
+
+    monkeypatch.setattr(ALS, "_entries", heavy)
+    values = ALS(ALSSettings(factors=32, min_clients=1), 0).fit(toy_history).transform(toy_history, toy_history.clients)
+    assert np.isfinite(values.values).any()
+
+    def single(self: ALS, history: History) -> pl.DataFrame:
+        return (
+            whole(self, history).with_columns(item=pl.lit(0, dtype=pl.Int64)).unique("client_id", maintain_order=True)
+        )
+
+    monkeypatch.setattr(ALS, "_entries", single)
+    values = ALS(ALSSettings(factors=32, min_clients=1), 0).fit(toy_history).transform(toy_history, toy_history.clients)
+    assert np.isnan(values.values).all()
 
 
 def test_als_without_entries_gives_missing_rows(toy_history: History):
