@@ -55,11 +55,16 @@ def main() -> None:
             low, high = (table[task.value]["auroc"] for table in tables)
             best = ceiling[task.value]["auroc"]
             closed[task].append((high - low) / (best - low))
-            print(
-                f"| {seed} | {task.value} | {two[task].score:.4f} | {one[task].score:.4f} | {row.difference:+.4f} ± {row.detectable:.4f} "
-                f"({row.verdict}) | {low:.4f} → {high:.4f} → {best:.4f} | {closed[task][-1]:.0%} |",
-                flush=True,
-            )
+            cells = [
+                seed,
+                task.value,
+                f"{two[task].score:.4f}",
+                f"{one[task].score:.4f}",
+                f"{row.difference:+.4f} ± {row.detectable:.4f} ({row.verdict})",
+                f"{low:.4f} → {high:.4f} → {best:.4f}",
+                f"{closed[task][-1]:.0%}",
+            ]
+            print("| " + " | ".join(map(str, cells)) + " |", flush=True)
     print("\nShare of the AUROC gap baseline → ceiling that is closed, mean over seeds:")
     print(", ".join(f"{task.value} {np.mean(values):.0%}" for task, values in closed.items() if values))
 
