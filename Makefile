@@ -24,7 +24,8 @@ submission: .venv/installed $(DATA)/target/split.json ## build, validate and sco
 	@$(KIT) score submissions/$(NAME) --data $(DATA) --probe fast --probe gbm --against submissions/$(notdir $(DATA))-baseline
 
 $(DATA)/target/split.json: | .venv/installed
-	@$(KIT) data synth $(DATA) --preset $(PRESET) --seed $(SEED)
+	@if [ -e $(DATA)/product_buy.parquet ]; then $(KIT) data split $(DATA); \
+	else $(KIT) data synth $(DATA) --preset $(PRESET) --seed $(SEED); fi
 
 install: .venv/installed-dev ## make .venv with everything, tests and checks included
 
