@@ -12,7 +12,7 @@ import pickle
 import random
 import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -81,7 +81,6 @@ def train(
     validate: Callable[[nn.Module], float] | None = None,
     size: Callable[[Any], int] = lambda batch: 1,
     checkpoint: Path | None = None,
-    parameters: Iterable[dict[str, Any]] | None = None,
     optimizer: Optimizer | None = None,
 ) -> TrainReport:
     """Train `model` in place; with validation, the best epoch's weights are the ones it ends with.
@@ -95,9 +94,7 @@ def train(
         validate: higher is better; called after each epoch with the model in eval mode.
         size: how many events a batch holds, for the throughput.
         checkpoint: file to save after each epoch and to resume from if it exists.
-        parameters: AdamW parameter groups; all parameters if None.
-        optimizer: used instead of AdamW (then `parameters`, `lr` and `weight_decay` are its own affair); sparse gradients are
-            clipped too.
+        optimizer: used instead of AdamW (then `lr` and `weight_decay` are its own affair); sparse gradients are clipped too.
 
     Raises:
         KitError: the loss is not finite.
@@ -105,11 +102,7 @@ def train(
     fabric = _fabric(settings)
     _seed_everything(seed)
     if optimizer is None:
-        optimizer = torch.optim.AdamW(
-            list(parameters) if parameters is not None else model.parameters(),
-            lr=settings.lr,
-            weight_decay=settings.weight_decay,
-        )
+        optimizer = torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
     wrapped, optim = fabric.setup(model, optimizer)
     total = settings.epochs * math.ceil(len(batches(0)) / settings.accumulate / fabric.world_size)
     schedule = LambdaLR(optimizer, lambda step: rate_factor(step, total, settings))

@@ -19,7 +19,7 @@ from kit.errors import KitError
 from kit.probes.labels import TaskData, UndefinedTask, load_task
 from kit.probes.registry import Options, Precision, Probe, TaskRun, load_probes
 from kit.probes.statistics import Scored, influence
-from kit.probes.vectors import conditions, load_vectors
+from kit.probes.vectors import Scorable, conditions, load_vectors
 from kit.store import DEFAULT_ROOT, PACKAGE, Store, code_digest, digest, write_atomically, write_json
 
 SHARED_CODE: Final = (
@@ -116,20 +116,8 @@ def score_submission(
     fingerprint = fingerprint_of(submission, folder, chosen, used, seeds)
     known = {} if force else _known(submission, probe, fingerprint)
     missing = [task for task in wanted if task.value not in known]
-    defined: list[TaskData] = []
-    entries: dict[str, dict[str, Any]] = {}
-    for task in missing:
-        try:
-            defined.append(load_task(task, scorable.client_ids, folder))
-        except UndefinedTask as error:
-            entries[task.value] = _undefined(error.reason)
     options = Options(seeds, used, threads, device, progress, keep_logits=True)
-    runs = chosen.run(scorable.vectors, defined, options) if defined else []
-    influences = {}
-    for data in defined:
-        mine = [run for run in runs if run.task is data.task]
-        entries[data.task.value] = _entry(mine)
-        influences[data.task.value] = _influence(data, mine[0], scorable.client_ids)
+    entries, influences = _run(chosen, scorable, folder, missing, options)
     found = known | entries
     return ScoreReport(
         submission=str(submission),
@@ -143,6 +131,26 @@ def score_submission(
         reused=not missing,
         influence=influences,
     )
+
+
+def _run(
+    chosen: Probe, scorable: Scorable, folder: DataFolder, tasks: Sequence[Task], options: Options
+) -> tuple[dict[str, dict[str, Any]], dict[str, NDArray[np.float64]]]:
+    """Entries of the tasks by name, undefined ones included, and the influences of those that are defined."""
+    defined: list[TaskData] = []
+    entries: dict[str, dict[str, Any]] = {}
+    for task in tasks:
+        try:
+            defined.append(load_task(task, scorable.client_ids, folder))
+        except UndefinedTask as error:
+            entries[task.value] = _undefined(error.reason)
+    runs = chosen.run(scorable.vectors, defined, options) if defined else []
+    influences = {}
+    for data in defined:
+        mine = [run for run in runs if run.task is data.task]
+        entries[data.task.value] = _entry(mine)
+        influences[data.task.value] = _influence(data, mine[0], scorable.client_ids)
+    return entries, influences
 
 
 def write_scores(submission: Path, reports: Sequence[ScoreReport]) -> Path:
@@ -270,7 +278,8 @@ def fingerprint_of(submission: Path, folder: DataFolder, probe: Probe, precision
 
 def _known(submission: Path, probe: str, fingerprint: str) -> dict[str, dict[str, Any]]:
     before = read_scores(submission).get(probe, {})
-    return dict(before["tasks"]) if before.get("fingerprint") == fingerprint else {}
+    whole = before.get("fingerprint") == fingerprint and influence_file(submission, probe).exists()
+    return dict(before["tasks"]) if whole else {}
 
 
 def _undefined(reason: str) -> dict[str, Any]:
