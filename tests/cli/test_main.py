@@ -16,7 +16,12 @@ ROOT = Path(__file__).parents[2]
 
 def kit(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "kit.cli.main", *arguments], cwd=cwd, capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, "-m", "kit.cli.main", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
 
 
@@ -65,7 +70,15 @@ def test_the_whole_road(tmp_path: Path):
     }  # fmt: skip
     assert {"submission", "data", "probe", "precision", "seeds", "tasks", "sum"} <= set(report)
     entry = report["tasks"]["propensity_price"]
-    assert set(entry) >= {"score", "auroc", "novelty", "diversity", "auroc_defined", "labels_without_positives", "epochs"}
+    assert set(entry) >= {
+        "score",
+        "auroc",
+        "novelty",
+        "diversity",
+        "auroc_defined",
+        "labels_without_positives",
+        "epochs",
+    }
     ids = np.load(tmp_path / "submissions" / "mine" / "client_ids.npy")
     np.save(tmp_path / "submissions" / "mine" / "client_ids.npy", ids[:-1])
     broken = kit("validate", "submissions/mine", "--data", "data", cwd=tmp_path)
