@@ -137,7 +137,9 @@ def _print(place: str, rows: list[Row], probe: str) -> None:
             "",
             "",
         )
-    Console().print(table)
+    console = Console()
+    console.width = max(console.width, 120)  # a cut number is worth nothing; a terminal may wrap
+    console.print(table)
 
 
 def _references(place: str, tasks: list[Any]) -> list[tuple[str, list[float]]]:
