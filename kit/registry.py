@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Iterator
 from typing import Generic, TypeVar
 
@@ -45,3 +47,15 @@ class Registry(Generic[T]):
     def items(self) -> list[tuple[str, T]]:
         """(name, part) pairs by name."""
         return sorted(self._parts.items(), key=lambda pair: pair[0])
+
+
+def import_modules(package: str, only: str | None = None) -> None:
+    """Import a package's modules, so that whatever they register is known.
+
+    Args:
+        package: dotted name («kit.blocks»).
+        only: the module of this name alone, if there is one.
+    """
+    for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
+        if only in (None, module.name):
+            importlib.import_module(f"{package}.{module.name}")

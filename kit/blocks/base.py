@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cache
@@ -15,7 +13,7 @@ from numpy.typing import NDArray
 
 from kit.history import History
 from kit.recipe import BlockEntry, Strict, parse
-from kit.registry import Registry
+from kit.registry import Registry, import_modules
 
 
 class NoSettings(Strict):
@@ -83,10 +81,7 @@ def block(cls: AnyBlock) -> AnyBlock:
 @cache
 def load_blocks() -> Registry[type[Block]]:
     """All blocks of this folder, imported on first use."""
-    import kit.blocks as package
-
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"{package.__name__}.{module.name}")
+    import_modules("kit.blocks")
     return BLOCKS
 
 
@@ -96,10 +91,8 @@ def find_block(kind: str) -> type[Block]:
     Raises:
         KitError: unknown kind.
     """
-    import kit.blocks as package
-
-    if kind not in BLOCKS and any(module.name == kind for module in pkgutil.iter_modules(package.__path__)):
-        importlib.import_module(f"{package.__name__}.{kind}")
+    if kind not in BLOCKS:
+        import_modules("kit.blocks", only=kind)
     return BLOCKS[kind] if kind in BLOCKS else load_blocks()[kind]
 
 

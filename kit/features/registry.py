@@ -5,8 +5,6 @@ A new family is one file in this folder that decorates a function with `family`;
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -15,7 +13,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from kit.history import History
-from kit.registry import Registry
+from kit.registry import Registry, import_modules
 
 
 class FeatureSettings(BaseModel):
@@ -74,8 +72,5 @@ def default_families() -> list[str]:
 @cache
 def load_families() -> Registry[Family]:
     """All families of this folder, imported on first use."""
-    import kit.features as package
-
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"{package.__name__}.{module.name}")
+    import_modules("kit.features")
     return FAMILIES

@@ -5,8 +5,6 @@ A new probe is one file in this folder that decorates a function with `probe`; i
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -18,7 +16,7 @@ from numpy.typing import NDArray
 from kit.challenge import Task
 from kit.probes.labels import TaskData
 from kit.probes.metrics import TaskMetrics
-from kit.registry import Registry
+from kit.registry import Registry, import_modules
 
 Vectors: TypeAlias = NDArray[np.floating[Any]]
 """(n, d) one row per client of the submission, usually a read-only memory map of float16."""
@@ -106,8 +104,5 @@ def probe(name: str, description: str, *, precisions: tuple[Precision, ...] = ("
 @cache
 def load_probes() -> Registry[Probe]:
     """All probes of this folder, imported on first use."""
-    import kit.probes as package
-
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"{package.__name__}.{module.name}")
+    import_modules("kit.probes")
     return PROBES

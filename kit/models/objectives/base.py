@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +17,7 @@ from torch import Tensor, nn
 from kit.models.events import Batch, ItemTower, to_tensors
 from kit.models.sequence.client import ClientEncoder
 from kit.recipe import Strict, parse
-from kit.registry import Registry
+from kit.registry import Registry, import_modules
 from kit.tokens import SequenceBatch, Tokens, Vocabulary, sequence_batch
 from kit.tokens.vocabulary import Int64s
 
@@ -136,10 +134,7 @@ def objective(cls: AnyObjective) -> AnyObjective:
 @cache
 def load_objectives() -> Registry[type[Objective]]:
     """All objectives of this folder."""
-    import kit.models.objectives as package
-
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"{package.__name__}.{module.name}")
+    import_modules("kit.models.objectives")
     return OBJECTIVES
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from abc import ABC, abstractmethod
 from functools import cache
 from typing import ClassVar, Literal, TypeVar
@@ -12,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from kit.recipe import Strict
-from kit.registry import Registry
+from kit.registry import Registry, import_modules
 
 
 class EncoderSettings(Strict):
@@ -70,10 +68,7 @@ def encoder(cls: AnyEncoder) -> AnyEncoder:
 @cache
 def load_encoders() -> Registry[type[SequenceEncoder]]:
     """All encoders of this folder."""
-    import kit.models.sequence as package
-
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"{package.__name__}.{module.name}")
+    import_modules("kit.models.sequence")
     return ENCODERS
 
 
