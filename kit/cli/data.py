@@ -106,6 +106,50 @@ def convert(
 
 
 @app.command()
+def fetch(
+    root: Folder,
+    which: Annotated[
+        str,
+        typer.Option(help="challenge: events and the two official target windows (1.4 GB); raw: all events (2.1 GB)."),
+    ] = "challenge",
+    base_url: Annotated[
+        str | None, typer.Option("--base-url", help="A mirror: the address of the folder that holds the archive.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="I accept the licence; do not ask.")] = False,
+    unverified: Annotated[
+        bool, typer.Option("--unverified", help="Accept another size or checksum than the recorded ones.")
+    ] = False,
+    keep_archive: Annotated[bool, typer.Option("--keep-archive", help="Keep the archive in DIR/.fetch.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Download one of the two public archives of the challenge (CC BY-NC 4.0), verify, unpack and check it.
+
+    A dropped connection is continued; after an interruption the same command goes on from what has arrived.
+
+    Example: kit data fetch data/official --which challenge --yes
+    """
+    from kit.data import fetch as fetching
+    from kit.errors import KitError, nearest
+
+    if which not in fetching.ARCHIVES:
+        raise KitError(f"There is no archive {which!r};", nearest(which, fetching.ARCHIVES))
+    archive = fetching.ARCHIVES[which]
+    typer.echo(f"{archive.name}: {archive.holds}.\n\n{fetching.LICENCE}", err=True)
+    if not yes:
+        import sys
+
+        if not sys.stdin.isatty():
+            raise KitError("The licence was not accepted.", "Read it and add --yes.")
+        typer.confirm("Do you accept this licence?", abort=True, err=True)
+    fetched = fetching.fetch(
+        root, archive, base_url or fetching.BASE_URL, unverified=unverified, keep_archive=keep_archive
+    )
+    if not fetched:
+        typer.echo(f"{root} holds {archive.name} already", err=True)
+    check(root, as_json)
+
+
+@app.command()
 def stats(root: Folder, as_json: AsJson = False) -> None:
     """The folder's statistics beside the published ones of the challenge.
 
