@@ -24,12 +24,17 @@ from kit.data.layout import DataFolder, load_ids
 from kit.data.scan import empty_events, scan_events, scan_products
 from kit.errors import KitError
 from kit.progress import stage
-from kit.store import Store, code_digest, digest
+from kit.store import Plan, Store, code_digest, digest
 
 T = TypeVar("T")
 Duplicates = Literal["keep", "drop"]
 ROW_GROUP = 250_000
 """Rows per row group of prepared tables: small enough that a range of clients skips most of the file."""
+
+SOURCES = ("history.py", "data/scan.py")
+"""Code that decides the prepared tables."""
+TARGET_LISTS = (Task.CATEGORY, Task.SKU)
+"""Tasks whose target lists were public during the challenge."""
 
 
 @dataclass(frozen=True)
@@ -117,34 +122,23 @@ class History:
         Raises:
             KitError: the folder is not split, holds no relevant clients, or has no event before the cut.
         """
-        folder.require_split()
-        clients = folder.clients()
-        if len(clients) == 0:
-            raise KitError(f"{folder.relevant_clients} is empty.", "A submission needs at least one relevant client.")
-        files = _event_files(folder, raw=cut != "input")
-        instant = _instant(folder, files, cut)
         store = store or Store()
-        inputs = {
-            "events": store.files_digest(files.values()),
-            "layout": sorted(str(path.parent.name) for path in files.values()),
-            "products": store.files_digest([folder.products]),
-            "clients": store.files_digest([folder.relevant_clients]),
-            "cut": instant.isoformat(),
-            "duplicates": duplicates,
-            "code": code_digest("history.py", "data/scan.py"),
-        }
-        artefact = store.get(
-            "events", inputs, lambda out: _prepare(out, files, folder.products, clients, instant, duplicates)
-        )
-        targets = {task: folder.targets(task) for task in (Task.CATEGORY, Task.SKU)}
-        history = cls(Source(files, folder.products, artefact.folder, targets), instant, clients)
-        history._memo["fingerprint"] = digest([artefact.fingerprint, store.files_digest(targets.values())])[:16]
+        plan = plan_events(folder, cut, store, duplicates)
+        artefact = store.make(plan.stage, plan.prepare)
+        targets = {task: folder.targets(task) for task in TARGET_LISTS}
+        history = cls(Source(plan.files, folder.products, artefact.folder, targets), plan.cut, plan.clients)
+        history._memo |= {"fingerprint": plan.fingerprint, "artefact": artefact.key}
         return history
+
+    @property
+    def artefact(self) -> str:
+        """Key of the prepared tables in the store, for the lineage of what is made from them; "" after a rewind."""
+        return str(self._memo.get("artefact", ""))
 
     @property
     def fingerprint(self) -> str:
         """Digest of what this History is made of: event files, products, clients, public target lists, cut, duplicates."""
-        return f"{self._memo['fingerprint']}@{self.cut.isoformat()}"
+        return dated(self._memo["fingerprint"], self.cut)
 
     def events(self, kind: EventType) -> pl.LazyFrame:
         """Events of `clients` before the cut, sorted by client_id, timestamp, value.
@@ -210,6 +204,63 @@ class History:
         past = History(self._source, earlier, self.clients)
         past._memo["fingerprint"] = self._memo.get("fingerprint", "")
         return past, Window(earlier, self.cut, self._source, self.clients)
+
+
+@dataclass(frozen=True)
+class EventsPlan:
+    """What `History.open` would prepare, known without preparing it.
+
+    Attributes:
+        stage: the store's plan of the prepared tables.
+        files: event files, which need not exist.
+        products: the catalogue's file.
+        clients: sorted int64 (n,).
+        cut: an instant.
+        duplicates: keep or drop.
+        fingerprint: of the tables and the public target lists, without the cut.
+    """
+
+    stage: Plan
+    files: dict[EventType, Path]
+    products: Path
+    clients: NDArray[np.int64]
+    cut: datetime
+    duplicates: Duplicates
+    fingerprint: str
+
+    def prepare(self, out: Path) -> None:
+        """Write the prepared tables into the folder `out`."""
+        _prepare(out, self.files, self.products, self.clients, self.cut, self.duplicates)
+
+
+def plan_events(
+    folder: DataFolder, cut: Literal["input", "end"] | datetime, store: Store, duplicates: Duplicates
+) -> EventsPlan:
+    """Fingerprints of what `History.open` reads. Arguments and errors as there."""
+    folder.require_split()
+    clients = folder.clients()
+    if len(clients) == 0:
+        raise KitError(f"{folder.relevant_clients} is empty.", "A submission needs at least one relevant client.")
+    files = _event_files(folder, raw=cut != "input")
+    instant = _instant(folder, files, cut)
+    inputs = {
+        "events": store.files_digest(files.values()),
+        "layout": sorted(str(path.parent.name) for path in files.values()),
+        "products": store.files_digest([folder.products]),
+        "clients": store.files_digest([folder.relevant_clients]),
+        "cut": instant.isoformat(),
+        "duplicates": duplicates,
+        "code": code_digest(*SOURCES),
+    }
+    stage = Plan("events", inputs, SOURCES, notes={"data": str(folder.root)})
+    targets = store.files_digest(folder.targets(task) for task in TARGET_LISTS)
+    fingerprint = digest([stage.fingerprint, targets])[:16]
+    return EventsPlan(stage, files, folder.products, clients, instant, duplicates, fingerprint)
+
+
+def dated(fingerprint: str, cut: datetime) -> str:
+    """`History.fingerprint` from its two parts."""
+    return f"{fingerprint}@{cut.isoformat()}"
 
 
 def _of_clients(frame: pl.LazyFrame, clients: NDArray[np.int64]) -> pl.LazyFrame:

@@ -4,6 +4,8 @@
 
 A fingerprint is the digest of everything that decides the bytes: settings, digests of the inputs, digest of the code. Equal
 inputs find the folder and nothing is computed; a killed run leaves only a temporary folder, which the next run removes.
+artefact.json also says what does not decide where it lies but explains it: digests of every source file and every file
+written, the artefacts it was made from, where the data lay, versions, when and how long.
 """
 
 from __future__ import annotations
@@ -14,9 +16,10 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,10 @@ from kit.progress import say
 
 DEFAULT_ROOT = Path(os.environ.get("KIT_STORE", ".kit"))
 PACKAGE = Path(__file__).parent
+LIBRARIES = ("implicit", "lightgbm", "numpy", "polars", "scikit-learn", "scipy", "torch")
+"""Recorded with what they made; an upgrade does not make it stale, but `kit status` says so."""
+REMOVAL_TRIES = 20
+"""A library's threads may still write into a folder while it is being removed after an interrupt."""
 
 
 def digest(value: object) -> str:
@@ -38,11 +45,32 @@ def digest(value: object) -> str:
 def code_digest(*parts: str) -> str:
     """Digest of the package's own sources: each part is a file or folder under kit/ («history.py», «features»)."""
     hasher = hashlib.blake2b(digest_size=16)
+    for name, file in _sources(parts):
+        hasher.update(name.encode() + b"\0" + file.read_bytes() + b"\0")
+    return hasher.hexdigest()
+
+
+def code_files(*parts: str) -> dict[str, str]:
+    """Digest of each source file behind `code_digest(*parts)`, to say later which of them changed."""
+    return {name: hashlib.blake2b(file.read_bytes(), digest_size=8).hexdigest() for name, file in _sources(parts)}
+
+
+def _sources(parts: Iterable[str]) -> Iterator[tuple[str, Path]]:
     for part in sorted(parts):
         path = PACKAGE / part
         for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-            hasher.update(str(file.relative_to(PACKAGE)).encode() + b"\0" + file.read_bytes() + b"\0")
-    return hasher.hexdigest()
+            yield file.relative_to(PACKAGE).as_posix(), file
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of the libraries that compute."""
+    return {name: metadata.version(name) for name in LIBRARIES}
+
+
+def bytes_digest(path: Path) -> str:
+    """32 hex digits of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -57,7 +85,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         write(temporary)
         os.replace(temporary, path)
     except OSError as error:
-        raise _full_disk(error, path) from error
+        raise disk_trouble(error, path) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -68,14 +96,39 @@ def write_json(path: Path, value: object) -> None:
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-def _full_disk(error: OSError, path: Path) -> Exception:
-    if error.errno == errno.ENOSPC:
-        free = shutil.disk_usage(path.parent).free / 2**20
-        return KitError(
-            f"The disk is full ({free:.0f} MiB left) while writing {path}.",
-            "Free some space and run the same command: finished stages are kept.",
-        )
-    return error
+def disk_trouble(error: Exception, path: Path) -> Exception:
+    """A KitError if `error` means that no more could be written at `path` (full disk, quota, size limit), else `error`.
+
+    NumPy («requested and … written») and Polars («os error 28») drop the error number, so their words are read too.
+    """
+    full = {
+        errno.ENOSPC: "The disk is full",
+        errno.EDQUOT: "The disk quota is used up",
+        errno.EFBIG: "The size limit for files is reached",
+    }
+    number = error.errno if isinstance(error, OSError) else None
+    if number is None:
+        words = str(error)
+        number = next((code for code in full if f"(os error {code})" in words), None)
+        if number is None and "requested and" in words and "written" in words:
+            number = errno.ENOSPC
+    if number not in full:
+        return error
+    place = next(folder for folder in (path, *path.absolute().parents) if folder.is_dir())
+    free = shutil.disk_usage(place).free / 2**20
+    return KitError(
+        f"{full[number]}: {path} could not be written ({free:.0f} MiB are free there).",
+        "Make room or lift the limit, then run the same command: finished stages are kept. `kit clean` lists what can go.",
+    )
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder if it is there, also while a library's threads still put files into it."""
+    for _ in range(REMOVAL_TRIES):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(0.05)
 
 
 @dataclass(frozen=True)
@@ -89,7 +142,41 @@ class Artefact:
 
     def record(self) -> dict[str, Any]:
         """What artefact.json says: inputs, files with sizes, seconds, when."""
-        return dict(json.loads((self.folder / "artefact.json").read_text(encoding="utf-8")))
+        return read_record(self.folder)
+
+    @property
+    def key(self) -> str:
+        """«stage/fingerprint»: how later artefacts name this one."""
+        return f"{self.stage}/{self.fingerprint}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an artefact is to be made from.
+
+    Attributes:
+        stage: kind of artefact: its folder under the store's root.
+        inputs: everything that decides the bytes; their digest is the fingerprint.
+        sources: the parts behind inputs["code"], recorded file by file to say later which one changed.
+        parents: keys of the artefacts it is made from.
+        notes: what else helps to explain it, such as where the data lay; decides nothing.
+    """
+
+    stage: str
+    inputs: Mapping[str, object]
+    sources: Sequence[str] = ()
+    parents: Sequence[str] = ()
+    notes: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits of the inputs."""
+        return digest(dict(self.inputs))[:16]
+
+    @property
+    def key(self) -> str:
+        """«stage/fingerprint»."""
+        return f"{self.stage}/{self.fingerprint}"
 
 
 class Store:
@@ -102,39 +189,36 @@ class Store:
     def __init__(self, root: Path = DEFAULT_ROOT) -> None:
         self.root = root
 
-    def folder(self, stage: str, inputs: Mapping[str, object]) -> Path:
-        """Where the artefact of these inputs lies or would lie."""
-        return self.root / stage / digest(dict(inputs))[:16]
+    def folder(self, plan: Plan) -> Path:
+        """Where the artefact of this plan lies or would lie."""
+        return self.root / plan.stage / plan.fingerprint
 
     def get(self, stage: str, inputs: Mapping[str, object], build: Callable[[Path], None]) -> Artefact:
-        """The artefact of `inputs`, built by `build(folder)` unless it is fresh.
+        """`make` for an artefact that is explained by its inputs alone."""
+        return self.make(Plan(stage, inputs), build)
+
+    def make(self, plan: Plan, build: Callable[[Path], None]) -> Artefact:
+        """The artefact of `plan`, built by `build(folder)` unless it is fresh.
 
         Two runs that want the same artefact: the second waits, then finds it. An exception or a kill while building leaves
         nothing behind under the final name.
-        """
-        final = self.folder(stage, inputs)
-        if is_whole(final):
-            return Artefact(final, stage, final.name, made_now=False)
-        with self._lock(final):
-            if is_whole(final):  # the run that we waited for made it
-                return Artefact(final, stage, final.name, made_now=False)
-            self._build(final, stage, inputs, build)
-        return Artefact(final, stage, final.name, made_now=True)
 
-    def why_not_fresh(self, stage: str, inputs: Mapping[str, object]) -> str | None:
-        """None if fresh, else the reason: never made, cut short, or which inputs differ from the newest one made."""
-        final = self.folder(stage, inputs)
+        Raises:
+            KitError: the disk is full.
+        """
+        final = self.folder(plan)
         if is_whole(final):
-            return None
-        if final.exists():
-            return "it was cut short or altered"
-        others = sorted((self.root / stage).glob("*/artefact.json"), key=lambda path: path.stat().st_mtime)
-        if not others:
-            return "it was never made"
-        before = json.loads(others[-1].read_text(encoding="utf-8"))["inputs"]
-        now = json.loads(json.dumps(dict(inputs), default=str))
-        changed = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
-        return f"changed: {', '.join(changed)}"
+            return Artefact(final, plan.stage, final.name, made_now=False)
+        with self.alone(final.with_name(final.name + ".lock"), plan.key):
+            if is_whole(final):  # the run that we waited for made it
+                return Artefact(final, plan.stage, final.name, made_now=False)
+            _build(final, plan, build)
+        return Artefact(final, plan.stage, final.name, made_now=True)
+
+    def records(self, stage: str = "*") -> list[dict[str, Any]]:
+        """artefact.json of every finished artefact (of one stage), oldest first; «key» and «folder» added."""
+        paths = sorted(self.root.glob(f"{stage}/*/artefact.json"), key=lambda path: (path.stat().st_mtime, path))
+        return [read_record(path.parent) for path in paths if path.parent.suffix != ".tmp" and is_whole(path.parent)]
 
     def file_digest(self, path: Path) -> str:
         """Digest of a file's bytes, remembered by path, size and modification time: a second look costs a stat."""
@@ -145,8 +229,7 @@ class Store:
             known = json.loads(memory.read_text(encoding="utf-8"))
             if known.get("key") == key:
                 return str(known["digest"])
-        with path.open("rb") as stream:
-            value = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+        value = bytes_digest(path)
         write_json(memory, {"key": key, "digest": value})
         return value
 
@@ -154,46 +237,66 @@ class Store:
         """name → digest for the files that exist; a missing file is left out, so that its appearance changes the inputs."""
         return {path.name: self.file_digest(path) for path in sorted(paths) if path.exists()}
 
+    def submission_file(self, folder: Path) -> Path:
+        """Where the store remembers that a submission's folder uses its artefacts; its lock lies beside."""
+        return self.root / "submissions" / f"{digest(str(folder.resolve()))[:16]}.json"
+
     @contextmanager
-    def _lock(self, final: Path) -> Iterator[None]:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(final.with_name(final.name + ".lock"))
+    def alone(self, lock_file: Path, what: str) -> Iterator[None]:
+        """Hold a lock; say so if another run holds it, and wait. The system frees it when its holder dies."""
+        lock_file.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(lock_file)
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            say(f"  waiting for another run that is making {final.parent.name}/{final.name} …")
+            say(f"  waiting for another run that is making {what} …")
             lock.acquire()
         try:
             yield
         finally:
             lock.release()
 
-    def _build(self, final: Path, stage: str, inputs: Mapping[str, object], build: Callable[[Path], None]) -> None:
-        temporary = final.with_name(f"{final.name}.tmp")
-        for leftover in (temporary, final):  # of a killed or cut-short run: we hold the lock, so nobody writes there
-            shutil.rmtree(leftover, ignore_errors=True)
-        temporary.mkdir()
-        began = time.perf_counter()
-        try:
-            build(temporary)
-            files = {
-                str(p.relative_to(temporary)): p.stat().st_size for p in sorted(temporary.rglob("*")) if p.is_file()
-            }
-            record = {
-                "stage": stage,
-                "fingerprint": final.name,
-                "inputs": dict(inputs),
-                "files": files,
-                "seconds": round(time.perf_counter() - began, 3),
-                "made": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            }
-            write_json(temporary / "artefact.json", record)
-            (temporary / "DONE").write_text(digest(files) + "\n", encoding="utf-8")
-            os.replace(temporary, final)
-        except OSError as error:
-            raise _full_disk(error, final) from error
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+
+def _build(final: Path, plan: Plan, build: Callable[[Path], None]) -> None:
+    """Fill a temporary folder, add artefact.json and DONE, rename. The caller holds the lock, so nobody else writes there."""
+    temporary = final.with_name(f"{final.name}.tmp")
+    for leftover in (temporary, final):  # of a killed or cut-short run
+        remove_tree(leftover)
+    temporary.mkdir()
+    began = time.perf_counter()
+    try:
+        build(temporary)
+        written = [path for path in sorted(temporary.rglob("*")) if path.is_file()]
+        files = {str(path.relative_to(temporary)): path.stat().st_size for path in written}
+        record = {
+            "stage": plan.stage,
+            "fingerprint": final.name,
+            "inputs": dict(plan.inputs),
+            "parents": list(plan.parents),
+            "sources": code_files(*plan.sources),
+            "notes": dict(plan.notes),
+            "libraries": versions(),
+            "files": files,
+            "content": {str(path.relative_to(temporary)): bytes_digest(path) for path in written},
+            "seconds": round(time.perf_counter() - began, 3),
+            "made": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        }
+        write_json(temporary / "artefact.json", record)
+        (temporary / "DONE").write_text(digest(files) + "\n", encoding="utf-8")
+        os.replace(temporary, final)
+    except Exception as error:
+        trouble = disk_trouble(error, final)
+        if trouble is error:
+            raise
+        raise trouble from error
+    finally:
+        remove_tree(temporary)
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """artefact.json of a finished artefact; «key» and «folder» added."""
+    record = dict(json.loads((folder / "artefact.json").read_text(encoding="utf-8")))
+    return record | {"key": f"{folder.parent.name}/{folder.name}", "folder": str(folder)}
 
 
 def is_whole(folder: Path) -> bool:

@@ -13,7 +13,8 @@ import pytest
 
 from kit import store as module
 from kit.errors import KitError
-from kit.store import Store, code_digest, digest, is_whole, write_atomically
+from kit.lineage import stage_state
+from kit.store import Artefact, Plan, Store, bytes_digest, code_digest, digest, disk_trouble, is_whole, write_atomically
 
 
 def put(text: str):
@@ -30,13 +31,61 @@ def test_built_once_then_found(store: Store):
     assert again.record()["inputs"] == {"x": 1, "y": 2}
 
 
-def test_why_not_fresh_names_the_changed_input(store: Store):
-    assert store.why_not_fresh("s", {"x": 1}) == "it was never made"
-    folder = store.get("s", {"x": 1, "code": "c"}, put("a")).folder
-    assert store.why_not_fresh("s", {"x": 1, "code": "c"}) is None
-    assert store.why_not_fresh("s", {"x": 1, "code": "d"}) == "changed: code"
+def state(store: Store, **inputs):
+    found = stage_state(store, Plan("s", inputs), "s", None, ())
+    return found.state.value, found.reasons
+
+
+def test_state_names_what_changed(store: Store):
+    assert state(store, x=1) == ("missing", ("it was never made",))
+    folder = store.get("s", {"x": 1, "code": "c", "set": {"a": [1], "b": 2}}, put("a")).folder
+    assert state(store, x=1, code="c", set={"a": [1], "b": 2}) == ("fresh", ())
+    assert state(store, x=1, code="d", set={"a": [1], "b": 2}) == ("stale", ("code: changed",))
+    assert state(store, x=1, code="c", set={"a": [1, 2]}) == ("stale", ("set.a: [1] → [1, 2]", "set.b: gone"))
     (folder / "out.txt").write_text("")
-    assert store.why_not_fresh("s", {"x": 1, "code": "c"}) == "it was cut short or altered"
+    assert state(store, x=1, code="c", set={"a": [1], "b": 2}) == ("stale", ("it was cut short or altered",))
+
+
+def test_state_compares_with_the_nearest_and_not_with_what_others_use(store: Store):
+    near = Artefact.key.fget(store.get("s", {"x": 1, "y": 1, "z": 1}, put("near")))
+    store.get("s", {"x": 9, "y": 9, "z": 9}, put("newest"))
+    wanted = Plan("s", {"x": 2, "y": 1, "z": 1})
+    assert stage_state(store, wanted, "s", None, ()).reasons == ("x: 1 → 2",)
+    assert len(stage_state(store, wanted, "s", None, {near}).reasons) == 3
+    far = Plan("s", {"x": 9, "y": 9, "z": 9}).key
+    assert len(stage_state(store, wanted, "s", far, ()).reasons) == 3  # what the submission was made from comes first
+
+
+def test_changed_source_files_are_named(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "PACKAGE", tmp_path)
+    room = tmp_path / "room"
+    room.mkdir()
+    (room / "a.py").write_text("x = 1")
+    (room / "b.py").write_text("y = 1")
+
+    def plan() -> Plan:
+        return Plan("s", {"code": code_digest("room")}, ["room"])
+
+    store.make(plan(), put("a"))
+    (room / "a.py").write_text("x = 2")
+    (room / "b.py").unlink()
+    (room / "c.py").write_text("")
+    assert stage_state(store, plan(), "s", None, ()).reasons == (
+        "code: room/a.py edited, room/c.py new, room/b.py gone",
+    )
+
+
+def test_an_upgraded_library_is_mentioned(store: Store, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "versions", lambda: {"numpy": "1.0"})
+    store.get("s", {}, put("a"))
+    monkeypatch.setattr("kit.lineage.versions", lambda: {"numpy": "2.0"})
+    assert state(store) == ("fresh", ("made with numpy 1.0, here 2.0",))
+
+
+def test_record_holds_digests_of_what_was_written(store: Store):
+    record = store.get("s", {}, put("a")).record()
+    assert record["content"] == {"out.txt": bytes_digest(store.root / record["key"] / "out.txt")}
+    assert set(record["libraries"]) == set(module.LIBRARIES)
 
 
 def test_truncated_file_is_made_again(store: Store):
@@ -67,6 +116,21 @@ def test_full_disk_is_said_plainly(store: Store):
     assert store.get("s", {}, put("later")).made_now
 
 
+@pytest.mark.parametrize(
+    ("error", "plain"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), True),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), True),
+        (OSError("1056768 requested and 0 written"), True),  # NumPy
+        (RuntimeError("No space left on device (os error 28)"), True),  # Polars
+        (OSError(errno.EACCES, "Permission denied"), False),
+        (ValueError("something else"), False),
+    ],
+)
+def test_every_form_of_a_full_disk_is_known(tmp_path: Path, error: Exception, plain: bool):
+    assert isinstance(disk_trouble(error, tmp_path / "not" / "there"), KitError) == plain
+
+
 def _build_slowly(root: Path, marker: Path) -> None:
     def build(folder: Path) -> None:
         put("half")(folder)
@@ -84,7 +148,7 @@ def test_kill_9_while_building_then_rerun(store: Store, tmp_path: Path):
         time.sleep(0.01)
     os.kill(child.pid, signal.SIGKILL)
     child.join()
-    assert not store.folder("s", {}).exists()
+    assert not store.folder(Plan("s", {})).exists()
     artefact = store.get("s", {}, put("whole"))
     assert (artefact.folder / "out.txt").read_text() == "whole"
     assert [p.name for p in (store.root / "s").iterdir() if p.is_dir()] == [artefact.fingerprint]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -56,17 +56,14 @@ def build(
     use_threads(threads)
     from kit.blocks.stats import stats_plans
     from kit.data.layout import DataFolder
-    from kit.errors import KitError
     from kit.features.build import write_features
     from kit.history import History
     from kit.recipe import read_recipe
+    from kit.submission import parse_cut
 
-    if cut not in ("input", "end"):
-        raise KitError(f"The cut {cut!r} is unknown.", "Use `input` (local scores) or `end` (all events).")
     plan = read_recipe(recipe)
     plans = stats_plans(plan)
-    instant: Literal["input", "end"] = "input" if cut == "input" else "end"
-    history = History.open(DataFolder(data), instant, duplicates=plan.duplicates)
+    history = History.open(DataFolder(data), parse_cut(cut), duplicates=plan.duplicates)
     rows, columns = write_features(history, plans, out)
     if as_json:
         print_json({"out": str(out), "clients": rows, "columns": columns, "cut": history.cut.isoformat()})

@@ -2,18 +2,43 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from types import FrameType
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from kit import __version__
 from kit.cli import data, features
+from kit.cli.artefacts import clean, explain, status
 from kit.cli.board import board, compare
 from kit.cli.score import score
 from kit.cli.submit import submit, validate
 from kit.errors import KitError
 
+
+class Stopped(SystemExit):
+    """Ctrl-C or a request to end: passes through every `finally` on its way out. The code is 128 + the signal's number."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
+
+
+class Interruptible(TyperGroup):
+    """Typer itself turns KeyboardInterrupt into a silent exit; here it leaves as `Stopped`, for `main` to say a word."""
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise Stopped(signal.SIGINT) from error
+
+
 app = typer.Typer(
+    cls=Interruptible,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -28,6 +53,9 @@ app.command()(validate)
 app.command()(score)
 app.command()(compare)
 app.command()(board)
+app.command()(status)
+app.command()(explain)
+app.command()(clean)
 
 
 def _version(value: bool) -> None:
@@ -45,17 +73,22 @@ def root(
     """Options of `kit` itself."""
 
 
+def _stop(number: int, _frame: FrameType | None) -> None:
+    raise Stopped(number)
+
+
 def main() -> None:
     """Entry point: exit 0 fine, 1 findings, 2 user error (two plain lines on stderr, no traceback), 130 after Ctrl-C."""
+    signal.signal(signal.SIGTERM, _stop)  # `kill`, a batch system, a closing container: tidy up as after Ctrl-C
     try:
         app()
     except KitError as error:
         typer.secho(f"error: {error.what}", fg="red", err=True)
         typer.echo(f"       {error.remedy}", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Stopped) as error:
         typer.echo("stopped; finished stages are kept, the same command goes on from there", err=True)
-        sys.exit(130)
+        sys.exit(error.code if isinstance(error, Stopped) else 130)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,23 @@
 """The profile: a recipe's blocks for one cut, aligned on one spine of clients, scaled and joined into one matrix."""
 
-from kit.profile.build import BlockRow, Profile, build_profile, profile_fingerprint, run_block, spine
+from kit.profile.build import (
+    BlockRow,
+    Profile,
+    build_profile,
+    plan_block,
+    profile_fingerprint,
+    profile_sources,
+    run_block,
+    spine,
+)
 
-__all__ = ["BlockRow", "Profile", "build_profile", "profile_fingerprint", "run_block", "spine"]
+__all__ = [
+    "BlockRow",
+    "Profile",
+    "build_profile",
+    "plan_block",
+    "profile_fingerprint",
+    "profile_sources",
+    "run_block",
+    "spine",
+]

@@ -17,7 +17,10 @@ from kit.history import History
 from kit.profile.assemble import finish, prepare_block
 from kit.progress import say
 from kit.recipe import BlockEntry, Recipe
-from kit.store import Artefact, Store, code_digest, digest
+from kit.store import Artefact, Plan, Store, code_digest, digest
+
+ASSEMBLY = {"profile", "blocks/base.py"}
+"""Sources that decide every profile."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +48,14 @@ class Profile:
         matrix: float16 (n, d), row i belongs to clients[i], finite.
         blocks: which columns come from which block; after a joint PCA there is one row, `pca`.
         fingerprint: of recipe, data and code together.
+        artefacts: block name → key in the store of its output.
     """
 
     clients: NDArray[np.int64]
     matrix: NDArray[np.float16]
     blocks: tuple[BlockRow, ...]
     fingerprint: str
+    artefacts: dict[str, str]
 
 
 def spine(history: History, seed: int) -> NDArray[np.int64]:
@@ -58,11 +63,15 @@ def spine(history: History, seed: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, 0x5EED]).permutation(history.clients)
 
 
-def profile_fingerprint(recipe: Recipe, history: History) -> str:
-    """What decides the profile's bytes: recipe (not its name), history and the code of blocks and assembly."""
+def profile_fingerprint(recipe: Recipe, history: str) -> str:
+    """What decides the profile's bytes: recipe (not its name), the history's fingerprint, the code of blocks and assembly."""
     settings = recipe.model_dump(mode="json", exclude={"name", "description"})
-    sources = {source for entry in recipe.blocks.values() for source in find_block(entry.kind).sources}
-    return digest([settings, history.fingerprint, code_digest(*sources, "profile", "blocks/base.py")])
+    return digest([settings, history, code_digest(*profile_sources(recipe))])
+
+
+def profile_sources(recipe: Recipe) -> list[str]:
+    """Files and folders under kit/ whose code decides a recipe's profile."""
+    return sorted({source for entry in recipe.blocks.values() for source in find_block(entry.kind).sources} | ASSEMBLY)
 
 
 def build_profile(recipe: Recipe, history: History, store: Store) -> Profile:
@@ -105,19 +114,27 @@ def build_profile(recipe: Recipe, history: History, store: Store) -> Profile:
         )
     matrix, joint = finish(parts, position, recipe.assembly, recipe.seed)
     table = tuple(rows) if joint is None else (_joint_row(rows, joint),)
-    return Profile(order, matrix, table, profile_fingerprint(recipe, history))
+    keys = {name: artefact.key for name, _, artefact in blocks}
+    return Profile(order, matrix, table, profile_fingerprint(recipe, history.fingerprint), keys)
+
+
+def plan_block(name: str, entry: BlockEntry, seed: int, history: str, events: str) -> Plan:
+    """What a block's output is made from; `history` is a History's fingerprint and `events` the key of its tables."""
+    unit = make_block(name, entry, seed)
+    sources = (*unit.sources, "blocks/base.py")
+    inputs = {
+        "kind": entry.kind,
+        "settings": unit.settings.model_dump(mode="json"),
+        "seed": seed,
+        "history": history,
+        "code": code_digest(*sources),
+    }
+    return Plan(f"block-{entry.kind}", inputs, sources, parents=[events], notes={"block": name})
 
 
 def run_block(name: str, entry: BlockEntry, seed: int, history: History, store: Store) -> Artefact:
     """One block's output for history.clients (sorted): values.npy float32 (n, d), columns.json, and what it saved."""
     unit = make_block(name, entry, seed)
-    inputs = {
-        "kind": entry.kind,
-        "settings": unit.settings.model_dump(mode="json"),
-        "seed": seed,
-        "history": history.fingerprint,
-        "code": code_digest(*unit.sources, "blocks/base.py"),
-    }
 
     def build(folder: Path) -> None:
         began = time.perf_counter()
@@ -131,7 +148,7 @@ def run_block(name: str, entry: BlockEntry, seed: int, history: History, store: 
         unit.save(folder)
         say(f"  block {name}: {output.values.shape[1]} columns in {time.perf_counter() - began:.1f} s")
 
-    return store.get(f"block-{entry.kind}", inputs, build)
+    return store.make(plan_block(name, entry, seed, history.fingerprint, history.artefact), build)
 
 
 def _joint_row(rows: list[BlockRow], width: int) -> BlockRow:

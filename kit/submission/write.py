@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import resource
-import shutil
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
-from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -20,19 +19,19 @@ from kit import __version__
 from kit.data.layout import DataFolder
 from kit.errors import KitError, Severity
 from kit.history import History
-from kit.profile import Profile, profile_fingerprint
+from kit.profile import Profile, profile_fingerprint, profile_sources
 from kit.recipe import Recipe
-from kit.store import Store, code_digest
+from kit.store import Store, bytes_digest, code_digest, code_files, disk_trouble, remove_tree, versions, write_json
 from kit.submission.validate import validate
 
-LIBRARIES = ("implicit", "lightgbm", "numpy", "polars", "scikit-learn", "scipy", "torch")
+FILES = ("client_ids.npy", "embeddings.npy")
 
 
-def is_fresh(folder: Path, recipe: Recipe, history: History) -> bool:
-    """Whether the folder already holds exactly what this recipe, history and code would give."""
+def is_fresh(folder: Path, recipe: Recipe, history: str) -> bool:
+    """Whether the folder already holds exactly what this recipe, this history (its fingerprint) and the code would give."""
     try:
         manifest = read_manifest(folder)
-        sizes = {name: (folder / name).stat().st_size for name in ("client_ids.npy", "embeddings.npy")}
+        sizes = {name: (folder / name).stat().st_size for name in FILES}
     except (KitError, OSError):
         return False
     return manifest.get("fingerprint") == profile_fingerprint(recipe, history) and manifest.get("bytes") == sizes
@@ -49,66 +48,84 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def write_submission(
-    folder: Path, profile: Profile, recipe: Recipe, history: History, data: Path, began: float
+    folder: Path, profile: Profile, recipe: Recipe, history: History, data: Path, began: float, cut: str = "input"
 ) -> None:
     """Write the folder beside its place, then swap it in: readers see the old submission or the new one, whole.
 
     Args:
-        folder: submissions/NAME.
+        folder: submissions/NAME; the caller sees to it that nobody else writes there.
         profile: what to write.
         recipe: goes into the manifest, resolved.
         history: its fingerprint goes into the manifest.
         data: data folder, for the manifest.
         began: time.perf_counter() when the work started.
+        cut: `input` or `end`, for the manifest.
+
+    Raises:
+        KitError: the disk is full, or the folder cannot be written; an older submission is still in its place.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir()
+    fresh, old = _beside(folder)
     try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        tidy(folder)
+        fresh.mkdir()
         np.save(fresh / "client_ids.npy", profile.clients)
         np.save(fresh / "embeddings.npy", profile.matrix)
         columns = {row.name: list(row.columns) for row in profile.blocks}
         (fresh / "columns.json").write_text(json.dumps(columns, indent=1) + "\n", encoding="utf-8")
-        manifest = _manifest(fresh, profile, recipe, history, data, time.perf_counter() - began)
+        manifest = _manifest(fresh, profile, recipe, history, time.perf_counter() - began)
+        manifest["data"] |= {"folder": str(data), "until": cut}
         (fresh / "manifest.json").write_text(json.dumps(manifest, indent=2, default=str) + "\n", encoding="utf-8")
         if folder.exists():
             folder.rename(old)
         fresh.rename(folder)
     except OSError as error:
-        raise KitError(
-            f"{folder} could not be written: {error}.", "Free some space or choose another --out; nothing was lost."
-        ) from error
+        trouble = disk_trouble(error, folder)
+        if trouble is error:
+            remedy = "Choose another --out or mend the permissions; nothing was lost."
+            trouble = KitError(f"{folder} could not be written: {error}.", remedy)
+        raise trouble from error
     finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-        if old.exists() and not folder.exists():
-            old.rename(folder)  # the swap failed half-way: the old submission goes back to its place
-        shutil.rmtree(old, ignore_errors=True)
+        tidy(folder)
 
 
-def _manifest(
-    folder: Path, profile: Profile, recipe: Recipe, history: History, data: Path, seconds: float
-) -> dict[str, Any]:
+def tidy(folder: Path) -> None:
+    """Remove what a killed run left beside a submission; an old one that was on its way out goes back to its place."""
+    fresh, old = _beside(folder)
+    remove_tree(fresh)
+    if old.exists() and not folder.exists():
+        old.rename(folder)
+    remove_tree(old)
+
+
+def _beside(folder: Path) -> tuple[Path, Path]:
+    """Where the new submission is written, and where the old one waits while they are swapped."""
+    return folder.with_name(f".{folder.name}.tmp"), folder.with_name(f".{folder.name}.old")
+
+
+def _manifest(fresh: Path, profile: Profile, recipe: Recipe, history: History, seconds: float) -> dict[str, Any]:
     blocks = [{key: value for key, value in asdict(row).items() if key != "columns"} for row in profile.blocks]
     return {
         "name": recipe.name,
         "fingerprint": profile.fingerprint,
         "kit": __version__,
         "code": code_digest("."),
-        "data": {"folder": str(data), "history": history.fingerprint, "cut": history.cut.isoformat()},
+        "data": {"history": history.fingerprint, "cut": history.cut.isoformat()},
         "seed": recipe.seed,
         "clients": len(profile.clients),
         "width": int(profile.matrix.shape[1]),
         "blocks": blocks,
+        "artefacts": {"events": history.artefact, "blocks": profile.artefacts},
         "recipe": recipe.model_dump(mode="json"),
+        "sources": code_files(*profile_sources(recipe)),
         "seconds": round(seconds, 2),
         "peak_memory_mib": round(_peak_mib()),
         "made": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "libraries": {name: metadata.version(name) for name in LIBRARIES},
-        "bytes": {name: (folder / name).stat().st_size for name in ("client_ids.npy", "embeddings.npy")},
+        "libraries": versions(),
+        "bytes": {name: (fresh / name).stat().st_size for name in FILES},
+        "content": {name: bytes_digest(fresh / name) for name in FILES},
     }
 
 
@@ -117,8 +134,17 @@ def _peak_mib() -> float:
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
+def parse_cut(cut: str) -> Literal["input", "end"]:
+    """The word as a type; KitError if it is another one."""
+    if cut == "input":
+        return "input"
+    if cut == "end":
+        return "end"
+    raise KitError(f"The cut {cut!r} is unknown.", "Use `input` (local scores) or `end` (all events).")
+
+
 def submit(recipe: Recipe, data: Path, folder: Path, cut: str = "input", store: Store | None = None) -> bool:
-    """The main job: blocks → profile → submission, validated.
+    """The main job: blocks → profile → submission, validated. A second run on the same folder waits for the first.
 
     Returns:
         True if it was built, False if the folder was fresh already.
@@ -131,14 +157,24 @@ def submit(recipe: Recipe, data: Path, folder: Path, cut: str = "input", store: 
     began = time.perf_counter()
     store = store or Store()
     source = DataFolder(data)
-    if cut not in ("input", "end"):
-        raise KitError(f"The cut {cut!r} is unknown.", "Use `input` (local scores) or `end` (all events).")
-    history = History.open(source, "input" if cut == "input" else "end", store=store, duplicates=recipe.duplicates)
-    if is_fresh(folder, recipe, history):
-        return False
-    profile = build_profile(recipe, history, store)
-    write_submission(folder, profile, recipe, history, data, began)
+    until = parse_cut(cut)
+    with _alone(folder, store):
+        history = History.open(source, until, store=store, duplicates=recipe.duplicates)
+        if is_fresh(folder, recipe, history.fingerprint):
+            return False
+        profile = build_profile(recipe, history, store)
+        write_submission(folder, profile, recipe, history, data, began, until)
     errors = [finding for finding in validate(folder, source) if finding.severity is Severity.ERROR]
     if errors:
         raise KitError(f"The submission was written but is not valid: {errors[0].what}.", errors[0].remedy)
     return True
+
+
+@contextmanager
+def _alone(folder: Path, store: Store) -> Iterator[None]:
+    """Keep other runs off a submission's folder, and let the store know the folder, for `kit clean`."""
+    known = store.submission_file(folder)
+    with store.alone(known.with_suffix(".lock"), str(folder)):
+        tidy(folder)
+        write_json(known, {"folder": str(folder.resolve())})
+        yield

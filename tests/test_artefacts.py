@@ -1,0 +1,151 @@
+"""`kit status`, `kit explain` and `kit clean`: what changed is named, lineage walks back, nothing needed is deleted."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from kit.data.layout import DataFolder
+from kit.errors import KitError
+from kit.recipe import Recipe, parse
+from kit.store import Store
+from kit.submission import read_manifest, submit
+from kit.submission.clean import plan_removals, remove
+from kit.submission.explain import explain
+from kit.submission.status import recipe_status, submission_status
+
+COUNTS = {"kind": "stats", "families": ["counts"], "scale": "quantile"}
+ALS = {"kind": "als", "items": "category", "factors": 4}
+
+
+def plan(**blocks) -> Recipe:
+    return parse(Recipe, {"name": "s", "blocks": blocks or {"counts": COUNTS, "als": ALS}}, "test")
+
+
+@pytest.fixture
+def built(toy: DataFolder, tmp_path: Path, store: Store) -> Path:
+    submit(plan(), toy.root, tmp_path / "s", store=store)
+    return tmp_path / "s"
+
+
+def states(stages) -> dict[str, tuple[str, tuple[str, ...]]]:
+    return {stage.name: (stage.state.value, stage.reasons) for stage in stages}
+
+
+def test_all_is_missing_then_fresh(toy: DataFolder, tmp_path: Path, store: Store):
+    before = recipe_status(plan(), toy.root, tmp_path / "s", store=store)
+    assert {stage.state.value for stage in before} == {"missing"}
+    submit(plan(), toy.root, tmp_path / "s", store=store)
+    after = recipe_status(plan(), toy.root, tmp_path / "s", store=store)
+    assert {stage.state.value for stage in after} == {"fresh"}
+    assert [stage.key for stage in after] == [stage.key for stage in before]  # foretold without computing
+    assert submission_status(tmp_path / "s", store) == after
+
+
+def test_a_changed_setting_is_named_where_it_acts(toy: DataFolder, built: Path, store: Store):
+    found = states(recipe_status(plan(counts=COUNTS, als={**ALS, "factors": 5}), toy.root, built, store=store))
+    assert found["block counts"] == ("fresh", ())
+    assert found["block als"] == ("stale", ("settings.factors: 4 → 5",))
+    assert found["submission"] == ("stale", ("blocks.als.factors: 4 → 5",))
+    weighed = states(recipe_status(plan(counts={**COUNTS, "weight": 2.0}, als=ALS), toy.root, built, store=store))
+    assert weighed["block counts"] == ("fresh", ())
+    assert weighed["submission"] == ("stale", ("blocks.counts.weight: 1.0 → 2.0",))
+
+
+def test_another_block_of_the_same_kind_is_no_comparison(toy: DataFolder, built: Path, store: Store):
+    two = plan(counts=COUNTS, als=ALS, urls={**ALS, "items": "url"})
+    assert states(recipe_status(two, toy.root, built, store=store))["block urls"] == ("missing", ("it was never made",))
+
+
+def test_a_changed_data_file_is_named_and_goes_down_the_line(
+    toy: DataFolder, built: Path, store: Store, tmp_path: Path
+):
+    other = DataFolder(Path(shutil.copytree(toy.root, tmp_path / "other")))
+    path = other.root / "input" / "page_visit.parquet"
+    shutil.copy(other.root / "page_visit.parquet", path)
+    found = states(recipe_status(plan(), other.root, built, store=store))
+    assert found["events"] == ("stale", ("events.page_visit.parquet: other bytes",))
+    assert found["block als"] == ("stale", ("history: the events before it",))
+    assert found["submission"][0] == "stale"
+    assert states(submission_status(built, store))["submission"] == ("fresh", ())  # by its own data folder
+
+
+def test_cut_short_vectors_are_stale(built: Path, store: Store):
+    (built / "embeddings.npy").write_bytes(b"")
+    assert states(submission_status(built, store))["submission"] == ("stale", ("its files were cut short or altered",))
+
+
+def test_explain_walks_back_to_the_data_files(toy: DataFolder, built: Path, store: Store):
+    origin = explain(str(built / "embeddings.npy"), store)
+    assert origin.facts["data"].startswith(str(toy.root))
+    assert {parent.what.split("/")[0] for parent in origin.parents} == {
+        "block counts: block-stats",
+        "block als: block-als",
+    }
+    events = origin.parents[0].parents[0]
+    assert events.what.startswith("events/")
+    assert "read product_buy.parquet" in events.facts
+    key = read_manifest(built)["artefacts"]["blocks"]["als"]
+    by_key, by_letters = explain(key, store), explain(key.split("/")[1][:6], store)
+    by_path = explain(str(store.root / key / "values.npy"), store)
+    assert by_key.as_json() == by_letters.as_json() == by_path.as_json()
+
+
+def test_verify_notices_altered_bytes(built: Path, store: Store):
+    path = built / "embeddings.npy"
+    assert "as recorded" in explain(str(built), store, verify=True).facts["wrote embeddings.npy"]
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert "NOT" in explain(str(built), store, verify=True).facts["wrote embeddings.npy"]
+
+
+def test_explain_says_what_it_does_not_know(store: Store, tmp_path: Path):
+    with pytest.raises(KitError, match="neither a submission nor an artefact"):
+        explain("nothing", store)
+    (tmp_path / "plain.txt").write_text("")
+    with pytest.raises(KitError, match="neither"):
+        explain(str(tmp_path / "plain.txt"), store)
+
+
+def test_clean_keeps_what_submissions_are_made_from(toy: DataFolder, built: Path, store: Store, tmp_path: Path):
+    assert plan_removals(store, tmp_path / "none") == []  # the store remembers where it served
+    old = read_manifest(built)["artefacts"]["blocks"]["als"]
+    submit(plan(counts=COUNTS, als={**ALS, "factors": 5}), toy.root, built, store=store)
+    (store.root / "block-als" / "0123456789abcdef.tmp").mkdir()
+    (built.with_name(".s.tmp")).mkdir()
+    found = plan_removals(store, tmp_path / "none")
+    assert {removal.path.name for removal in found} == {old.split("/")[1], "0123456789abcdef.tmp", ".s.tmp"}
+    assert (store.root / old).exists()  # nothing is deleted by looking
+    remove(store, found)
+    assert plan_removals(store, tmp_path / "none") == []
+    assert not submit(plan(counts=COUNTS, als={**ALS, "factors": 5}), toy.root, built, store=store)
+    assert all(state == "fresh" for state, _ in states(submission_status(built, store)).values())
+
+
+def test_clean_after_a_submission_is_gone_and_clean_all(built: Path, store: Store, tmp_path: Path):
+    assert len(plan_removals(store, tmp_path / "none", everything=True)) == 3
+    shutil.rmtree(built)
+    assert len(plan_removals(store, tmp_path / "none")) == 3
+
+
+def test_clean_leaves_a_running_submission_alone(built: Path, store: Store, tmp_path: Path):
+    found = plan_removals(store, tmp_path / "none", everything=True)
+    with (
+        store.alone(store.submission_file(built).with_suffix(".lock"), "it"),
+        pytest.raises(KitError, match="A run is making"),
+    ):
+        remove(store, found)
+    assert all(removal.path.exists() for removal in found)
+
+
+def test_clean_leaves_alone_what_is_being_built(store: Store, tmp_path: Path):
+    seen = []
+
+    def build(folder: Path) -> None:
+        seen.extend(plan_removals(store, tmp_path / "none", everything=True))
+
+    store.get("s", {}, build)
+    assert seen == []

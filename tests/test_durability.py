@@ -1,0 +1,131 @@
+"""A submission that is killed, interrupted, out of room or run twice at once: nothing half-written, same bytes in the end."""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from kit.data.layout import DataFolder
+from kit.recipe import Recipe, parse
+from kit.store import Store
+from kit.submission import submit
+
+PLAN = {
+    "name": "s",
+    "blocks": {
+        "counts": {"kind": "stats", "families": ["counts", "gaps"], "scale": "quantile"},
+        "als": {"kind": "als", "items": "category", "factors": 4},
+    },
+}
+TOML = """name = "s"
+[blocks.counts]
+kind = "stats"
+families = ["counts", "gaps"]
+scale = "quantile"
+[blocks.als]
+kind = "als"
+items = "category"
+factors = 4
+"""
+
+
+def start(root: Path, data: DataFolder, **options) -> subprocess.Popen[str]:
+    (root / "s.toml").write_text(TOML)
+    command = [sys.executable, "-m", "kit.cli.main", "submit", "s.toml", "--data", str(data.root)]
+    environment = os.environ | {"KIT_STORE": ".kit", "PYTHONPATH": str(Path(__file__).parents[1])}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=root, env=environment, stdout=pipe, stderr=pipe, text=True, **options)
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=120)
+    return process.returncode, out, err
+
+
+def leftovers(root: Path) -> list[str]:
+    return [path.name for path in root.rglob("*") if path.suffix in (".tmp", ".old")]
+
+
+def vectors(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in ("client_ids.npy", "embeddings.npy", "columns.json")}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(toy: DataFolder, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    root = tmp_path_factory.mktemp("undisturbed")
+    submit(parse(Recipe, PLAN, "test"), toy.root, root / "s", store=Store(root / "store"))
+    return vectors(root / "s")
+
+
+def test_kill_9_at_random_moments_then_rerun(toy: DataFolder, tmp_path: Path, undisturbed: dict[str, bytes]):
+    """Each run is killed a random while after a random line of its progress; none leaves anything under a final name."""
+    rng = random.Random(0)
+    for _ in range(4):
+        lines = 5 * (not any(tmp_path.glob(".kit/events/*/DONE"))) + 2 - len(list(tmp_path.glob(".kit/block-*/*/DONE")))
+        process = start(tmp_path, toy)
+        for _ in range(rng.randrange(1, max(lines, 1) + 1)):  # five event tables, two blocks, less those that are there
+            process.stderr.readline()
+        time.sleep(rng.random() * 0.02)
+        process.kill()
+        process.communicate()
+        whole = tmp_path / "submissions" / "s"
+        assert not whole.exists() or vectors(whole) == undisturbed
+        for folder in tmp_path.glob(".kit/*/*/"):
+            assert folder.suffix == ".tmp" or (folder / "DONE").exists()
+    code, _, err = finish(start(tmp_path, toy))
+    assert code == 0, err
+    assert vectors(tmp_path / "submissions" / "s") == undisturbed
+    assert leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_runs_say_so_and_tidy_up(toy: DataFolder, tmp_path: Path, number: signal.Signals):
+    process = start(tmp_path, toy)
+    process.stderr.readline()
+    process.send_signal(number)
+    code, _, err = finish(process)
+    assert code == 128 + number
+    assert err.rstrip().endswith("the same command goes on from there")
+    assert "Traceback" not in err
+    assert leftovers(tmp_path) == []
+
+
+def test_no_room_to_write(toy: DataFolder, tmp_path: Path, undisturbed: dict[str, bytes]):
+    """A limit on file sizes, which the event tables do not fit."""
+    limit = 2_000
+    full = start(tmp_path, toy, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
+    code, _, err = finish(full)
+    assert code == 2
+    assert "could not be written" in err
+    assert "Traceback" not in err
+    assert leftovers(tmp_path) == []
+    assert finish(start(tmp_path, toy))[0] == 0
+    assert vectors(tmp_path / "submissions" / "s") == undisturbed
+
+
+def test_two_runs_on_one_folder(toy: DataFolder, tmp_path: Path, undisturbed: dict[str, bytes]):
+    both = [finish(process) for process in [start(tmp_path, toy), start(tmp_path, toy)]]
+    assert [code for code, _, _ in both] == [0, 0]
+    assert sorted("fresh already" in out for _, out, _ in both) == [False, True]
+    assert vectors(tmp_path / "submissions" / "s") == undisturbed
+
+
+def test_a_kill_between_the_two_renames_of_a_swap(toy: DataFolder, tmp_path: Path, undisturbed: dict[str, bytes]):
+    """The old submission has been moved aside, the new one is not in place: the next run puts it back."""
+    store, out = Store(tmp_path / "store"), tmp_path / "s"
+    plan = parse(Recipe, PLAN, "test")
+    submit(plan, toy.root, out, store=store)
+    (out / "scores.json").write_text("{}")
+    out.rename(tmp_path / ".s.old")
+    assert not submit(plan, toy.root, out, store=store)  # fresh again, nothing to build
+    assert vectors(out) == undisturbed
+    assert (out / "scores.json").exists()
+    assert leftovers(tmp_path) == []
