@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 def score(
-    submission: Annotated[Path, typer.Argument(help="Folder with client_ids.npy and embeddings.npy.")],
+    submissions: Annotated[
+        list[Path], typer.Argument(help="Folder with client_ids.npy and embeddings.npy; several with --calibrate.")
+    ],
     data: Annotated[Path, typer.Option("--data", help="The data folder, split (`kit data split`).")],
     probe: Annotated[
         list[str] | None, typer.Option("--probe", help="official, fast or gbm; repeat for several. Default: fast.")
@@ -25,12 +27,30 @@ def score(
     ] = None,
     seeds: Annotated[int, typer.Option("--seeds", help="Runs per task; the first has the official seed.")] = 1,
     precision: Annotated[
-        str, typer.Option("--precision", help="fp32, or bf16: faster on processors that have it.")
-    ] = "fp32",
+        str | None,
+        typer.Option(
+            "--precision", help="fp32 (default), or bf16 (default of --calibrate): faster where there are units."
+        ),
+    ] = None,
     threads: Annotated[int | None, typer.Option("--threads", help="Threads; all cores by default.")] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
     against: Annotated[
         Path | None, typer.Option("--against", help="Another submission to show beside this one.")
+    ] = None,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Which cheap stand-in ranks many profiles as the official probe does?")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder of the --calibrate study; a rerun goes on from it.")
+    ] = None,
+    stand_in: Annotated[
+        list[str] | None, typer.Option("--stand-in", help="One candidate of --calibrate; repeat for several.")
+    ] = None,
+    profiles: Annotated[
+        int | None, typer.Option("--profiles", help="Only the first so many profiles of --calibrate.")
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option("--minutes", help="Start nothing in --calibrate after this long.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Score again what is known.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print no table and no progress.")] = False,
@@ -39,6 +59,8 @@ def score(
     """Train probes on a submission's vectors and score the six tasks; results are kept in SUBMISSION/scores.json.
 
     Example: kit score submissions/stats --data data/small --probe fast --probe gbm
+
+    Example: kit score submissions/baseline submissions/stats --data data/small --calibrate --profiles 24
     """
     use_threads(threads)
     from kit.challenge import Task
@@ -50,11 +72,26 @@ def score(
     unknown = [name for name in task or () if name not in {known.value for known in Task}]
     if unknown:
         raise KitError(f"There is no task {unknown[0]!r};", nearest(unknown[0], [known.value for known in Task]))
-    if precision not in ("fp32", "bf16"):
+    if precision not in (None, "fp32", "bf16"):
         raise KitError(f"There is no precision {precision!r}.", "Choose fp32 or bf16.")
     folder = DataFolder(data)
-    exact: Precision = "bf16" if precision == "bf16" else "fp32"
+    exact: Precision = "bf16" if precision == "bf16" or (calibrate and precision is None) else "fp32"
     wanted = [Task(name) for name in dict.fromkeys(task or ())] or None
+    if calibrate:
+        from kit.cli.calibrate import run_study
+        from kit.probes.calibrate import Plan
+        from kit.store import DEFAULT_ROOT
+
+        place = out or DEFAULT_ROOT / "calibration" / folder.root.name
+        names = tuple(dict.fromkeys(stand_in or ()))
+        plan = Plan(place, tuple(wanted or ()), names, profiles, minutes, exact, threads=threads)
+        run_study(submissions, folder, plan, as_json=as_json, quiet=quiet)
+        return
+    if len(submissions) != 1:
+        raise KitError(
+            f"{len(submissions)} submissions were given.", "Score one, with --against for a second beside it."
+        )
+    submission = submissions[0]
     reports: list[tuple[ScoreReport, ScoreReport | None]] = []
     for name in dict.fromkeys(probe or ["fast"]):
         both: list[ScoreReport] = []

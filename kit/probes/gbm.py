@@ -18,7 +18,6 @@ import numpy as np
 import psutil
 import scipy.sparse as sp
 
-from kit.challenge import PROBE_SEED
 from kit.errors import KitError
 from kit.probes.labels import TaskData
 from kit.probes.metrics import evaluate
@@ -39,7 +38,7 @@ def gbm(vectors: Vectors, tasks: Sequence[TaskData], options: Options) -> list[T
         total = len(tasks) * options.seeds
         with child(job) as lines:
             done = track(lines, "boosted trees", total) if options.progress else lines
-            for line, (index, seed) in zip(done, order(len(tasks), options.seeds), strict=True):
+            for line, (index, seed) in zip(done, order(len(tasks), options), strict=True):
                 data, logits = tasks[index], np.load(job / f"logits{index}-{seed}.npy")
                 metrics = evaluate(data.task, logits, data.validation, data.popularity, threads=options.threads)
                 kept = logits if options.keep_logits else None
@@ -48,9 +47,9 @@ def gbm(vectors: Vectors, tasks: Sequence[TaskData], options: Options) -> list[T
     return runs
 
 
-def order(tasks: int, seeds: int) -> list[tuple[int, int]]:
+def order(tasks: int, options: Options) -> list[tuple[int, int]]:
     """(task index, seed) in the order in which the child works and the parent reads."""
-    return [(task, PROBE_SEED + seed) for task in range(tasks) for seed in range(seeds)]
+    return [(task, seed) for task in range(tasks) for seed in options.seed_numbers()]
 
 
 def write_job(job: Path, vectors: Vectors, tasks: Sequence[TaskData], options: Options) -> None:
@@ -63,7 +62,7 @@ def write_job(job: Path, vectors: Vectors, tasks: Sequence[TaskData], options: O
         np.save(job / f"rows{index}.npy", data.rows)
         sp.save_npz(job / f"labels{index}.npz", data.train)
     threads = options.threads or psutil.cpu_count(logical=False) or 1
-    settings = {"vectors": str(path.resolve()), "threads": threads, "order": order(len(tasks), options.seeds)}
+    settings = {"vectors": str(path.resolve()), "threads": threads, "order": order(len(tasks), options)}
     (job / "job.json").write_text(json.dumps(settings), encoding="utf-8")
 
 

@@ -21,11 +21,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from kit.challenge import PROBE_SEED
 from kit.errors import KitError
 from kit.probes.labels import TaskData
 from kit.probes.metrics import EVALUATOR_BATCH, TaskMetrics, evaluate
-from kit.probes.network import LEARNING_RATE, Shape, build, fuse_updates, products
+from kit.probes.network import OFFICIAL, Shape, build, fuse_updates, parameter_groups, products
 from kit.probes.registry import Options, TaskRun, Vectors, probe
 from kit.progress import track
 
@@ -44,7 +43,7 @@ COMPILE_FROM: Final = 5000
 @probe("official", "The organisers' evaluator: a 54 M parameter MLP per task, 3 epochs.", precisions=("fp32", "bf16"))
 def official(vectors: Vectors, tasks: Sequence[TaskData], options: Options) -> list[TaskRun]:
     """The organisers' scores: exact in fp32; bf16 is several times faster on processors that have it."""
-    return train(vectors, tasks, options, Shape())
+    return train(vectors, tasks, options, OFFICIAL)
 
 
 def train(vectors: Vectors, tasks: Sequence[TaskData], options: Options, shape: Shape) -> list[TaskRun]:
@@ -54,12 +53,12 @@ def train(vectors: Vectors, tasks: Sequence[TaskData], options: Options, shape: 
         vectors: (n, d); rows in training order.
         tasks: labels, with `rows` pointing into `vectors`.
         options: seeds, precision, threads, device, progress, keep_logits.
-        shape: widths of the network.
+        shape: widths, depth and pace of the network.
 
     Returns:
         A TaskRun per task and seed, in that order.
     """
-    wanted = [(task, PROBE_SEED + index) for task in tasks for index in range(options.seeds)]
+    wanted = [(task, seed) for task in tasks for seed in options.seed_numbers()]
     workers = _workers(shape, options)
     runs: list[TaskRun] = []
     with _threads(1 if workers > 1 else options.threads), products(options.precision):
@@ -120,7 +119,7 @@ class Learner:
         if self.device.type == "cpu":
             self.optimizer = fuse_updates(network)
         else:
-            self.optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, fused=True)
+            self.optimizer = torch.optim.AdamW(parameter_groups(network), fused=True)
             if EPOCHS * len(data.rows) > COMPILE_FROM * BATCH:
                 self.forward = torch.compile(network)
         self.epochs: list[TaskMetrics] = []
@@ -207,7 +206,7 @@ def _groups(
     wanted: list[tuple[TaskData, int]], width: int, shape: Shape, options: Options
 ) -> Iterator[list[tuple[TaskData, int]]]:
     """As many networks at once as fit into a quarter of the free memory: weights, two moments and a gradient each."""
-    parameters = shape.thin * (width + 6 * shape.wide)
+    parameters = shape.thin * width + shape.parameters
     on_gpu = pick_device(options.device).type == "cuda"
     free = torch.cuda.mem_get_info()[0] if on_gpu else psutil.virtual_memory().available
     count = max(1, int(free // 4 // (16 * parameters)))

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from kit.challenge import Task
+from kit.challenge import PROBE_SEED, Task
 from kit.probes.labels import TaskData
 from kit.probes.metrics import TaskMetrics
 from kit.registry import Registry, import_modules
@@ -29,6 +29,7 @@ class Options:
 
     Attributes:
         seeds: runs per task; the first uses the official seed where there is one.
+        first_seed: how many seeds to pass over: 1 begins with the one after the official seed.
         precision: of matrix products in neural probes.
         threads: None for one per core.
         device: «auto» takes a GPU if there is one.
@@ -42,6 +43,11 @@ class Options:
     device: str = "auto"
     progress: bool = False
     keep_logits: bool = False
+    first_seed: int = 0
+
+    def seed_numbers(self) -> list[int]:
+        """The seeds of the runs of a task, in order."""
+        return [PROBE_SEED + self.first_seed + index for index in range(self.seeds)]
 
 
 @dataclass(frozen=True)
