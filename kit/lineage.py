@@ -91,7 +91,7 @@ def changes(
     before: Mapping[str, Any], now: Mapping[str, Any], files_before: Mapping[str, str], files_now: Mapping[str, str]
 ) -> list[str]:
     """What differs between two sets of inputs, a phrase each: changed settings with both values, data and source files."""
-    old, new = _flat(before), _flat(json.loads(json.dumps(dict(now), default=str)))
+    old, new = flat(before), flat(json.loads(json.dumps(dict(now), default=str)))
     phrases = []
     for key in sorted({*old, *new}, key=lambda key: (key == "code", key)):
         if old.get(key) == new.get(key):
@@ -119,13 +119,13 @@ def upgrades(before: Mapping[str, str]) -> tuple[str, ...]:
     )
 
 
-def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested mappings with dotted keys; lists stay values."""
-    flat: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for key, inner in value.items():
         name = f"{prefix}{key}"
-        flat |= _flat(inner, f"{name}.") if isinstance(inner, dict) and inner else {name: inner}
-    return flat
+        found |= flat(inner, f"{name}.") if isinstance(inner, dict) and inner else {name: inner}
+    return found
 
 
 def _edited(before: Mapping[str, str], now: Mapping[str, str]) -> str:

@@ -125,29 +125,35 @@ def parse(model: type[Model], raw: dict[str, Any], where: str) -> Model:
         first = min(error.errors(include_url=False), key=lambda item: item["type"] != "extra_forbidden")
         key = ".".join(str(part) for part in first["loc"]) or "(top)"
         if first["type"] == "extra_forbidden":
-            owner = _model_at(model, first["loc"][:-1])
-            hint = nearest(str(first["loc"][-1]), owner.model_fields) if owner else ""
+            known = keys_beside(model, first["loc"])
+            hint = nearest(str(first["loc"][-1]), known) if known else ""
             raise KitError(f"{where}: the key {key!r} is unknown;", hint) from error
         found = "" if first["type"] == "missing" else f" (found {first['input']!r})"
         raise KitError(f"{where}: {key}: {first['msg']}{found}.", "Mend it and run again.") from error
+
+
+def keys_beside(model: type[BaseModel], path: Sequence[int | str]) -> list[str]:
+    """The valid keys beside the (unknown) key at `path`; none where any key is valid."""
+    owner = _model_at(model, path[:-1])
+    return list(owner.model_fields) if owner else []
 
 
 def _model_at(model: type[BaseModel], path: Sequence[int | str]) -> type[BaseModel] | None:
     """The schema that owns the key at `path`, to name its valid keys. Walks through dict[…], list[…] and unions."""
     inside: Any = model
     for part in path:
-        owner = _schema_in(inside)
+        owner = schema_in(inside)
         if owner is not None:
             field = owner.model_fields.get(str(part))
             inside = None if field is None else field.annotation
         else:  # a key of a dict or an index of a list
             inside = (get_args(inside) or (None,))[-1]
-    return _schema_in(inside)
+    return schema_in(inside)
 
 
-def _schema_in(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401
+def schema_in(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401
     """The schema that an annotation stands for: itself, or the one member of a union such as Time | None."""
     if isinstance(annotation, type):
         return annotation if issubclass(annotation, BaseModel) else None
     union = get_origin(annotation) in {Union, UnionType}
-    return next((found for part in get_args(annotation) if union and (found := _schema_in(part))), None)
+    return next((found for part in get_args(annotation) if union and (found := schema_in(part))), None)

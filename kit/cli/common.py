@@ -32,16 +32,25 @@ def report_findings(findings: Sequence[Finding], what: str, as_json: bool) -> No
     Raises:
         typer.Exit: code 1 when an error was found.
     """
-    order = list(Severity)
-    ranked = sorted(findings, key=lambda finding: order.index(finding.severity))
-    bad = any(finding.severity is Severity.ERROR for finding in ranked)
+    bad = any(finding.severity is Severity.ERROR for finding in findings)
     if as_json:
-        print_json({"ok": not bad, "findings": [finding.as_json() for finding in ranked]})
+        print_json({"ok": not bad, "findings": [finding.as_json() for finding in worst_first(findings)]})
     else:
-        colours = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.INFO: "blue"}
-        for finding in ranked:
-            typer.secho(f"{finding.severity.value}: {finding.where}: {finding.what}", fg=colours[finding.severity])
-            typer.echo(f"    {finding.remedy}")
-        typer.echo(f"{what}: {'not valid' if bad else 'valid'} ({len(ranked)} findings)")
+        print_findings(findings)
+        typer.echo(f"{what}: {'not valid' if bad else 'valid'} ({len(findings)} findings)")
     if bad:
         raise typer.Exit(1)
+
+
+def print_findings(findings: Sequence[Finding]) -> None:
+    """Findings on stdout, worst first, each with its remedy."""
+    colours = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.INFO: "blue"}
+    for finding in worst_first(findings):
+        typer.secho(f"{finding.severity.value}: {finding.where}: {finding.what}", fg=colours[finding.severity])
+        typer.echo(f"    {finding.remedy}")
+
+
+def worst_first(findings: Sequence[Finding]) -> list[Finding]:
+    """Errors, then warnings, then remarks, each in the order they were found."""
+    order = list(Severity)
+    return sorted(findings, key=lambda finding: order.index(finding.severity))

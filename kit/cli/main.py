@@ -11,9 +11,11 @@ import typer
 from typer.core import TyperGroup
 
 from kit import __version__
-from kit.cli import data, features
+from kit.cli import data, features, recipe
 from kit.cli.artefacts import clean, explain, status
 from kit.cli.board import board, compare
+from kit.cli.doctor import doctor
+from kit.cli.init import init
 from kit.cli.score import score
 from kit.cli.submit import submit, validate
 from kit.errors import KitError
@@ -48,6 +50,8 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.add_typer(features.app, name="features")
+app.add_typer(recipe.app, name="recipe")
+app.command()(init)
 app.command()(submit)
 app.command()(validate)
 app.command()(score)
@@ -56,6 +60,7 @@ app.command()(board)
 app.command()(status)
 app.command()(explain)
 app.command()(clean)
+app.command()(doctor)
 
 
 def _version(value: bool) -> None:

@@ -1,0 +1,100 @@
+"""The reference of recipes, written from the schemas that check them: it cannot be out of date."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from kit.blocks.base import load_blocks
+from kit.recipe import Assembly, BlockEntry, Recipe, schema_in
+
+HEAD = """# Reference: recipes
+
+Written by `kit recipe schema --markdown` from the schemas that check recipes; do not edit. How to write one, by example:
+[pipelines/README.md](../../pipelines/README.md).
+"""
+
+
+def recipe_reference() -> str:
+    """All keys of a recipe as Markdown: top level, blocks in common, each kind of block, assembly."""
+    parts = [HEAD, *_table("Top level", Recipe, without=("blocks", "assembly"))]
+    parts += _table("`[blocks.NAME]`, every kind", BlockEntry)
+    for kind, cls in load_blocks().items():
+        parts += [f'## `kind = "{kind}"`\n', f"{cls.description}\n"]
+        parts.append(_lines(_rows(cls.Settings, None)))
+    parts += _table("`[assembly]`", Assembly)
+    return "\n".join(parts)
+
+
+def _table(title: str, model: type[BaseModel], without: tuple[str, ...] = ()) -> list[str]:
+    return [f"## {title}\n", _lines(row for row in _rows(model, None) if row.split("`")[1] not in without)]
+
+
+def _lines(rows: Iterable[str]) -> str:
+    found = list(rows)
+    return (
+        "\n".join(["| key | type | default | what it is |", "|---|---|---|---|", *found]) + "\n"
+        if found
+        else "No settings.\n"
+    )
+
+
+def _rows(model: type[BaseModel], values: BaseModel | None, prefix: str = "") -> Iterable[str]:
+    """A row per key, nested ones dotted. `values`: the defaults that whoever nests this schema gives its keys."""
+    for name, field in model.model_fields.items():
+        default = getattr(values, name) if values is not None else field.get_default(call_default_factory=True)
+        nested = schema_in(field.annotation)
+        if nested is not None and model is not Recipe:
+            yield from _rows(nested, default, f"{prefix}{name}.")
+        else:
+            yield _row(f"{prefix}{name}", field, default, needed=values is None and field.is_required())
+
+
+def _row(name: str, field: FieldInfo, value: object, *, needed: bool) -> str:
+    default = "needed" if needed else f"`{_plain(value)}`"
+    limits = "".join(f", {text}" for item in field.metadata if (text := _limit(item)))
+    about = (field.description or "").replace("|", "\\|")
+    return f"| `{name}` | {_type(field.annotation)}{limits} | {default} | {about} |"
+
+
+def _plain(value: Any) -> str:  # noqa: ANN401
+    """A default as TOML would write it."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple | list):
+        return "[" + ", ".join(_plain(item) for item in value) + "]"
+    if isinstance(value, str):
+        return f'"{value}"'
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_plain(item)}" for key, item in value.items()) + " }" if value else "{}"
+    return str(value)
+
+
+def _type(annotation: Any) -> str:  # noqa: ANN401
+    """«int», «list of str», «one of a, b»: as one writes it in TOML."""
+    origin, inside = (
+        get_origin(annotation),
+        [part for part in get_args(annotation) if part not in (type(None), Ellipsis)],
+    )
+    if origin is Literal:
+        return "one of " + ", ".join(map(str, inside))
+    if origin in (tuple, list, Sequence):
+        return f"list of {_type(inside[0])}"
+    if origin is dict:
+        return f"table of {_type(inside[1])}"
+    if origin in (Union, UnionType):
+        return " or ".join(_type(part) for part in inside)
+    return str(getattr(annotation, "__name__", annotation))
+
+
+def _limit(item: object) -> str:
+    signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "pattern": "matches"}
+    return " ".join(
+        f"{sign} {getattr(item, name)}" for name, sign in signs.items() if getattr(item, name, None) is not None
+    )
