@@ -172,6 +172,9 @@ def write_scores(submission: Path, reports: Sequence[ScoreReport]) -> Path:
             entry = report.as_json() | {"tasks": tasks, "sum": total(tasks)}
             content[report.probe] = {key: value for key, value in entry.items() if key != "reused"}
         write_json(path, content)
+        from kit.submission.card import write_card  # a room further up: nothing here rests on it
+
+        write_card(submission)
     return path
 
 

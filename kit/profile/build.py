@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +50,7 @@ class Profile:
         blocks: which columns come from which block; after a joint PCA there is one row, `pca`.
         fingerprint: of recipe, data and code together.
         artefacts: block name → key in the store of its output.
+        training: block → what its training loop reported (losses per epoch), for the blocks that learned by one.
     """
 
     clients: NDArray[np.int64]
@@ -56,6 +58,7 @@ class Profile:
     blocks: tuple[BlockRow, ...]
     fingerprint: str
     artefacts: dict[str, str]
+    training: dict[str, Any] = field(default_factory=dict)
 
 
 def spine(history: History, seed: int) -> NDArray[np.int64]:
@@ -115,7 +118,14 @@ def build_profile(recipe: Recipe, history: History, store: Store) -> Profile:
     matrix, joint = finish(parts, position, recipe.assembly, recipe.seed)
     table = tuple(rows) if joint is None else (_joint_row(rows, joint),)
     keys = {name: artefact.key for name, _, artefact in blocks}
-    return Profile(order, matrix, table, profile_fingerprint(recipe, history.fingerprint), keys)
+    return Profile(
+        order,
+        matrix,
+        table,
+        profile_fingerprint(recipe, history.fingerprint),
+        keys,
+        _training([(name, artefact) for name, _, artefact in blocks]),
+    )
 
 
 def plan_block(name: str, entry: BlockEntry, seed: int, history: str, events: str) -> Plan:
@@ -130,6 +140,18 @@ def plan_block(name: str, entry: BlockEntry, seed: int, history: str, events: st
         "code": code_digest(*sources),
     }
     return Plan(f"block-{entry.kind}", inputs, sources, parents=[events], notes={"block": name})
+
+
+def _training(blocks: list[tuple[str, Artefact]]) -> dict[str, Any]:
+    """training.json of the blocks that wrote one; entries that share one run (`like`) are told once."""
+    found: dict[str, Any] = {}
+    seen: set[Path] = set()
+    for name, artefact in blocks:
+        path = artefact.folder / "training.json"
+        if path.exists() and path not in seen:
+            found[name] = json.loads(path.read_text(encoding="utf-8"))
+            seen.add(path)
+    return found
 
 
 def run_block(name: str, entry: BlockEntry, seed: int, history: History, store: Store) -> Artefact:

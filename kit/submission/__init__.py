@@ -1,6 +1,7 @@
-"""Submissions: a folder with client_ids.npy, embeddings.npy, manifest.json, columns.json and, once scored, scores.json."""
+"""Submissions: a folder with client_ids.npy, embeddings.npy, manifest.json, columns.json, CARD.md; once scored, scores.json."""
 
+from kit.submission.card import read_manifest, write_card
 from kit.submission.validate import validate
-from kit.submission.write import parse_cut, read_manifest, submit, write_submission
+from kit.submission.write import parse_cut, submit, write_submission
 
-__all__ = ["parse_cut", "read_manifest", "submit", "validate", "write_submission"]
+__all__ = ["parse_cut", "read_manifest", "submit", "validate", "write_card", "write_submission"]

@@ -9,7 +9,7 @@ from typing import Any
 
 from kit.errors import KitError
 from kit.store import Store, bytes_digest, read_record
-from kit.submission.write import read_manifest
+from kit.submission.card import read_manifest
 
 
 @dataclass

@@ -12,7 +12,8 @@ from kit.lineage import Freshness, Stage, changes, stage_state, upgrades
 from kit.profile import plan_block, profile_sources
 from kit.recipe import Recipe, parse
 from kit.store import Store, code_files
-from kit.submission.write import is_fresh, parse_cut, read_manifest
+from kit.submission.card import read_manifest
+from kit.submission.write import is_fresh, parse_cut
 
 
 def recipe_status(

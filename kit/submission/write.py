@@ -22,6 +22,7 @@ from kit.history import History
 from kit.profile import Profile, profile_fingerprint, profile_sources
 from kit.recipe import Recipe
 from kit.store import Store, bytes_digest, code_digest, code_files, disk_trouble, remove_tree, versions, write_json
+from kit.submission.card import read_manifest, write_card
 from kit.submission.validate import validate
 
 FILES = ("client_ids.npy", "embeddings.npy")
@@ -35,16 +36,6 @@ def is_fresh(folder: Path, recipe: Recipe, history: str) -> bool:
     except (KitError, OSError):
         return False
     return manifest.get("fingerprint") == profile_fingerprint(recipe, history) and manifest.get("bytes") == sizes
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """manifest.json of a submission; KitError when it is missing or unreadable."""
-    try:
-        return dict(json.loads((folder / "manifest.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise KitError(
-            f"{folder} has no readable manifest.json ({error}).", "Build it with `kit submit RECIPE --data DIR`."
-        ) from error
 
 
 def write_submission(
@@ -76,6 +67,9 @@ def write_submission(
         manifest = _manifest(fresh, profile, recipe, history, time.perf_counter() - began)
         manifest["data"] |= {"folder": str(data), "until": cut}
         (fresh / "manifest.json").write_text(json.dumps(manifest, indent=2, default=str) + "\n", encoding="utf-8")
+        if profile.training:
+            (fresh / "training.json").write_text(json.dumps(profile.training, indent=1) + "\n", encoding="utf-8")
+        write_card(fresh, folder)
         if folder.exists():
             folder.rename(old)
         fresh.rename(folder)
@@ -161,6 +155,7 @@ def submit(recipe: Recipe, data: Path, folder: Path, cut: str = "input", store: 
     with _alone(folder, store):
         history = History.open(source, until, store=store, duplicates=recipe.duplicates)
         if is_fresh(folder, recipe, history.fingerprint):
+            write_card(folder)
             return False
         profile = build_profile(recipe, history, store)
         write_submission(folder, profile, recipe, history, data, began, until)

@@ -1,0 +1,193 @@
+"""Everything a report says, gathered once; HTML, Markdown and JSON are three views of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kit.data.layout import DataFolder
+from kit.errors import Finding, KitError
+from kit.probes.score import read_ceiling, read_scores
+from kit.report.ablation import Ablation, read_ablation
+from kit.report.attributions import Attributions, read_attributions
+from kit.report.clients import ClientMap, Method, client_map
+from kit.report.drift import read_drift, write_drift
+from kit.report.health import Health, examine
+from kit.report.scores import ProbeScores, collect_scores
+from kit.report.verdict import Verdict, judge
+from kit.submission import read_manifest, validate
+
+
+@dataclass(frozen=True)
+class Report:
+    """A submission's report.
+
+    Attributes:
+        name, folder, manifest: which submission.
+        data: its data folder; None if it is not at hand.
+        verdict: what to read first.
+        findings: of the validator; empty without data.
+        probes: scores, the probe that speaks first.
+        health, clients, drift, ablation, training, attributions: sections; None where their input is missing.
+        missing: section → one line that says which command makes it.
+    """
+
+    name: str
+    folder: Path
+    manifest: dict[str, Any]
+    data: Path | None
+    verdict: Verdict
+    findings: list[Finding]
+    probes: list[ProbeScores]
+    health: Health | None
+    clients: ClientMap | None
+    drift: dict[str, Any] | None
+    ablation: Ablation | None
+    training: dict[str, Any]
+    attributions: Attributions | None
+    missing: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def first(self) -> ProbeScores | None:
+        """The probe that speaks."""
+        return self.probes[0] if self.probes else None
+
+    def as_json(self) -> dict[str, Any]:
+        """For --json: all numbers, without the points of the map."""
+        return {
+            "submission": str(self.folder),
+            "data": None if self.data is None else str(self.data),
+            "verdict": asdict(self.verdict),
+            "findings": [finding.as_json() for finding in self.findings],
+            "probes": [probe.as_json() for probe in self.probes],
+            "health": None if self.health is None else self.health.as_json(),
+            "drift": self.drift,
+            "ablation": None if self.ablation is None else self.ablation.model_dump(),
+            "training": self.training,
+            "attributions": None if self.attributions is None else asdict(self.attributions),
+            "manifest": self.manifest,
+            "missing": self.missing,
+        }
+
+
+def collect(
+    submission: Path,
+    data: Path | None = None,
+    against: Sequence[Path] = (),
+    *,
+    drift: bool = False,
+    method: Method = "pca",
+) -> Report:
+    """Gather a report.
+
+    Args:
+        submission: a folder made by `kit submit`.
+        data: its data folder; the manifest's if None.
+        against: submissions to compare with; without any, a sibling made by a recipe called «baseline» on the same data.
+        drift: measure the drift between the cut and two weeks before (refits every block), unless drift.json has it.
+        method: of the map.
+
+    Raises:
+        KitError: no submission there, `data` is given and not a split data folder, or an input file is broken.
+    """
+    manifest = read_manifest(submission)
+    name = submission.resolve().name
+    folder = _data_folder(manifest, data)
+    others = list(against) or _baseline_beside(submission)
+    for other in against:
+        if not (other / "scores.json").exists():
+            raise KitError(f"{other} has not been scored.", f"Run `kit score {other} --data DIR` first.")
+    ceiling = read_ceiling(folder) if folder else {}
+    probes = collect_scores(submission, others, ceiling, int(manifest["clients"]))
+    findings = validate(submission, folder) if folder else []
+    readable = _readable(submission)
+    moved = None
+    if drift:
+        if folder is None:
+            raise KitError("Drift needs the data folder.", "Give it with --data.")
+        moved = write_drift(submission, manifest, folder)
+    report = Report(
+        name=name,
+        folder=submission,
+        manifest=manifest,
+        data=folder.root if folder else None,
+        verdict=judge(name, probes, findings),
+        findings=findings,
+        probes=probes,
+        health=examine(submission, manifest["blocks"]) if readable else None,
+        clients=client_map(submission, folder, method) if folder and readable else None,
+        drift=moved or read_drift(submission, manifest),
+        ablation=read_ablation(submission),
+        training=_training(submission),
+        attributions=read_attributions(submission),
+    )
+    report.missing.update(_missing(report, submission))
+    return report
+
+
+def _data_folder(manifest: dict[str, Any], data: Path | None) -> DataFolder | None:
+    folder = DataFolder(data or Path(manifest["data"]["folder"]))
+    if data is not None:
+        folder.require_split()
+    return folder if folder.is_split else None
+
+
+def _baseline_beside(submission: Path) -> list[Path]:
+    """A scored sibling whose recipe is called «baseline», made for the same data folder."""
+    own = read_scores(submission)
+    places = {Path(str(report["data"])).resolve() for report in own.values()}
+    for path in sorted(submission.resolve().parent.glob("*/manifest.json")):
+        folder = path.parent
+        if folder == submission.resolve() or read_manifest(folder)["recipe"]["name"] != "baseline":
+            continue
+        if places & {Path(str(report["data"])).resolve() for report in read_scores(folder).values()}:
+            return [folder]
+    return []
+
+
+def _readable(submission: Path) -> bool:
+    """Whether the vectors can be drawn and measured: a finite two-dimensional matrix with ids beside it."""
+    try:
+        vectors = np.load(submission / "embeddings.npy", mmap_mode="r")
+        ids = np.load(submission / "client_ids.npy", mmap_mode="r")
+    except (OSError, ValueError):
+        return False
+    return (
+        vectors.ndim == 2 and vectors.size > 0 and len(ids) == len(vectors) and bool(np.isfinite(vectors[:1000]).all())
+    )
+
+
+def _training(submission: Path) -> dict[str, Any]:
+    path = submission / "training.json"
+    if not path.exists():
+        return {}
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise KitError(f"{path} is not JSON ({error}).", "Delete the submission and make it again.") from error
+
+
+def _missing(report: Report, submission: Path) -> dict[str, str]:
+    """What would fill each empty section, in one line."""
+    data = report.data or "DIR"
+    lines: dict[str, str] = {}
+    if not report.probes:
+        lines["scores"] = f"kit score {submission} --data {data} --probe fast --probe gbm"
+    elif report.first and not report.first.against:
+        lines["gain"] = f"kit report {submission} --against OTHER (another submission, scored on the same data)"
+    if report.ablation is None:
+        lines["ablation"] = f"kit ablate {submission} --data {data}"
+    if report.first is not None and not any(probe.slices for probe in report.probes):
+        lines["slices"] = f"kit score {submission} --data {data} --force"
+    if report.clients is None:
+        lines["clients"] = f"kit report {submission} --data DIR"
+    if report.drift is None:
+        lines["drift"] = f"kit report {submission} --data {data} --drift"
+    if report.attributions is None:
+        lines["attributions"] = f"kit score {submission} --data {data} --probe gbm --explain"
+    return lines

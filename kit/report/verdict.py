@@ -1,0 +1,124 @@
+"""What a team lead reads first: one sentence in plain words, and a few that bear it out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from kit.challenge import Task
+from kit.errors import Finding, Severity
+from kit.report.scores import Against, ProbeScores
+
+Mood = Literal["good", "mixed", "bad", "unknown"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The headline, its colour, and the sentences under it."""
+
+    mood: Mood
+    headline: str
+    sentences: list[str] = field(default_factory=list)
+
+
+def judge(name: str, probes: list[ProbeScores], findings: list[Finding]) -> Verdict:
+    """Validity first, then the comparison with the first other submission, then rank and ceiling.
+
+    Args:
+        name: of the submission.
+        probes: as collected; the first speaks.
+        findings: of `kit validate`.
+    """
+    errors = [finding for finding in findings if finding.severity is Severity.ERROR]
+    if errors:
+        what = "; ".join(f"{finding.where}: {finding.what}" for finding in errors[:3])
+        return Verdict("bad", f"The evaluator would refuse {name}.", [f"{what}."])
+    if not probes:
+        return Verdict("unknown", f"{name} has not been scored yet.", [])
+    first = probes[0]
+    sentences = []
+    if not first.against:
+        text = f"{name} sums to {first.sum:.4f} over {_tasks(sum(row.score is not None for row in first.rows))}."
+        mood: Mood = "unknown"
+        sentences.append("There is no other submission to compare it with.")
+    else:
+        mood, text = _compared(name, first.against[0])
+        sentences += _bearing_out(first.against[0])
+    sentences += _rank(name, first) + _noise(first)
+    undefined = [short(row.task) for row in first.rows if row.undefined]
+    if undefined:
+        sentences.append(f"Not defined on this data: {listed(undefined)}.")
+    warnings = [finding for finding in findings if finding.severity is Severity.WARNING]
+    if warnings:
+        count = f"{len(warnings)} warning{'s' if len(warnings) > 1 else ''}"
+        sentences.append(f"The validator has {count}: {'; '.join(finding.what for finding in warnings[:3])}.")
+    return Verdict(mood, text, sentences)
+
+
+def _compared(name: str, other: Against) -> tuple[Mood, str]:
+    better, worse = other.count("better"), other.count("worse")
+    total = len(other.gains)
+    if len(better) == total:
+        return "good", f"{name} beats {other.name} on all {_tasks(total)}."
+    if better and not worse:
+        unsure = [short(task) for task in other.count("cannot tell")]
+        return (
+            "good",
+            f"{name} beats {other.name} on {len(better)} of {_tasks(total)}; {listed(unsure)} cannot be told from noise.",
+        )
+    if better:
+        losses = listed([short(task) for task in worse])
+        return "mixed", f"{name} beats {other.name} on {len(better)} of {_tasks(total)} and loses on {losses}."
+    if worse:
+        return "bad", f"{name} is worse than {other.name} on {len(worse)} of {_tasks(total)} and better on none."
+    return "unknown", f"{name} cannot be told from {other.name} on any task."
+
+
+def _bearing_out(other: Against) -> list[str]:
+    sentences = []
+    if other.total is not None:
+        gain = other.total
+        sentences.append(
+            f"The sum over the tasks differs by {gain.difference:+.4f} (95 % interval {gain.low:+.4f} to {gain.high:+.4f}, "
+            "over resampled clients)."
+        )
+    if other.mean_gap is not None:
+        least = min(other.gap, key=lambda task: other.gap[task])
+        most = max(other.gap, key=lambda task: other.gap[task])
+        sentences.append(
+            f"On average {other.mean_gap:.0%} of the way from {other.name} to the shop's ceiling is closed in AUROC, "
+            f"most on {short(most)} ({other.gap[most]:.0%}), least on {short(least)} ({other.gap[least]:.0%})."
+        )
+    return sentences
+
+
+def _rank(name: str, first: ProbeScores) -> list[str]:
+    mine = next((row for row in first.board if row["name"] == name), None)
+    if mine is None:
+        return []
+    return [
+        f"By Borda it ranks {mine['rank']} of {len(first.board)} submissions scored here; "
+        f"it would come first in {mine['rank_chances'][0]:.0%} of resampled client sets."
+    ]
+
+
+def _noise(first: ProbeScores) -> list[str]:
+    if first.seeds > 1 or first.probe == "gbm":
+        return []
+    return [
+        "One probe start was scored, so the noise of starts is not in the intervals (`kit score --seeds 3` adds it)."
+    ]
+
+
+def short(task: str) -> str:
+    """«propensity_new_sku» → «new sku»."""
+    return task.removeprefix("propensity_").replace("_", " ")
+
+
+def listed(names: list[str]) -> str:
+    """«a, b and c»."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else "none"
+
+
+def _tasks(count: int) -> str:
+    return f"{count} task{'' if count == 1 else 's'}" if count != len(Task) else "six tasks"

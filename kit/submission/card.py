@@ -1,0 +1,178 @@
+"""CARD.md: what a submission is, in a page of Markdown beside it; and its manifest, which the card is made from.
+
+Written by `kit submit`, refreshed by `kit score`. It holds no times, so equal inputs give equal cards.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from kit.blocks.base import find_block
+from kit.challenge import Task
+from kit.data.fetch.fetch import read_note
+from kit.errors import KitError
+from kit.store import write_atomically
+
+CARD = "CARD.md"
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """manifest.json of a submission; KitError when it is missing or unreadable."""
+    try:
+        return dict(json.loads((folder / "manifest.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise KitError(
+            f"{folder} has no readable manifest.json ({error}).", "Build it with `kit submit RECIPE --data DIR`."
+        ) from error
+
+
+def write_card(folder: Path, place: Path | None = None) -> bool:
+    """Write or refresh CARD.md of a submission; a folder without a manifest (not made by `kit submit`) gets none.
+
+    Args:
+        folder: where the submission's files are now.
+        place: where they will be, for the commands in the card; `folder` if None.
+
+    Returns:
+        whether the card changed.
+    """
+    if not (folder / "manifest.json").exists():
+        return False
+    text = card(read_manifest(folder), _scores(folder), place or folder)
+    path = folder / CARD
+    if path.exists() and path.read_text(encoding="utf-8") == text:
+        return False
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    return True
+
+
+def _scores(folder: Path) -> dict[str, Any]:
+    """scores.json, or nothing: an unreadable one must not keep a submission from being written."""
+    try:
+        return dict(json.loads((folder / "scores.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}
+
+
+def card(manifest: dict[str, Any], scores: dict[str, Any], folder: Path) -> str:
+    """The card as Markdown."""
+    recipe = manifest["recipe"]
+    parts = [
+        f"# {manifest['name']}",
+        recipe["description"],
+        f"One float16 vector of {manifest['width']:,} numbers for each of {manifest['clients']:,} clients: "
+        "a profile of what they did before the cut, made to serve churn, conversion and four propensity tasks at once.",
+        _data(manifest),
+        _blocks(manifest),
+        _score_tables(scores, folder),
+        _use(),
+        _reproduce(manifest, folder),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _data(manifest: dict[str, Any]) -> str:
+    data = manifest["data"]
+    rows = [
+        ("folder", f"`{data['folder']}`"),
+        ("cut", f"{data['cut']}: no event at or after it was read"),
+        ("history", f"`{data['history']}`"),
+        (
+            "duplicates",
+            {"keep": "count as often as they occur", "drop": "count once"}[manifest["recipe"]["duplicates"]],
+        ),
+        ("licence of the data", licence(Path(data["folder"]))),
+    ]
+    return "## Data\n\n" + table(("", ""), rows)
+
+
+def licence(data: Path) -> str:
+    """What is known of the licence of a data folder: fetched archives and synthetic shops say; anybody's own log does not."""
+    try:
+        note = read_note(data)
+    except KitError:
+        note = None
+    if note is not None:
+        return f"{note['licence']}, © {note['owner']} (`{note['archive']}`): attribution, no commercial use"
+    if (data / "truth" / "shop.json").exists():
+        return "none needed: a synthetic shop made by `kit data synth`"
+    return "not recorded: state it before you pass the vectors on"
+
+
+def _blocks(manifest: dict[str, Any]) -> str:
+    head = ("block", "what it is", "columns", "clients without data")
+    rows = []
+    for block in manifest["blocks"]:
+        try:
+            what = find_block(block["kind"]).description
+        except KitError:  # a joint PCA, or a block that this version no longer has
+            what = block["kind"]
+        rows.append((block["name"], what, f"{block['start']}–{block['stop'] - 1}", f"{block['missing_rows']:,}"))
+    return "## Blocks\n\n" + table(head, rows)
+
+
+def _score_tables(scores: dict[str, Any], folder: Path) -> str:
+    if not scores:
+        return f"## Scores\n\nNot scored yet: `kit score {shlex.quote(str(folder))} --data DIR`."
+    names = list(scores)
+    head = ("task", *(f"{name} probe" for name in names))
+    rows = []
+    for task in Task:
+        entries = [scores[name]["tasks"].get(task.value, {}) for name in names]
+        if any(entries):
+            rows.append((task.value, *(number(entry.get("score")) for entry in entries)))
+    rows.append(("**sum**", *(f"**{number(scores[name].get('sum'))}**" for name in names)))
+    lines = [
+        f"- {name} probe: {scores[name]['precision']}, {seeds(scores[name]['seeds'])}, on `{scores[name]['data']}`"
+        for name in names
+    ]
+    notes = [f"- {note}" for note in dict.fromkeys(note for name in names for note in scores[name].get("notes", []))]
+    return "## Scores\n\n" + table(head, rows) + "\n\n" + "\n".join(lines + notes)
+
+
+def _use() -> str:
+    return """\
+## Intended use and limits
+
+- For ranking and segmenting clients, and as input of models trained on the client's next weeks. Scores hold for windows right
+  after the cut; the older the vectors, the less they know.
+- Vectors are only comparable within this submission: another recipe, cut or seed spans another space.
+- Clients without events hold imputed values only; nothing can be told about them.
+- A profile describes a person's behaviour. Hold and share it as personal data, even though names are missing from it; do not use
+  it for decisions with legal or similarly grave effect on a person. It was not examined for fairness between groups of people.
+- A score of one probe says how much that probe could read out, not what the vectors hold."""
+
+
+def _reproduce(manifest: dict[str, Any], folder: Path) -> str:
+    libraries = ", ".join(f"{name} {version}" for name, version in manifest["libraries"].items())
+    command = (
+        f"kit submit RECIPE.toml --data {shlex.quote(manifest['data']['folder'])} --out {shlex.quote(str(folder))}"
+    )
+    return (
+        f"## How to reproduce\n\n    {command}\n\n"
+        f"with the recipe in `manifest.json` (key `recipe`, seed {manifest['seed']}). "
+        "Equal recipe, data and code give equal bytes on the CPU.\n\n"
+        f"- fingerprint `{manifest['fingerprint']}`, code `{manifest['code']}`, kit {manifest['kit']}\n"
+        f"- Python {manifest['python']}; {libraries}"
+    )
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; pipes in cells are escaped."""
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def number(value: float | None) -> str:
+    """Four decimals, or «–» where there is nothing."""
+    return "–" if value is None else f"{value:.4f}"
+
+
+def seeds(count: int) -> str:
+    """«1 seed», «3 seeds»."""
+    return f"{count} seed{'' if count == 1 else 's'}"
