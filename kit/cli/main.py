@@ -16,6 +16,7 @@ from kit.cli.artefacts import clean, explain, status
 from kit.cli.board import board, compare
 from kit.cli.doctor import doctor
 from kit.cli.init import init
+from kit.cli.neighbours import neighbours
 from kit.cli.score import score
 from kit.cli.submit import submit, validate
 from kit.errors import KitError
@@ -57,6 +58,7 @@ app.command()(validate)
 app.command()(score)
 app.command()(compare)
 app.command()(board)
+app.command()(neighbours)
 app.command()(status)
 app.command()(explain)
 app.command()(clean)
