@@ -127,7 +127,7 @@ def look(store: Path = DEFAULT_ROOT) -> Facts:
         gpu=Path("/dev/nvidia0").exists() or shutil.which("nvidia-smi") is not None,
         cuda_build=torch.version.cuda,
         bf16=_bf16(),
-        extras={package: importlib.util.find_spec(module) is not None for module, (package, _) in EXTRAS.items()},
+        extras={package: _installed(module) for module, (package, _) in EXTRAS.items()},
         open_files=_limit(resource.RLIMIT_NOFILE),
         file_size=_limit(resource.RLIMIT_FSIZE),
         encoding=sys.stdout.encoding or "",
@@ -245,6 +245,12 @@ def _version(name: str) -> str | None:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
+
+
+def _installed(module: str) -> bool:
+    """Whether it can be imported; a folder of that name in the working directory («wandb») has no origin and is none."""
+    spec = importlib.util.find_spec(module)
+    return spec is not None and spec.origin is not None
 
 
 def _number(path: Path) -> int | None:

@@ -25,6 +25,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from kit import tracking
 from kit.errors import KitError
 from kit.progress import say
 
@@ -206,6 +207,12 @@ class Store:
         Raises:
             KitError: the disk is full.
         """
+        made = self._make(plan, build)
+        about = {"stage": plan.stage, "key": made.key, "fresh": not made.made_now}
+        tracking.log("stage", {"seconds": made.record()["seconds"] if made.made_now else 0.0}, about=about)
+        return made
+
+    def _make(self, plan: Plan, build: Callable[[Path], None]) -> Artefact:
         final = self.folder(plan)
         if is_whole(final):
             return Artefact(final, plan.stage, final.name, made_now=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from types import FrameType
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -73,11 +73,25 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def root(
-    version: bool = typer.Option(
-        False, "--version", callback=_version, is_eager=True, help="Print the version and exit."
-    ),
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--track",
+            help="Log runs also to tensorboard, mlflow or wandb; repeat for several. JSON lines go to .kit/runs/ always.",
+        ),
+    ] = None,
 ) -> None:
     """Options of `kit` itself."""
+    if track:
+        import os
+
+        from kit.tracking import VARIABLE, chosen_sinks
+
+        os.environ[VARIABLE] = ",".join(track)
+        chosen_sinks()  # a misspelt one is said before hours of work
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
+from kit import tracking
 from kit.errors import KitError
 from kit.progress import say
 from kit.recipe import Strict
@@ -229,6 +230,8 @@ def _tell(name: str, epoch: int, epochs: int, report: TrainReport) -> None:
     terms = ", ".join(f"{key} {value:.4f}" for key, value in report.losses[-1].items())
     score = f", validation {report.validation[-1]:.4f}" if report.validation else ""
     rate = report.items / max(report.seconds, 1e-9)
+    numbers = report.losses[-1] | ({"validation": report.validation[-1]} if report.validation else {})
+    tracking.log("epoch", numbers | {"items_per_second": rate}, step=epoch + 1, about={"model": name})
     say(f"  {name}: epoch {epoch + 1} of {epochs}: {terms}{score} ({rate:,.0f} items/s)")
 
 

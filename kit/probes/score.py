@@ -13,6 +13,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from kit import tracking
 from kit.challenge import Task
 from kit.data.layout import DataFolder
 from kit.errors import KitError
@@ -117,8 +118,15 @@ def score_submission(
     known = {} if force else _known(submission, probe, fingerprint)
     missing = [task for task in wanted if task.value not in known]
     options = Options(seeds, used, threads, device, progress, keep_logits=True)
-    entries, influences = _run(chosen, scorable, folder, missing, options)
-    found = known | entries
+    told = {"submission": str(submission), "data": str(folder.root), "probe": probe, "seeds": seeds, "precision": used}
+    with tracking.run("score", told, DEFAULT_ROOT / "runs"):
+        entries, influences = _run(chosen, scorable, folder, missing, options)
+        found = known | entries
+        for task in wanted:
+            numbers = {name: found[task.value].get(name) for name in (*FIELDS, "seconds")}
+            plain = {name: float(value) for name, value in numbers.items() if value is not None}
+            about = {"task": task.value, "probe": probe, "known": task not in missing}
+            tracking.log("score", plain, about=about)
     return ScoreReport(
         submission=str(submission),
         data=str(folder.root),

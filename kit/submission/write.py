@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from kit import __version__
+from kit import __version__, tracking
 from kit.data.layout import DataFolder
 from kit.errors import KitError, Severity
 from kit.history import History
@@ -152,13 +152,16 @@ def submit(recipe: Recipe, data: Path, folder: Path, cut: str = "input", store: 
     store = store or Store()
     source = DataFolder(data)
     until = parse_cut(cut)
-    with _alone(folder, store):
+    told = {"recipe": recipe.model_dump(mode="json"), "data": str(data), "submission": str(folder), "cut": until}
+    with _alone(folder, store), tracking.run("submit", told, store.root / "runs"):
         history = History.open(source, until, store=store, duplicates=recipe.duplicates)
         if is_fresh(folder, recipe, history.fingerprint):
             write_card(folder)
             return False
         profile = build_profile(recipe, history, store)
         write_submission(folder, profile, recipe, history, data, began, until)
+        seconds = time.perf_counter() - began
+        tracking.log("profile", {"clients": len(profile.clients), "width": profile.matrix.shape[1], "seconds": seconds})
     errors = [finding for finding in validate(folder, source) if finding.severity is Severity.ERROR]
     if errors:
         raise KitError(f"The submission was written but is not valid: {errors[0].what}.", errors[0].remedy)
