@@ -14,13 +14,15 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from kit import tracking
-from kit.challenge import Task
+from kit.challenge import EventType, Task
 from kit.data.layout import DataFolder
 from kit.errors import KitError
+from kit.probes.conditions import conditions, precision_notes
 from kit.probes.labels import TaskData, UndefinedTask, load_task
 from kit.probes.registry import Options, Precision, Probe, TaskRun, load_probes
+from kit.probes.slices import Counts, Masks, cohorts, read_counts, slice_scores
 from kit.probes.statistics import Scored, influence
-from kit.probes.vectors import Scorable, conditions, load_vectors
+from kit.probes.vectors import Scorable, load_vectors
 from kit.store import DEFAULT_ROOT, PACKAGE, Store, code_digest, digest, write_atomically, write_json
 
 SHARED_CODE: Final = (
@@ -29,6 +31,7 @@ SHARED_CODE: Final = (
     "probes/statistics.py",
     "probes/mlp.py",
     "probes/network.py",
+    "probes/slices.py",
 )
 """Sources that decide scores, besides the probe's own file."""
 FIELDS: Final = ("score", "auroc", "novelty", "diversity", "auroc_defined", "labels_without_positives")
@@ -47,6 +50,7 @@ class ScoreReport:
         fingerprint: of everything that decides the numbers.
         tasks: task → fields of the command contract; an undefined task has nulls and «undefined».
         notes: why the organisers' evaluator would print something else.
+        precision_matters: whether bf16 may depart from fp32 on these vectors; a note says why.
         reused: whether all of it was found in scores.json.
         influence: task → (2, m): ids of the clients that were scored, and what each adds to the score (official seed).
     """
@@ -59,6 +63,7 @@ class ScoreReport:
     fingerprint: str
     tasks: dict[str, dict[str, Any]]
     notes: list[str] = field(default_factory=list)
+    precision_matters: bool = False
     reused: bool = False
     influence: dict[str, NDArray[np.float64]] = field(default_factory=dict, repr=False)
 
@@ -118,9 +123,10 @@ def score_submission(
     known = {} if force else _known(submission, probe, fingerprint)
     missing = [task for task in wanted if task.value not in known]
     options = Options(seeds, used, threads, device, progress, keep_logits=True)
+    counts = read_counts(folder, scorable.client_ids)
     told = {"submission": str(submission), "data": str(folder.root), "probe": probe, "seeds": seeds, "precision": used}
     with tracking.run("score", told, DEFAULT_ROOT / "runs"):
-        entries, influences = _run(chosen, scorable, folder, missing, options)
+        entries, influences = _run(chosen, scorable, folder, missing, options, counts)
         found = known | entries
         for task in wanted:
             numbers = {name: found[task.value].get(name) for name in (*FIELDS, "seconds")}
@@ -135,14 +141,20 @@ def score_submission(
         seeds=seeds,
         fingerprint=fingerprint,
         tasks={task.value: found[task.value] for task in wanted},
-        notes=conditions(scorable, folder),
+        notes=conditions(scorable, folder, counts),
+        precision_matters=bool(precision_notes(scorable)),
         reused=not missing,
         influence=influences,
     )
 
 
 def _run(
-    chosen: Probe, scorable: Scorable, folder: DataFolder, tasks: Sequence[Task], options: Options
+    chosen: Probe,
+    scorable: Scorable,
+    folder: DataFolder,
+    tasks: Sequence[Task],
+    options: Options,
+    counts: Counts | None,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, NDArray[np.float64]]]:
     """Entries of the tasks by name, undefined ones included, and the influences of those that are defined."""
     defined: list[TaskData] = []
@@ -153,12 +165,18 @@ def _run(
         except UndefinedTask as error:
             entries[task.value] = _undefined(error.reason)
     runs = chosen.run(scorable.vectors, defined, options) if defined else []
+    masks = None if counts is None else cohorts(counts)
     influences = {}
     for data in defined:
         mine = [run for run in runs if run.task is data.task]
-        entries[data.task.value] = _entry(mine)
+        entries[data.task.value] = _entry(mine) | {"slices": _slices(masks, data, mine[0])}
         influences[data.task.value] = _influence(data, mine[0], scorable.client_ids)
     return entries, influences
+
+
+def _slices(masks: Masks | None, data: TaskData, run: TaskRun) -> dict[str, dict[str, dict[str, Any]]] | None:
+    """Scores within cohorts, from the official seed's run; None where there is no history to make cohorts from."""
+    return None if masks is None or run.logits is None else slice_scores(masks, data, run.logits)
 
 
 def write_scores(submission: Path, reports: Sequence[ScoreReport]) -> Path:
@@ -279,6 +297,7 @@ def fingerprint_of(submission: Path, folder: DataFolder, probe: Probe, precision
         {
             "submission": store.files_digest([submission / "client_ids.npy", submission / "embeddings.npy"]),
             "targets": store.files_digest(targets),
+            "events": store.files_digest(folder.input(kind) for kind in EventType),  # for the cohorts
             "probe": probe.name,
             "precision": precision,
             "seeds": seeds,
@@ -295,7 +314,9 @@ def _known(submission: Path, probe: str, fingerprint: str) -> dict[str, dict[str
 
 def _undefined(reason: str) -> dict[str, Any]:
     """The entry of a task that this data cannot define."""
-    return dict.fromkeys((*FIELDS, "epochs", "seconds")) | {"undefined": f"not defined here, because {reason}"}
+    return dict.fromkeys((*FIELDS, "epochs", "seconds", "slices")) | {
+        "undefined": f"not defined here, because {reason}"
+    }
 
 
 def _entry(runs: Sequence[TaskRun]) -> dict[str, Any]:

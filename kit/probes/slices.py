@@ -22,7 +22,7 @@ from kit.probes.metrics import auroc_multilabel
 
 Masks = dict[str, dict[str, NDArray[np.bool_]]]
 """group → cohort → (n,) mask of clients."""
-LENGTHS: Final = ((0, 0, "no event"), (1, 1, "1"), (2, 9, "2–9"), (10, 49, "10–49"), (50, None, "50 or more"))
+LENGTHS: Final = ((0, 0, "no event"), (1, 1, "1"), (2, 9, "2-9"), (10, 49, "10-49"), (50, None, "50 or more"))
 """Cohorts by number of events: from, to (both included), name."""
 
 

@@ -1,4 +1,4 @@
-"""Reading a submission's vectors for scoring, and the conditions under which the evaluator's score would differ from ours."""
+"""Reading a submission's vectors for scoring: shapes, types, ids and values are proven before anything is trained."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kit.challenge import MAX_WIDTH, Task
-from kit.data.layout import DataFolder, load_ids
+from kit.challenge import MAX_WIDTH
+from kit.data.layout import load_ids
 from kit.errors import KitError
-from kit.probes.labels import labels_from_window
-from kit.probes.metrics import auroc
 from kit.probes.registry import Vectors
 
 ROWS = 65_536
-SAMPLE = 20_000
-NORMS = (1.0, 30.0)
-"""Median row norms between these are what the unscaled probe handles well."""
-LARGE = 1000.0
-ORDERED = 0.05
-"""AUROC of the row number for buying may differ from 0.5 by this much; more, and five standard errors, is no accident."""
 
 
 @dataclass(frozen=True)
 class Scorable:
-    """A submission as a probe needs it: ids (n,) int64 and vectors (n, d), memory-mapped, proven finite."""
+    """A submission as a probe needs it.
+
+    Attributes:
+        client_ids: (n,) int64, distinct.
+        vectors: (n, d), memory-mapped, proven finite.
+        largest: the largest magnitude.
+        scales: (d,) root mean square of each column.
+    """
 
     client_ids: NDArray[np.int64]
     vectors: Vectors
     largest: float
+    scales: NDArray[np.float64]
 
 
 def load_vectors(submission: Path) -> Scorable:
@@ -58,73 +58,35 @@ def load_vectors(submission: Path) -> Scorable:
         raise KitError(f"{path} holds {vectors.dtype}, not floating point numbers.", remedy)
     if len(np.unique(ids)) != len(ids):
         raise KitError(f"{len(ids) - len(np.unique(ids))} ids of {submission} occur twice.", remedy)
-    return Scorable(ids, vectors, _largest(vectors, path))
+    return Scorable(ids, vectors, *_scan(vectors, path))
 
 
-def conditions(scorable: Scorable, folder: DataFolder) -> list[str]:
-    """Why the organisers' evaluator would refuse the submission or score it otherwise than we do; empty when it would not.
+def _scan(vectors: Vectors, path: Path) -> tuple[float, NDArray[np.float64]]:
+    """Largest magnitude, and the root mean square of each column, in one pass.
 
     Raises:
-        KitError: not a single id is a relevant client: this is another data folder's submission.
+        KitError: a value is NaN or infinite; the message says how many of each and where the first is.
     """
-    notes = _client_notes(scorable.client_ids, folder) + _order_notes(scorable.client_ids, folder)
-    vectors = scorable.vectors
-    if vectors.dtype != np.float16:
-        notes.append(f"The vectors are {vectors.dtype}; the evaluator accepts float16 only and sees rounded values.")
-    rows = np.linspace(0, len(vectors) - 1, min(len(vectors), SAMPLE)).astype(np.int64)
-    norm = float(np.median(np.linalg.norm(np.asarray(vectors[rows], dtype=np.float32), axis=1)))
-    if not NORMS[0] <= norm <= NORMS[1]:
-        notes.append(
-            f"The vectors look unscaled: the median norm is {norm:.3g}, and the probe, which does not scale, "
-            f"works best between {NORMS[0]:g} and {NORMS[1]:g}."
-        )
-    if scorable.largest > LARGE:
-        notes.append(f"Values reach {scorable.largest:,.0f}: raw counts? bf16 scores may then be off by .01.")
-    return notes
-
-
-def _largest(vectors: Vectors, path: Path) -> float:
-    largest, bad = 0.0, 0
+    largest, squares, nans, infinite, first = 0.0, np.zeros(vectors.shape[1]), 0, 0, ""
     for start in range(0, len(vectors), ROWS):
         chunk = np.asarray(vectors[start : start + ROWS])
         finite = np.isfinite(chunk)
-        bad += chunk.size - int(np.count_nonzero(finite))
-        if not bad and chunk.size:
+        if not finite.all():
+            row, column = np.argwhere(~finite)[0]
+            first = first or f"the first in row {start + int(row)}, column {int(column)}"
+            nans += int(np.isnan(chunk).sum())
+            infinite += int(np.isinf(chunk).sum())
+        elif chunk.size:
             largest = max(largest, float(np.abs(chunk).max()))
-    if bad:
+            squares += np.square(chunk, dtype=np.float64).sum(axis=0)
+    if nans:
         raise KitError(
-            f"{path} holds {bad} values that are NaN or infinite.", "Impute and scale before the cast to float16."
+            f"{path} holds {nans + infinite} values that are NaN or infinite, {first}.",
+            "Impute and scale before the cast to float16.",
         )
-    return largest
-
-
-def _client_notes(ids: NDArray[np.int64], folder: DataFolder) -> list[str]:
-    relevant = folder.clients()
-    known = int(np.isin(ids, relevant).sum())
-    if not known:
+    if infinite:
         raise KitError(
-            f"None of the {len(ids)} ids is a relevant client of {folder.root}.",
-            "Score a submission on the data folder that it was built from.",
+            f"{path} holds {infinite} infinite values, {first}: float16 overflows above 65,504.",
+            "Scale or clip before the cast to float16.",
         )
-    notes = []
-    if known < len(relevant):
-        notes.append(
-            f"{len(relevant) - known} of {len(relevant)} relevant clients have no vector: it would be refused."
-        )
-    if known < len(ids):
-        notes.append(f"{len(ids) - known} ids are not relevant clients: it would be refused.")
-    return notes
-
-
-def _order_notes(ids: NDArray[np.int64], folder: DataFolder) -> list[str]:
-    if len(ids) > 2 and (np.all(np.diff(ids) > 0) or np.all(np.diff(ids) < 0)):
-        return ["Rows are sorted by id: the evaluator does not shuffle, so batches follow the ids; permute rows once."]
-    absent = labels_from_window(folder.window("train"), Task.CONVERSION, ids, folder).toarray()[:, 0]
-    buyers = int((absent == 0).sum())
-    if min(buyers, len(ids) - buyers) == 0:
-        return []
-    lean = abs(auroc(np.arange(len(ids)), absent) - 0.5)
-    noise = np.sqrt((len(ids) + 1) / (12 * buyers * (len(ids) - buyers)))
-    if lean < max(ORDERED, 5 * noise):
-        return []
-    return ["Rows are ordered by purchases: the evaluator does not shuffle and its batches would be lopsided; permute."]
+    return largest, np.sqrt(squares / max(len(vectors), 1))

@@ -13,7 +13,7 @@ from kit.errors import KitError
 from kit.store import Store, is_whole, read_record, remove_tree
 from kit.submission.card import read_manifest
 
-KEPT_FOLDERS = ("digests", "submissions", "locks", "runs")
+KEPT_FOLDERS = ("calibration", "digests", "submissions", "locks", "runs")
 """Folders of the store that hold no artefacts: small, and gone only with everything."""
 
 

@@ -18,9 +18,10 @@ from kit.cli.score import score as score_command
 from kit.data.layout import DataFolder
 from kit.errors import KitError
 from kit.probes import score as score_room
+from kit.probes.conditions import conditions
 from kit.probes.registry import PROBES, Options, Probe, TaskRun
 from kit.probes.score import read_scores, score_submission, write_scores
-from kit.probes.vectors import conditions, load_vectors
+from kit.probes.vectors import load_vectors
 
 CONTRACT = {"score", "auroc", "novelty", "diversity", "auroc_defined", "labels_without_positives", "epochs", "seconds"}
 
