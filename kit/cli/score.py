@@ -10,7 +10,9 @@ import typer
 from kit.cli.common import print_json, use_threads
 
 if TYPE_CHECKING:
+    from kit.challenge import Task
     from kit.data.layout import DataFolder
+    from kit.probes.registry import Precision
     from kit.probes.score import ScoreReport
 
 
@@ -37,6 +39,12 @@ def score(
     against: Annotated[
         Path | None, typer.Option("--against", help="Another submission to show beside this one.")
     ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="With --probe gbm: what its trees read; writes explain-gbm.json.")
+    ] = False,
+    clients: Annotated[
+        str | None, typer.Option("--clients", help="Ids, with commas, whose margins --explain takes apart.")
+    ] = None,
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Which cheap stand-in ranks many profiles as the official probe does?")
     ] = False,
@@ -60,48 +68,42 @@ def score(
 
     Example: kit score submissions/stats --data data/small --probe fast --probe gbm
 
+    Example: kit score submissions/stats --data data/small --probe gbm --explain --clients 1234,5678
+
     Example: kit score submissions/baseline submissions/stats --data data/small --calibrate --profiles 24
     """
     use_threads(threads)
-    from kit.challenge import Task
     from kit.data.layout import DataFolder
-    from kit.errors import KitError, nearest
-    from kit.probes.registry import Precision
+    from kit.errors import KitError
+    from kit.probes.explain import check_explainable, client_rows, write_explanation
     from kit.probes.score import read_ceiling, score_submission, write_scores
 
-    unknown = [name for name in task or () if name not in {known.value for known in Task}]
-    if unknown:
-        raise KitError(f"There is no task {unknown[0]!r};", nearest(unknown[0], [known.value for known in Task]))
-    if precision not in (None, "fp32", "bf16"):
-        raise KitError(f"There is no precision {precision!r}.", "Choose fp32 or bf16.")
-    folder = DataFolder(data)
-    exact: Precision = "bf16" if precision == "bf16" or (calibrate and precision is None) else "fp32"
-    wanted = [Task(name) for name in dict.fromkeys(task or ())] or None
+    wanted, exact, folder = _tasks(task), _precision(precision, "bf16" if calibrate else "fp32"), DataFolder(data)
     if calibrate:
         from kit.cli.calibrate import run_study
-        from kit.probes.calibrate import Plan
-        from kit.store import DEFAULT_ROOT
+        from kit.probes.calibrate import plan_study
 
-        place = out or DEFAULT_ROOT / "calibration" / folder.root.name
-        names = tuple(dict.fromkeys(stand_in or ()))
-        plan = Plan(place, tuple(wanted or ()), names, profiles, minutes, exact, threads=threads)
+        plan = plan_study(folder, out, wanted, stand_in, profiles, minutes, exact, threads)
         run_study(submissions, folder, plan, as_json=as_json, quiet=quiet)
         return
     if len(submissions) != 1:
         raise KitError(
             f"{len(submissions)} submissions were given.", "Score one, with --against for a second beside it."
         )
-    submission = submissions[0]
+    if explain or clients:
+        check_explainable(probe, clients, explain=explain)
     reports: list[tuple[ScoreReport, ScoreReport | None]] = []
     for name in dict.fromkeys(probe or ["fast"]):
         both: list[ScoreReport] = []
-        for path in (submission, against):
-            if path is None:
-                continue
+        for path in [*submissions, *([against] if against else [])]:
+            own = path == submissions[0]
+            explained = client_rows(path, clients) if explain and name == "gbm" and own else None
             report = score_submission(
-                path, folder, name, wanted, seeds, exact, threads, not quiet, force and path == submission, device
+                path, folder, name, wanted, seeds, exact, threads, not quiet, force and own, device, explained
             )
             write_scores(path, [report])
+            if explained is not None:
+                write_explanation(path, folder, report)
             both.append(report)
         reports.append((both[0], both[1] if len(both) > 1 else None))
     if as_json:
@@ -109,11 +111,37 @@ def score(
         print_json(rows[0] if len(rows) == 1 else rows)
     elif not quiet:
         _print(reports, folder)
+    if all("undefined" in entry for own, _ in reports for entry in own.tasks.values()):
+        raise typer.Exit(1)  # nothing was scored: a program must not go on as if there were a result
+
+
+def _tasks(names: list[str] | None) -> list[Task] | None:
+    """The tasks named, each once; None for all."""
+    from kit.challenge import Task
+    from kit.errors import KitError, nearest
+
+    known = [task.value for task in Task]
+    for name in names or ():
+        if name not in known:
+            raise KitError(f"There is no task {name!r};", nearest(name, known))
+    return [Task(name) for name in dict.fromkeys(names or ())] or None
+
+
+def _precision(name: str | None, default: Precision) -> Precision:
+    from kit.errors import KitError
+
+    if name not in (None, "fp32", "bf16"):
+        raise KitError(f"There is no precision {name!r}.", "Choose fp32 or bf16.")
+    return default if name is None else "bf16" if name == "bf16" else "fp32"
 
 
 def _as_json(own: ScoreReport, other: ScoreReport | None, ceiling: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """The command contract's object, with the ceiling and the other submission's scores where there are any."""
+    from kit.probes.explain import importance
+
     extra: dict[str, Any] = {"ceiling": ceiling} if ceiling else {}
+    if own.explanations:
+        extra["importance"] = importance(own)
     return own.as_json() | extra | ({"against": other.as_json()} if other else {})
 
 
@@ -131,8 +159,21 @@ def _print(reports: list[tuple[ScoreReport, ScoreReport | None]], folder: DataFo
         for name, entry in own.tasks.items():
             if "undefined" in entry:
                 console.print(f"  {name}: {entry['undefined']}", highlight=False)
+        if own.explanations:
+            _print_importance(own, console)
     for note in dict.fromkeys(note for own, _ in reports for note in own.notes):
         console.print(f"[yellow]note:[/yellow] {note}", highlight=False)
+
+
+def _print_importance(own: ScoreReport, console: Any) -> None:  # noqa: ANN401
+    """Per task the blocks' shares of the gain and the best columns; the rest is in explain-gbm.json."""
+    from kit.probes.explain import importance
+
+    console.print("what the trees read (share of the gain):", highlight=False)
+    for name, part in importance(own).items():
+        blocks = ", ".join(f"{block} {entry['share']:.0%}" for block, entry in part["blocks"].items())
+        best = ", ".join(f"{row['column']} {row['share']:.0%}" for row in part["features"][:5])
+        console.print(f"  {name.removeprefix('propensity_')}: {blocks}; {best}", highlight=False)
 
 
 def _table(own: ScoreReport, other: ScoreReport | None, ceiling: dict[str, dict[str, Any]]) -> Any:  # noqa: ANN401
@@ -155,9 +196,9 @@ def _table(own: ScoreReport, other: ScoreReport | None, ceiling: dict[str, dict[
     for name, entry in own.tasks.items():
         table.add_row(name.removeprefix("propensity_"), *_cells(own, name, entry, other, ceiling))
     total = [""] * len(heads)
-    total[0] = f"{own.sum:.4f}"
+    total[0] = _sum(own)
     if other:
-        total[heads.index(Path(other.submission).name)] = f"{other.sum:.4f}"
+        total[heads.index(Path(other.submission).name)] = _sum(other)
     table.add_section()
     table.add_row("sum", *total)
     return table
@@ -181,6 +222,11 @@ def _cells(
         cells.append(_share(entry["auroc"], base.get("auroc"), best.get("auroc")))
     cells.append("" if entry["seconds"] is None else f"{entry['seconds']:.1f}")
     return cells
+
+
+def _sum(report: ScoreReport) -> str:
+    """The sum of what is defined; nothing defined is not 0."""
+    return _number(report.sum if any("undefined" not in entry for entry in report.tasks.values()) else None)
 
 
 def _number(value: float | None) -> str:

@@ -29,7 +29,7 @@ from kit.probes.slices import read_counts
 from kit.probes.stand_ins import STAND_INS
 from kit.probes.variants import Variant, read_source, variants
 from kit.progress import say
-from kit.store import Store, code_digest, digest, write_json
+from kit.store import DEFAULT_ROOT, Store, code_digest, digest, write_json
 
 SHARED_CODE: Final = ("probes/labels.py", "probes/metrics.py", "probes/mlp.py", "probes/network.py")
 
@@ -106,6 +106,22 @@ def calibrate(submissions: Sequence[Path], folder: DataFolder, plan: Plan) -> di
         raise KitError(f"No task is defined here: {'; '.join(study.undefined.values())}.", "Choose other data.")
     study.complete = not clock.stopped
     return write_report(study, {part.name: STAND_INS[part.name].description for part in stand_ins})
+
+
+def plan_study(
+    folder: DataFolder,
+    out: Path | None,
+    tasks: Sequence[Task] | None,
+    stand_ins: Sequence[str] | None,
+    profiles: int | None,
+    minutes: float | None,
+    precision: Precision,
+    threads: int | None,
+) -> Plan:
+    """A Plan from what a command line gives; without `out`, results are kept in the store under the data folder's name."""
+    place = out or DEFAULT_ROOT / "calibration" / folder.root.resolve().name
+    names = tuple(dict.fromkeys(stand_ins or ()))
+    return Plan(place, tuple(tasks or ()), names, profiles, minutes, precision, threads=threads)
 
 
 def check_plan(plan: Plan) -> None:

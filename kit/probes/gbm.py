@@ -21,7 +21,7 @@ import scipy.sparse as sp
 from kit.errors import KitError
 from kit.probes.labels import TaskData
 from kit.probes.metrics import evaluate
-from kit.probes.registry import Options, TaskRun, Vectors, probe
+from kit.probes.registry import Explanation, Options, TaskRun, Vectors, probe
 from kit.progress import track
 
 STOP_SECONDS = 5.0
@@ -42,9 +42,19 @@ def gbm(vectors: Vectors, tasks: Sequence[TaskData], options: Options) -> list[T
                 data, logits = tasks[index], np.load(job / f"logits{index}-{seed}.npy")
                 metrics = evaluate(data.task, logits, data.validation, data.popularity, threads=options.threads)
                 kept = logits if options.keep_logits else None
-                runs.append(TaskRun(data.task, seed, (metrics,), json.loads(line)["seconds"], kept))
+                explained = _explanation(job, f"{index}-{seed}", data, options)
+                runs.append(TaskRun(data.task, seed, (metrics,), json.loads(line)["seconds"], kept, explained))
                 (job / f"logits{index}-{seed}.npy").unlink()
     return runs
+
+
+def _explanation(job: Path, name: str, data: TaskData, options: Options) -> Explanation | None:
+    """What the child left beside the logits of a run."""
+    if options.explain is None:
+        return None
+    contributions = np.load(job / f"contributions{name}.npy")
+    (job / f"contributions{name}.npy").unlink()
+    return Explanation(np.load(job / f"gain{name}.npy"), np.intersect1d(data.rows, options.explain), contributions)
 
 
 def order(tasks: int, options: Options) -> list[tuple[int, int]]:
@@ -53,7 +63,7 @@ def order(tasks: int, options: Options) -> list[tuple[int, int]]:
 
 
 def write_job(job: Path, vectors: Vectors, tasks: Sequence[TaskData], options: Options) -> None:
-    """What the child needs: job.json, and per task rows and training labels."""
+    """What the child needs: job.json, and per task rows, training labels and the rows to explain."""
     mapped = isinstance(vectors, np.memmap) and vectors.filename is not None and str(vectors.filename).endswith(".npy")
     path = Path(str(vectors.filename)) if mapped and isinstance(vectors, np.memmap) else job / "vectors.npy"
     if not mapped:
@@ -61,6 +71,8 @@ def write_job(job: Path, vectors: Vectors, tasks: Sequence[TaskData], options: O
     for index, data in enumerate(tasks):
         np.save(job / f"rows{index}.npy", data.rows)
         sp.save_npz(job / f"labels{index}.npz", data.train)
+        if options.explain is not None:
+            np.save(job / f"explain{index}.npy", np.intersect1d(data.rows, options.explain))
     threads = options.threads or psutil.cpu_count(logical=False) or 1
     settings = {"vectors": str(path.resolve()), "threads": threads, "order": order(len(tasks), options)}
     (job / "job.json").write_text(json.dumps(settings), encoding="utf-8")

@@ -110,8 +110,56 @@ def bin_vectors(vectors: NDArray[np.floating[Any]], threads: int) -> Binned:
     return Binned(full.construct(), vectors, params, threads)
 
 
-def learn_task(binned: Binned, rows: NDArray[np.int64], labels: sp.csr_matrix, seed: int) -> NDArray[np.float32]:
-    """Margins (m, L) of all labels for the clients in `rows`, learnt from `labels` (m, L).
+@dataclass(frozen=True)
+class TaskTrees:
+    """The boosters of one task; a label's margin is base + shared trees + its shift + its own trees.
+
+    Attributes:
+        base: log-odds of «any label», given to everybody.
+        shared: booster of «any label» and how many of its trees count; None if there was nothing to learn.
+        shared_rounds: trees of `shared` that count.
+        shifts: (L,) constants that move the shared margin to each label's base rate.
+        own: a booster per label; None where it has too few positives.
+        rounds: trees of each of `own` that count.
+    """
+
+    base: float
+    shared: Any
+    shared_rounds: int
+    shifts: Margins
+    own: tuple[Any, ...]
+    rounds: int
+
+    def gains(self, width: int) -> Margins:
+        """Reduction of the loss by each column's splits, (width,), over the shared trees and all labels' own."""
+        total = np.zeros(width)
+        for booster, rounds in self._boosters():
+            total += booster.feature_importance("gain", iteration=rounds)
+        return total
+
+    def contributions(self, vectors: NDArray[np.floating[Any]], rows: NDArray[np.int64]) -> Margins:
+        """Exact contributions (TreeSHAP) of the columns to every label's margin, (c, L, d + 1), constants last."""
+        values = np.asarray(vectors[rows], dtype=np.float32)
+        out = np.zeros((len(rows), len(self.shifts), vectors.shape[1] + 1))
+        out[:, :, -1] = self.base + self.shifts
+        if not len(rows):
+            return out
+        for label, booster in enumerate(self.own):
+            if booster is not None and self.rounds:
+                out[:, label] += booster.predict(values, pred_contrib=True, num_iteration=self.rounds)
+        if self.shared is not None and self.shared_rounds:
+            out += self.shared.predict(values, pred_contrib=True, num_iteration=self.shared_rounds)[:, None]
+        return out
+
+    def _boosters(self) -> list[tuple[Any, int]]:
+        all_of_them = [(self.shared, self.shared_rounds), *((booster, self.rounds) for booster in self.own)]
+        return [(booster, rounds) for booster, rounds in all_of_them if booster is not None and rounds]
+
+
+def learn_task(
+    binned: Binned, rows: NDArray[np.int64], labels: sp.csr_matrix, seed: int
+) -> tuple[NDArray[np.float32], TaskTrees]:
+    """Margins (m, L) of all labels for the clients in `rows`, learnt from `labels` (m, L), and the trees they are made of.
 
     Args:
         binned: all vectors.
@@ -122,16 +170,20 @@ def learn_task(binned: Binned, rows: NDArray[np.int64], labels: sp.csr_matrix, s
     width = labels.shape[1]
     columns = labels.tocsc()
     held = np.zeros(len(rows), dtype=np.bool_)
-    held[np.random.default_rng(seed).permutation(len(rows))[: int(HELD_OUT * len(rows))]] = True
+    held[np.random.default_rng(seed).permutation(len(rows))[: max(1, int(HELD_OUT * len(rows)))]] = True
     any_label = (np.asarray(labels.sum(axis=1)).ravel() > 0).astype(np.float64)
-    shared = _shared_margin(binned, rows, any_label, held, seed)
+    base = _log_odds(any_label)
+    common, common_rounds = _shared_trees(binned, rows, any_label, held, seed)
+    shared = base + (0.0 if common is None else binned.predict(common, rows, common_rounds))
+    shared = np.broadcast_to(shared, len(rows))
     if width == 1:
-        return shared[:, None].astype(np.float32)
-    margins = np.empty(labels.shape, dtype=np.float32)
+        return shared[:, None].astype(np.float32), TaskTrees(base, common, common_rounds, np.zeros(1), (None,), 0)
+    margins, shifts = np.empty(labels.shape, dtype=np.float32), np.zeros(width)
 
     def learn(label: int) -> tuple[Any, Margins]:
         y = columns[:, [label]].toarray().ravel().astype(np.float64)
-        start = shared + _shift(shared, y)
+        shifts[label] = _shift(shared, y)
+        start = shared + shifts[label]
         margins[:, label] = start
         return _own_trees(binned, rows, y, start, held, (seed, label))
 
@@ -143,23 +195,25 @@ def learn_task(binned: Binned, rows: NDArray[np.int64], labels: sp.csr_matrix, s
         boosters, losses = zip(*pool.map(learn, range(width)), strict=True)
         rounds = int(np.argmin(np.sum(losses, axis=0)))
         list(pool.map(add, range(width)))
-    return margins
+    return margins, TaskTrees(base, common, common_rounds, shifts, tuple(boosters), rounds)
 
 
-def _shared_margin(binned: Binned, rows: NDArray[np.int64], y: Margins, held: NDArray[np.bool_], seed: int) -> Margins:
-    """Log-odds of `y` for every client, (m,), stopped early on the held-out clients."""
+def _shared_trees(
+    binned: Binned, rows: NDArray[np.int64], y: Margins, held: NDArray[np.bool_], seed: int
+) -> tuple[Any, int]:
+    """A booster of `y` and how many of its trees count, stopped early on the held-out clients; (None, 0) for one class."""
     import lightgbm as lgb
 
     start = np.full(len(rows), _log_odds(y))
     if not 0 < y[~held].sum() < (~held).sum():
-        return start
+        return None, 0
     cells = len(rows) * binned.source.shape[1]
     params = binned.params | {"seed": seed, "num_threads": binned.threads if cells > MANY_CELLS else 1}
     fit = binned.subset(rows[~held], y[~held], start[~held])
     check = binned.subset(rows[held], y[held], start[held])
     stop = lgb.early_stopping(PATIENCE, verbose=False)
     booster = lgb.train(params, fit, SHARED_ROUNDS, valid_sets=[check], callbacks=[stop])
-    return start + binned.predict(booster, rows, booster.best_iteration)
+    return booster, booster.best_iteration
 
 
 def _own_trees(
@@ -240,7 +294,12 @@ def main(job: Path) -> None:
     for index, seed in settings["order"]:
         began = time.perf_counter()
         rows, labels = np.load(job / f"rows{index}.npy"), sp.load_npz(job / f"labels{index}.npz")
-        np.save(job / f"logits{index}-{seed}.npy", learn_task(binned, rows, labels, seed))
+        margins, trees = learn_task(binned, rows, labels, seed)
+        explain = job / f"explain{index}.npy"
+        if explain.exists():
+            np.save(job / f"gain{index}-{seed}.npy", trees.gains(binned.source.shape[1]))
+            np.save(job / f"contributions{index}-{seed}.npy", trees.contributions(binned.source, np.load(explain)))
+        np.save(job / f"logits{index}-{seed}.npy", margins)
         print(json.dumps({"task": index, "seed": seed, "seconds": time.perf_counter() - began}), flush=True)
 
 

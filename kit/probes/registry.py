@@ -35,6 +35,8 @@ class Options:
         device: «auto» takes a GPU if there is one.
         progress: report progress on stderr.
         keep_logits: keep the validation logits of the best epoch of every run, for statistics over clients.
+        explain: rows of the vectors whose margins are to be explained, (c,), may be empty; None explains nothing. Only
+            probes that can do it heed this.
     """
 
     seeds: int = 1
@@ -44,10 +46,27 @@ class Options:
     progress: bool = False
     keep_logits: bool = False
     first_seed: int = 0
+    explain: NDArray[np.int64] | None = None
 
     def seed_numbers(self) -> list[int]:
         """The seeds of the runs of a task, in order."""
         return [PROBE_SEED + self.first_seed + index for index in range(self.seeds)]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What a probe's margins on a task are made of.
+
+    Attributes:
+        gain: (d,) how much each column's splits reduced the loss, over all trees of the task.
+        rows: (c,) rows of the vectors that are explained: those asked for that take part in the task.
+        contributions: (c, L, d + 1) float64: what each column adds to each label's margin, the last entry being what is
+            added for everybody; they add up to the margin.
+    """
+
+    gain: NDArray[np.float64]
+    rows: NDArray[np.int64]
+    contributions: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -60,6 +79,7 @@ class TaskRun:
         epochs: metrics on the validation window after each epoch; probes without epochs have one entry.
         seconds: training and evaluation, without what is shared with other tasks.
         logits: (m, L) float32 of the best epoch, rows as in TaskData.rows; None unless asked for.
+        explanation: None unless asked for and the probe has one.
     """
 
     task: Task
@@ -67,6 +87,7 @@ class TaskRun:
     epochs: tuple[TaskMetrics, ...]
     seconds: float
     logits: NDArray[np.float32] | None = None
+    explanation: Explanation | None = None
 
     @property
     def best(self) -> TaskMetrics:

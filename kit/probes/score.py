@@ -19,7 +19,7 @@ from kit.data.layout import DataFolder
 from kit.errors import KitError
 from kit.probes.conditions import conditions, precision_notes
 from kit.probes.labels import TaskData, UndefinedTask, load_task
-from kit.probes.registry import Options, Precision, Probe, TaskRun, load_probes
+from kit.probes.registry import Explanation, Options, Precision, Probe, TaskRun, load_probes
 from kit.probes.slices import Counts, Masks, cohorts, read_counts, slice_scores
 from kit.probes.statistics import Scored, influence
 from kit.probes.vectors import Scorable, load_vectors
@@ -53,6 +53,7 @@ class ScoreReport:
         precision_matters: whether bf16 may depart from fp32 on these vectors; a note says why.
         reused: whether all of it was found in scores.json.
         influence: task → (2, m): ids of the clients that were scored, and what each adds to the score (official seed).
+        explanations: task → what the margins are made of (official seed), where that was asked for.
     """
 
     submission: str
@@ -66,6 +67,7 @@ class ScoreReport:
     precision_matters: bool = False
     reused: bool = False
     influence: dict[str, NDArray[np.float64]] = field(default_factory=dict, repr=False)
+    explanations: dict[str, Explanation] = field(default_factory=dict, repr=False)
 
     @property
     def sum(self) -> float:
@@ -74,7 +76,7 @@ class ScoreReport:
 
     def as_json(self) -> dict[str, Any]:
         """The shape relied on from outside."""
-        plain = {key: value for key, value in self.__dict__.items() if key != "influence"}
+        plain = {key: value for key, value in self.__dict__.items() if key not in ("influence", "explanations")}
         return plain | {"sum": self.sum, "undefined_tasks": sum("undefined" in e for e in self.tasks.values())}
 
 
@@ -94,6 +96,7 @@ def score_submission(
     progress: bool = False,
     force: bool = False,
     device: str = "auto",
+    explain: NDArray[np.int64] | None = None,
 ) -> ScoreReport:
     """Score a submission with one probe; what scores.json already holds for the same bytes is not computed again.
 
@@ -108,6 +111,7 @@ def score_submission(
         progress: report progress on stderr.
         force: score again even if the result is known.
         device: «auto», «cpu» or «cuda».
+        explain: rows of the submission to explain (may be empty); None for no explanation. Trains again what is known.
 
     Raises:
         KitError: bad vectors, ids, labels or options. A task that the data cannot define is no error.
@@ -120,19 +124,15 @@ def score_submission(
     wanted = list(tasks) if tasks else list(Task)
     scorable = load_vectors(submission)
     fingerprint = fingerprint_of(submission, folder, chosen, used, seeds)
-    known = {} if force else _known(submission, probe, fingerprint)
+    known = {} if force or explain is not None else _known(submission, probe, fingerprint)
     missing = [task for task in wanted if task.value not in known]
-    options = Options(seeds, used, threads, device, progress, keep_logits=True)
+    options = Options(seeds, used, threads, device, progress, keep_logits=True, explain=explain)
     counts = read_counts(folder, scorable.client_ids)
     told = {"submission": str(submission), "data": str(folder.root), "probe": probe, "seeds": seeds, "precision": used}
     with tracking.run("score", told, DEFAULT_ROOT / "runs"):
-        entries, influences = _run(chosen, scorable, folder, missing, options, counts)
+        entries, influences, explanations = _run(chosen, scorable, folder, missing, options, counts)
         found = known | entries
-        for task in wanted:
-            numbers = {name: found[task.value].get(name) for name in (*FIELDS, "seconds")}
-            plain = {name: float(value) for name, value in numbers.items() if value is not None}
-            about = {"task": task.value, "probe": probe, "known": task not in missing}
-            tracking.log("score", plain, about=about)
+        _track(found, wanted, missing, probe)
     return ScoreReport(
         submission=str(submission),
         data=str(folder.root),
@@ -145,7 +145,16 @@ def score_submission(
         precision_matters=bool(precision_notes(scorable)),
         reused=not missing,
         influence=influences,
+        explanations=explanations,
     )
+
+
+def _track(found: dict[str, dict[str, Any]], wanted: list[Task], missing: list[Task], probe: str) -> None:
+    """Log the numbers of every task to the run."""
+    for task in wanted:
+        numbers = {name: found[task.value].get(name) for name in (*FIELDS, "seconds")}
+        plain = {name: float(value) for name, value in numbers.items() if value is not None}
+        tracking.log("score", plain, about={"task": task.value, "probe": probe, "known": task not in missing})
 
 
 def _run(
@@ -155,8 +164,8 @@ def _run(
     tasks: Sequence[Task],
     options: Options,
     counts: Counts | None,
-) -> tuple[dict[str, dict[str, Any]], dict[str, NDArray[np.float64]]]:
-    """Entries of the tasks by name, undefined ones included, and the influences of those that are defined."""
+) -> tuple[dict[str, dict[str, Any]], dict[str, NDArray[np.float64]], dict[str, Explanation]]:
+    """Entries of the tasks by name, undefined ones included; influences and explanations of those that are defined."""
     defined: list[TaskData] = []
     entries: dict[str, dict[str, Any]] = {}
     for task in tasks:
@@ -166,12 +175,14 @@ def _run(
             entries[task.value] = _undefined(error.reason)
     runs = chosen.run(scorable.vectors, defined, options) if defined else []
     masks = None if counts is None else cohorts(counts)
-    influences = {}
+    influences, explanations = {}, {}
     for data in defined:
         mine = [run for run in runs if run.task is data.task]
         entries[data.task.value] = _entry(mine) | {"slices": _slices(masks, data, mine[0])}
         influences[data.task.value] = _influence(data, mine[0], scorable.client_ids)
-    return entries, influences
+        if (explained := mine[0].explanation) is not None:
+            explanations[data.task.value] = explained
+    return entries, influences, explanations
 
 
 def _slices(masks: Masks | None, data: TaskData, run: TaskRun) -> dict[str, dict[str, dict[str, Any]]] | None:

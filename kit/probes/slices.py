@@ -60,10 +60,10 @@ def count_events(history: History, clients: NDArray[np.int64]) -> Counts:
 
 
 def read_counts(folder: DataFolder, clients: NDArray[np.int64]) -> Counts | None:
-    """Counts from a split folder's input; None where it holds no events that could be counted."""
+    """Counts from a split folder's input; None where it holds no events that could be counted, whatever the reason."""
     try:
         return count_events(History.open(folder, "input"), clients)
-    except KitError:
+    except (KitError, pl.exceptions.PolarsError):
         return None
 
 

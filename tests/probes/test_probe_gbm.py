@@ -36,7 +36,7 @@ def planted(n: int = 3000, labels: int = 6) -> tuple[np.ndarray, np.ndarray]:
 
 def test_planted_signal_is_found_and_probabilities_are_honest() -> None:
     vectors, bought = planted()
-    margins = learn_task(bin_vectors(vectors, 1), np.arange(len(vectors)), sp.csr_matrix(bought), 0)
+    margins, _ = learn_task(bin_vectors(vectors, 1), np.arange(len(vectors)), sp.csr_matrix(bought), 0)
     assert margins.dtype == np.float32
     values = auroc_multilabel(margins, bought)
     assert np.isnan(values[0])
@@ -49,7 +49,7 @@ def test_threads_change_nothing_and_seeds_do() -> None:
     vectors, bought = planted(1200, 4)
     rows, labels = np.arange(0, 1200, 2), sp.csr_matrix(bought[::2])
     one, two, other = (
-        learn_task(bin_vectors(vectors, threads), rows, labels, seed) for threads, seed in ((1, 5), (2, 5), (1, 6))
+        learn_task(bin_vectors(vectors, threads), rows, labels, seed)[0] for threads, seed in ((1, 5), (2, 5), (1, 6))
     )
     assert np.array_equal(one, two)
     assert not np.array_equal(one, other)
@@ -109,18 +109,21 @@ def test_leaving_early_stops_the_child(tmp_path: Path, world: World) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="kills by signal")
-def test_a_killed_parent_takes_the_child_along(tmp_path: Path, world: World) -> None:
+@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT])
+def test_an_ended_parent_takes_the_child_along(tmp_path: Path, world: World, kill: signal.Signals) -> None:
     ids, vectors = world.profiles["scaled"]
     gbm.write_job(tmp_path, vectors, [load_task(Task.SKU, ids, world.folder)] * 50, Options(threads=1))
     code = (
         "import sys, time; from pathlib import Path; from kit.probes.gbm import child\n"
         "with child(Path(sys.argv[1])) as lines: print(next(lines), flush=True); time.sleep(600)"
     )
-    parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
     assert parent.stdout is not None
     assert parent.stdout.readline()
     (worker,) = psutil.Process(parent.pid).children()
-    os.kill(parent.pid, signal.SIGKILL)
+    os.kill(parent.pid, kill)
     parent.wait()
     for _ in range(600):
         if not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE:
