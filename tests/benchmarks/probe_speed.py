@@ -4,30 +4,38 @@
 
 Makes seeded random data, times one task (propensity_sku, 100 labels) for the official probe in fp32 and bf16, all six for the
 fast and the gbm probe, and, given a checkout of Synerise/recsys2025 and a Python that can run it (see
-tests/probes/golden/README.md), their code on the same files. The rate is the best of several products of the probe's own
-sizes; «of the rate» is the share of it that a whole training and scoring run reaches.
+tests/probes/golden/README.md), their code on the same files, from «Running on» to «completed» in its log. Ours includes
+reading the labels, as theirs does.
+
+The rate is the best of several products of the probe's own sizes. «Whole run» is the share of it that training, scoring and
+metrics reach together, «training loop» that of the steps alone; the input layer, which stays fp32, is counted at that rate.
+Memory is what the process itself holds at its peak (anonymous pages, Linux only), for the fast probe on all six tasks, at the
+given number of clients (4,096 at least) and at four times as many: the vectors stay in their file, the logits do not.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import resource
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import torch
 
-from kit.challenge import Task
+from kit.challenge import PROBE_SEED, Task
 from kit.data.layout import DataFolder
-from kit.probes.labels import load_task
-from kit.probes.network import products
-from kit.probes.registry import Options, load_probes
+from kit.probes.labels import TaskData, load_task
+from kit.probes.mlp import BATCH, BLOCK, Learner
+from kit.probes.network import OFFICIAL, products
+from kit.probes.registry import Options, Precision, load_probes
 
 TARGETS = 100
 EPOCHS = 3
@@ -91,29 +99,126 @@ def rate(precision: str, seconds: float = 1.0) -> float:
     return best
 
 
-def work(clients: int, width: int) -> float:
-    """GFLOP of one official run on one task: 3 epochs of forward, backward (no input gradient for the input) and scoring."""
-    hidden, enter, leave = 6 * 2048 * 4096, width * 2048, 2048 * TARGETS
-    return EPOCHS * 2 * clients * (4 * (hidden + leave) + 3 * enter) / 1e9
+def work(clients: int, width: int) -> tuple[float, float]:
+    """GFLOP of one official run on one task, in the input layer and in all others.
+
+    3 epochs of forward, backward (the vectors themselves get no gradient) and scoring.
+    """
+    others, enter = 6 * 2048 * 4096 + 2048 * TARGETS, width * 2048
+    return EPOCHS * 2 * clients * 3 * enter / 1e9, EPOCHS * 2 * clients * 4 * others / 1e9
+
+
+def share_of_rate(parts: tuple[float, float], seconds: float, precision: str, rates: dict[str, float]) -> float:
+    """Seconds that the products would take at the measured rates ÷ seconds taken."""
+    enter, others = parts
+    return (enter / rates["fp32"] + others / rates[precision]) / seconds
+
+
+def training_loop(vectors: np.ndarray, data: TaskData, precision: Precision) -> tuple[tuple[float, float], float]:
+    """GFLOP (input layer, others) and seconds of one epoch of training steps, after a few to warm up."""
+    learner = Learner(data, PROBE_SEED, vectors.shape[1], OFFICIAL, Options(precision=precision))
+    block = torch.from_numpy(np.array(vectors)).float()
+    with products(precision):
+        for clients in (min(len(vectors), 3 * BATCH), len(vectors)):
+            learner.rewind(BATCH)
+            began = time.perf_counter()
+            learner.learn(0, block[:clients])
+            seconds = time.perf_counter() - began
+    others, enter = 6 * 2048 * 4096 + 2048 * TARGETS, vectors.shape[1] * 2048
+    return (2 * clients * 2 * enter / 1e9, 2 * clients * 3 * others / 1e9), seconds
 
 
 def theirs(root: Path, checkout: Path, python: str, threads: int) -> float:
-    """Seconds that the organisers' code takes for the same task, start of its interpreter included."""
-    stub = root / "stub"
+    """Seconds that the organisers' code takes for the same task, from its own log; without starting and importing."""
+    stub, said = root / "stub", root / "theirs.log"
     stub.mkdir()
-    (stub / "sitecustomize.py").write_text(STAND_IN)
-    command = f"-m training_pipeline.train --data-dir {root} --embeddings-dir {root / 'submission'} --num-workers 0"
-    command += f" --tasks {Task.SKU.value} --log-name x --accelerator cpu --devices auto --score-dir {root}"
-    environment = {**os.environ, "PYTHONPATH": f"{stub}:{checkout}", "OMP_NUM_THREADS": str(threads)}
-    began = time.perf_counter()
-    subprocess.run(
-        [python, "-W", "ignore", *command.split(), "--hidden-logging-mode"],
-        cwd=root,
-        env=environment,
-        check=True,
-        capture_output=True,
+    (stub / "sitecustomize.py").write_text(STAND_IN, encoding="utf-8")
+    command = [python, "-W", "ignore", "-m", "training_pipeline.train", "--tasks", Task.SKU.value]
+    command += ["--data-dir", str(root), "--embeddings-dir", str(root / "submission"), "--score-dir", str(root)]
+    command += ["--num-workers", "0", "--log-name", "x", "--accelerator", "cpu", "--devices", "auto"]
+    paths = os.pathsep.join([str(stub), str(checkout)])
+    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
+    marks: dict[str, float] = {}
+    with said.open("w", encoding="utf-8") as log:
+        process = subprocess.Popen(
+            [*command, "--hidden-logging-mode"],
+            cwd=root,  # Lightning leaves checkpoints where it runs
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stderr is not None
+        for line in process.stderr:
+            log.write(line)
+            for mark in (f"Running on {Task.SKU.value}", f"Run on {Task.SKU.value} completed"):
+                if mark in line:
+                    marks[mark.split(maxsplit=1)[0]] = time.perf_counter()
+    if process.wait() or set(marks) != {"Running", "Run"}:
+        sys.exit(f"the organisers' code ended with {process.returncode}:\n" + said.read_text(encoding="utf-8")[-2000:])
+    return marks["Run"] - marks["Running"]
+
+
+@contextmanager
+def peak_memory(out: list[float], every: float = 0.01) -> Iterator[None]:
+    """Appends the largest number of MiB in anonymous pages while inside; NaN where /proc does not tell."""
+    stop, seen = threading.Event(), [float("nan")]
+
+    def watch() -> None:
+        status = Path("/proc/self/status")
+        while not stop.wait(every):
+            lines = status.read_text(encoding="utf-8").splitlines() if status.exists() else []
+            held = [int(line.split()[1]) / 2**10 for line in lines if line.startswith("RssAnon")]
+            seen.extend(held)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        out.append(float(np.nanmax(seen)) if len(seen) > 1 else seen[0])
+
+
+def memory_of(clients: int, width: int, threads: int) -> None:
+    """In a process of its own: print the MiB held before and at the peak of the fast probe on six tasks."""
+    torch.set_num_threads(threads)
+    with tempfile.TemporaryDirectory() as name:
+        submission = make_data(Path(name) / "data", clients, width)
+        ids = np.load(submission / "client_ids.npy")
+        vectors = np.load(submission / "embeddings.npy", mmap_mode="r")
+        every = [load_task(task, ids, DataFolder(submission.parent)) for task in Task]
+        held: list[float] = []
+        with peak_memory(held):
+            time.sleep(0.1)
+        with peak_memory(held):
+            load_probes()["fast"].run(vectors, every, Options(threads=threads))
+        print(*held)
+
+
+def compare_memory(clients: int, width: int, threads: int) -> None:
+    """Print the peak at two client counts, each from a fresh process, beside the size of their vectors."""
+    peaks, clients = {}, max(clients, BLOCK)  # below, a block of rows is not yet full
+    for count in (clients, 4 * clients):
+        command = [
+            sys.executable,
+            __file__,
+            "--memory-of",
+            str(count),
+            "--width",
+            str(width),
+            "--threads",
+            str(threads),
+        ]
+        before, peak = map(float, subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
+        peaks[count] = peak
+        size = count * width * 2 / 2**20
+        print(f"  memory, {count:7d} clients  {peak:6.0f} MiB at the peak, {before:.0f} before; vectors {size:.0f} MiB")
+    growth = (peaks[4 * clients] - peaks[clients]) * 2**20 / (3 * clients)
+    print(
+        f"  each further client costs {growth:.0f} bytes of memory; its vector has {2 * width}, float32 copies {4 * width}"
     )
-    return time.perf_counter() - began
 
 
 def main() -> None:
@@ -124,36 +229,49 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--theirs", type=Path, help="a checkout of the organisers' repository")
     parser.add_argument("--python", default=sys.executable, help="a Python that can run it")
+    parser.add_argument("--memory-of", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.memory_of:
+        memory_of(given.memory_of, given.width, given.threads)
+        return
     torch.set_num_threads(given.threads)
     print(f"{given.clients} clients × {given.width} columns, {given.threads} threads, load {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory() as name:
         root = Path(name) / "data"
-        submission = make_data(root, given.clients, given.width)
-        ids = np.load(submission / "client_ids.npy")
-        vectors = np.load(submission / "embeddings.npy", mmap_mode="r")
-        every = [load_task(task, ids, DataFolder(root)) for task in Task]
-        seconds: dict[str, float] = {}
-        for label, probe, precision, tasks in (
-            ("official fp32, 1 task", "official", "fp32", every[2:3]),
-            ("official bf16, 1 task", "official", "bf16", every[2:3]),
-            ("fast, 6 tasks", "fast", "fp32", every),
-            ("gbm, 6 tasks", "gbm", "fp32", every),
-        ):
-            speed = rate(precision) if probe == "official" else 0.0
-            began = time.perf_counter()
-            load_probes()[probe].run(vectors, tasks, Options(precision=precision, threads=given.threads))
-            seconds[label] = time.perf_counter() - began
-            share = work(given.clients, given.width) / seconds[label] / speed if speed else 0.0
-            note = f"  {speed:6.0f} GFLOP/s measured, {share:.0%} of the rate" if speed else ""
-            print(f"  {label:24s} {seconds[label]:8.1f} s{note}", flush=True)
+        seconds = ours(make_data(root, given.clients, given.width), given.threads)
         if given.theirs:
             base = theirs(root, given.theirs.resolve(), given.python, given.threads)
             print(f"  {'organisers, 1 task':24s} {base:8.1f} s")
             for label in ("official fp32, 1 task", "official bf16, 1 task"):
                 print(f"    {label} is {base / seconds[label]:.2f} × as fast")
             print(f"    a task of the fast probe costs 1/{6 * base / seconds['fast, 6 tasks']:.0f} of theirs")
-    print(f"  peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10:.0f} MiB")
+    compare_memory(given.clients, given.width, given.threads)
+
+
+def ours(submission: Path, threads: int) -> dict[str, float]:
+    """Time and print the probes of this kit; label → seconds, reading of labels included."""
+    ids = np.load(submission / "client_ids.npy")
+    vectors = np.load(submission / "embeddings.npy", mmap_mode="r")
+    folder, seconds = DataFolder(submission.parent), {}
+    rates = {precision: rate(precision) for precision in ("fp32", "bf16")}
+    runs: tuple[tuple[str, str, Precision, list[Task]], ...] = (
+        ("official fp32, 1 task", "official", "fp32", [Task.SKU]),
+        ("official bf16, 1 task", "official", "bf16", [Task.SKU]),
+        ("fast, 6 tasks", "fast", "fp32", list(Task)),
+        ("gbm, 6 tasks", "gbm", "fp32", list(Task)),
+    )
+    for label, probe, precision, tasks in runs:
+        began = time.perf_counter()
+        data = [load_task(task, ids, folder) for task in tasks]
+        load_probes()[probe].run(vectors, data, Options(precision=precision, threads=threads))
+        seconds[label] = time.perf_counter() - began
+        note = ""
+        if probe == "official":
+            whole = share_of_rate(work(*vectors.shape), seconds[label], precision, rates)
+            loop = share_of_rate(*training_loop(vectors, data[0], precision), precision, rates)
+            note = f"  {rates[precision]:6.0f} GFLOP/s measured: training loop {loop:.0%}, whole run {whole:.0%} of it"
+        print(f"  {label:24s} {seconds[label]:8.1f} s{note}", flush=True)
+    return seconds
 
 
 if __name__ == "__main__":
