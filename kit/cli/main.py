@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from kit import __version__
-from kit.cli import data, features, recipe
+from kit.cli import data, features, recipe, tune
 from kit.cli.artefacts import clean, explain, status
 from kit.cli.board import board, compare
 from kit.cli.doctor import doctor
@@ -53,6 +53,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(features.app, name="features")
 app.add_typer(recipe.app, name="recipe")
 app.command()(init)
+app.add_typer(tune.app, name="tune")
 app.command()(submit)
 app.command()(validate)
 app.command()(score)

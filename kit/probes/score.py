@@ -299,22 +299,27 @@ def read_ceiling(folder: DataFolder) -> dict[str, dict[str, Any]]:
 def fingerprint_of(submission: Path, folder: DataFolder, probe: Probe, precision: str, seeds: int) -> str:
     """Digest of all that decides a report: vectors, ids, target files, settings and the code of the probe."""
     store = Store()
+    own = {
+        "submission": store.files_digest([submission / "client_ids.npy", submission / "embeddings.npy"]),
+        "events": store.files_digest(folder.input(kind) for kind in EventType),  # for the cohorts
+        "seeds": seeds,
+    }
+    return digest(own | evidence(folder, probe, precision))
+
+
+def evidence(folder: DataFolder, probe: Probe, precision: str) -> dict[str, Any]:
+    """All that decides a score besides vectors and seeds: target files, probe, precision and the code of the probe."""
     targets = [folder.window("train"), folder.window("validation"), folder.active_clients]
     targets += [path for task in Task if task.is_propensity for path in (folder.targets(task), folder.popularity(task))]
     own = Path(str(sys.modules[probe.run.__module__].__file__)).resolve()
     parts = [path for path in own.parent.glob(f"{own.stem}*.py") if path.is_relative_to(PACKAGE.resolve())]
     sources = {*SHARED_CODE, *(path.relative_to(PACKAGE.resolve()).as_posix() for path in parts)}
-    return digest(
-        {
-            "submission": store.files_digest([submission / "client_ids.npy", submission / "embeddings.npy"]),
-            "targets": store.files_digest(targets),
-            "events": store.files_digest(folder.input(kind) for kind in EventType),  # for the cohorts
-            "probe": probe.name,
-            "precision": precision,
-            "seeds": seeds,
-            "code": code_digest(*sources),
-        }
-    )
+    return {
+        "targets": Store().files_digest(targets),
+        "probe": probe.name,
+        "precision": precision,
+        "code": code_digest(*sources),
+    }
 
 
 def _known(submission: Path, probe: str, fingerprint: str) -> dict[str, dict[str, Any]]:

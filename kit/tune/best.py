@@ -1,0 +1,170 @@
+"""The winner: the best trials under the official probe, and the best one as a plain recipe that says where it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import optuna
+import tomli_w
+from optuna.trial import FrozenTrial, TrialState
+
+from kit.errors import KitError
+from kit.progress import say
+from kit.recipe import Recipe, parse
+from kit.store import write_atomically
+from kit.tune.gain import Reference
+from kit.tune.objective import RecipeObjective
+from kit.tune.scoring import Scorer
+from kit.tune.space import from_params
+from kit.tune.storage import Place, study_lock
+from kit.tune.study import best_trials, is_first, space_of
+
+OFFICIAL: Final = "official"
+"""The study's attribute with official scores: trial number → {scores, sum}."""
+
+
+def score_officially(
+    study: optuna.Study, place: Place, objective: RecipeObjective, count: int, threads: int | None = None
+) -> dict[str, dict[str, Any]]:
+    """Score the `count` best trials, and the defaults beside them, with the official probe.
+
+    Args:
+        study: finished or not.
+        place: for its lock.
+        objective: builds the profiles; their blocks are in the store.
+        count: how many.
+        threads: for the probe.
+
+    Returns:
+        trial number as text → {"scores": {task: score}, "sum": …}; also stored in the study, scores also in the artefact
+        store, so a killed run goes on where it was.
+    """
+    space = objective.space
+    scorer = Scorer(
+        objective.folder,
+        "official",
+        space.search.official_precision,
+        space.search.tasks,
+        objective.scorer.store,
+        threads,
+    )
+    ranked = best_trials(study)
+    chosen = ranked[:count] + [trial for trial in ranked[count:] if is_first(trial)]
+    for trial in chosen:
+        known = study.user_attrs.get(OFFICIAL, {})
+        if str(trial.number) in known:
+            continue
+        say(f"  official probe: trial {trial.number} ({chosen.index(trial) + 1} of {len(chosen)}) …")
+        built = objective.build(space.recipe(from_params(trial.params)))
+        tasks = scorer.defined(built.clients)
+        found = scorer.score(built.vectors, built.clients, built.key, tasks, [0])
+        scores = {task.value: round(found[task, 0], 4) for task in tasks}
+        with study_lock(place, "official"):
+            entry = {"scores": scores, "sum": round(sum(scores.values()), 4)}
+            study.set_user_attr(OFFICIAL, {**study.user_attrs.get(OFFICIAL, {}), str(trial.number): entry})
+    return dict(study.user_attrs.get(OFFICIAL, {}))
+
+
+def winner(study: optuna.Study, number: int | None = None) -> FrozenTrial:
+    """The trial with the highest official sum where the official probe was asked, else the highest value.
+
+    Args:
+        study: with at least one complete trial.
+        number: this trial instead.
+
+    Raises:
+        KitError: no complete trial, or no such one.
+    """
+    if number is not None:
+        trials = study.get_trials(deepcopy=False)
+        if not 0 <= number < len(trials):
+            raise KitError(f"There is no trial {number}.", f"The study has trials 0 to {len(trials) - 1}.")
+        return trials[number]
+    ranked = best_trials(study)
+    if not ranked:
+        raise KitError("No trial is complete yet.", "`kit tune status` shows what is running; or mend what failed.")
+    official = study.user_attrs.get(OFFICIAL, {})
+    scored = [trial for trial in ranked if str(trial.number) in official]
+    return max(scored, key=lambda trial: float(official[str(trial.number)]["sum"])) if scored else ranked[0]
+
+
+def recipe_of(study: optuna.Study, trial: FrozenTrial) -> Recipe:
+    """A trial's plain recipe, checked.
+
+    Raises:
+        KitError: the trial stopped before all its parameters were drawn.
+    """
+    return parse(Recipe, tables_of(study, trial), f"trial {trial.number}")
+
+
+def tables_of(study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
+    """A trial's plain recipe as TOML tables."""
+    try:
+        return space_of(study).tables(from_params(trial.params))
+    except KeyError as error:
+        raise KitError(
+            f"Trial {trial.number} never drew {error}: it has no recipe.", "Name a complete trial."
+        ) from error
+
+
+def recipe_text(study: optuna.Study, trial: FrozenTrial, place: Place, name: str | None = None) -> str:
+    """The recipe as a TOML file: comments with its provenance, then tables without a leaf of the search in them."""
+    tables = tables_of(study, trial)
+    if name:
+        tables["name"] = name
+    parse(Recipe, tables, f"trial {trial.number}")
+    lines = [f"# {line}" if line else "#" for line in provenance(study, trial, place)]
+    return "\n".join(lines) + "\n" + tomli_w.dumps(tables)
+
+
+def provenance(study: optuna.Study, trial: FrozenTrial, place: Place) -> list[str]:
+    """Where the values come from: study, trial, data, gain, scores, versions."""
+    said, trials = study.user_attrs, study.get_trials(deepcopy=False)
+    done = sum(other.state in (TrialState.COMPLETE, TrialState.PRUNED) for other in trials)
+    search = said["search"]
+    lines = [
+        f"Trial {trial.number} of {done} in the study {study.study_name!r} ({place.shown}), made by `kit tune best`.",
+        f"Search space {said['where']}, data {said['data']} ({said['identity']['data']}), kit {said['kit']}.",
+        f"{search['sampler']} sampler, {search['probe']} probe, {search['seeds']} seed(s) a trial; "
+        f"{search['gain']} = {_values(trial)}.",
+    ]
+    if trial.datetime_complete:
+        lines[0] += f" Finished {trial.datetime_complete:%Y-%m-%d %H:%M}."
+    scores = trial.user_attrs.get("result", {}).get("scores", {})
+    if scores and "reference" in said:
+        reference = Reference.from_json(said["reference"])
+        before = {task.value: reference.mean(task) for task in reference.scores}
+        lines += _table(search["probe"], scores, before, f"reference ({search['reference']})")
+    official = said.get(OFFICIAL, {})
+    if str(trial.number) in official:
+        first = next((str(t.number) for t in trials if is_first(t) and str(t.number) in official), None)
+        other = official[first]["scores"] if first else {}
+        lines += _table("official", official[str(trial.number)]["scores"], other, "defaults")
+    return lines
+
+
+def write_recipe(path: Path, text: str) -> None:
+    """Write the recipe whole or not at all.
+
+    Raises:
+        KitError: the disk is full.
+    """
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def _values(trial: FrozenTrial) -> str:
+    return ", ".join(f"{value:.4g}" for value in trial.values or []) or trial.state.name.lower()
+
+
+def _table(probe: str, scores: Mapping[str, float], before: Mapping[str, float], other: str) -> list[str]:
+    rows = []
+    for task, score in scores.items():
+        beside = f"  {other} {before[task]:.4f}  {score - before[task]:+.4f}" if task in before else ""
+        rows.append(f"  {task:<20} {score:.4f}{beside}")
+    both = [task for task in scores if task in before]
+    change = float(np.sum([scores[task] - before[task] for task in both]))
+    tail = f"  {other} {sum(before[t] for t in both):.4f}  {change:+.4f}" if both else ""
+    return ["", f"{probe} probe:", *rows, f"  {'sum':<20} {sum(scores.values()):.4f}{tail}"]

@@ -1,0 +1,183 @@
+"""The objective: a trial's recipe → profile (blocks from the store where fresh) → probe scores → what they are worth."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import optuna
+from numpy.typing import NDArray
+
+from kit.challenge import Task
+from kit.data.layout import DataFolder
+from kit.history import History
+from kit.probes.registry import Vectors
+from kit.probes.vectors import load_vectors
+from kit.profile import build_profile
+from kit.progress import say
+from kit.recipe import Recipe, read_recipe
+from kit.store import Store, digest
+from kit.tune.gain import Reference, task_gain, total_gain
+from kit.tune.scoring import CountingStore, Scorer
+from kit.tune.space import Space, defaults, from_trial
+from kit.tune.storage import Place, study_lock
+
+
+class Objective(Protocol):
+    """What a worker runs; tests bring toys."""
+
+    def prepare(self, study: optuna.Study, place: Place) -> None:
+        """Once per worker, before its first trial."""
+
+    def __call__(self, trial: optuna.Trial) -> Sequence[float]:
+        """The trial's value per goal.
+
+        Raises:
+            optuna.TrialPruned: it was not worth finishing.
+        """
+
+
+@dataclass(frozen=True)
+class Built:
+    """Vectors at hand.
+
+    Attributes:
+        clients: (n,) ids.
+        vectors: (n, d).
+        key: fingerprint of both.
+        fresh, asked: blocks found in the store, and blocks needed.
+        seconds: what making all its blocks takes, whether they were found or not.
+    """
+
+    clients: NDArray[np.int64]
+    vectors: Vectors
+    key: str
+    fresh: int = 0
+    asked: int = 0
+    seconds: float = 0.0
+
+
+class RecipeObjective:
+    """Scores recipes of a search space on one data folder.
+
+    Args:
+        space: the search space.
+        data: split data folder.
+        root: of the artefact store that trials share.
+        threads: for the probe; None for one per core.
+    """
+
+    def __init__(self, space: Space, data: Path, root: Path, threads: int | None = None) -> None:
+        self.space, self.search, self.root = space, space.search, root
+        self.folder = DataFolder(data)
+        self.scorer = self._scorer(self.search.probe, self.search.precision, threads)
+        self.reference: Reference | None = None
+        self._histories: dict[str, History] = {}
+
+    def _scorer(self, probe: str, precision: Any, threads: int | None) -> Scorer:  # noqa: ANN401
+        return Scorer(self.folder, probe, precision, self.search.tasks, Store(self.root), threads)
+
+    def identity(self) -> dict[str, str]:
+        """What a study must not change between two runs, by what to call it."""
+        evidence = self.scorer.evidence
+        return {
+            "search space": self.space.fingerprint,
+            "data": digest([self._history("keep").fingerprint, evidence["targets"]])[:16],
+            "probe's code": evidence["code"],
+        }
+
+    def prepare(self, study: optuna.Study, place: Place) -> None:
+        """Score the reference, or find it in the study; the first worker does it and the others wait."""
+        with study_lock(place, "reference"):
+            known = study.user_attrs.get("reference")
+            if known is None:
+                say(f"  scoring the reference ({self.search.reference}) with {self.search.noise_seeds} seeds …")
+                known = self._reference().as_json()
+                study.set_user_attr("reference", known)
+        self.reference = Reference.from_json(known)
+
+    def _reference(self) -> Reference:
+        count = max(self.search.noise_seeds, self.search.seeds)
+        built = self._named(self.search.reference)
+        tasks = self.scorer.defined(built.clients)
+        scores = self.scorer.score(built.vectors, built.clients, built.key, tasks, range(count))
+        rivals = {}
+        for path in self.search.against:
+            rival = self._named(path)
+            found = self.scorer.score(rival.vectors, rival.clients, rival.key, tasks, range(self.search.seeds))
+            rivals[path] = {task: float(np.mean([found[task, s] for s in range(self.search.seeds)])) for task in tasks}
+        return Reference.of(scores, self.search.seeds, rivals)
+
+    def _named(self, what: str) -> Built:
+        """«defaults», a recipe file or a submission folder."""
+        if what == "defaults":
+            return self.build(self.space.recipe(defaults))
+        if what.endswith(".toml"):
+            return self.build(read_recipe(Path(what)))
+        found = load_vectors(Path(what))
+        files = [Path(what) / name for name in ("client_ids.npy", "embeddings.npy")]
+        return Built(found.client_ids, found.vectors, digest(Store(self.root).files_digest(files)))
+
+    def build(self, recipe: Recipe) -> Built:
+        """The profile of a recipe; blocks come from the store where they are fresh."""
+        store = CountingStore(self.root)
+        profile = build_profile(recipe, self._history(recipe.duplicates), store)
+        return Built(profile.clients, profile.matrix, profile.fingerprint, *store.blocks())
+
+    def _history(self, duplicates: Any) -> History:  # noqa: ANN401 - a word of the recipe's schema
+        if duplicates not in self._histories:
+            self._histories[duplicates] = History.open(
+                self.folder, "input", store=Store(self.root), duplicates=duplicates
+            )
+        return self._histories[duplicates]
+
+    def __call__(self, trial: optuna.Trial) -> Sequence[float]:
+        """Build, score step by step, report each step to the pruner."""
+        assert self.reference is not None, "prepare() comes first"
+        began = time.perf_counter()
+        built = self.build(self.space.recipe(from_trial(trial)))
+        width = int(built.vectors.shape[1])
+        cost = {"fresh": built.fresh, "asked": built.asked, "block_seconds": built.seconds, "width": width}
+        scores: dict[tuple[Task, int], float] = {}
+        gains: list[float] = []
+        try:
+            for step, (tasks, seed) in enumerate(self._steps(built)):
+                found = self.scorer.score(built.vectors, built.clients, built.key, tasks, [seed])
+                scores |= found
+                gains += [task_gain(self.search.gain, task, seed, found[task, seed], self.reference) for task in tasks]
+                self._report(trial, step, tasks[0], seed, gains)
+        finally:
+            took = round(time.perf_counter() - began, 2)
+            trial.set_user_attr("result", {**cost, "scores": _means(scores), "seconds": took, "steps": len(gains)})
+        value = total_gain(self.search.gain, gains, self.search.seeds)
+        every: Mapping[str, float] = {"score": value, "seconds": built.seconds, "width": float(width)}
+        return [every[goal] for goal in self.search.goals]
+
+    def _steps(self, built: Built) -> Iterator[tuple[list[Task], int]]:
+        """What is scored at once: with a pruner a task and a seed, else all tasks of a seed, which share work."""
+        tasks = list(self.scorer.defined(built.clients))
+        for seed in range(self.search.seeds):
+            yield from ([([task], seed) for task in tasks] if self._prunes else [(tasks, seed)])
+
+    @property
+    def _prunes(self) -> bool:
+        return self.search.pruner != "none" and len(self.search.goals) == 1
+
+    def _report(self, trial: optuna.Trial, step: int, task: Task, seed: int, gains: Sequence[float]) -> None:
+        """Tell the pruner about a step: the gain itself for paired tests, the running mean for medians."""
+        if not self._prunes:
+            return
+        trial.report(gains[-1] if self.search.pruner == "wilcoxon" else float(np.mean(gains)), step)
+        if trial.should_prune():
+            after = f"after {task.value}, seed {seed + 1} of {self.search.seeds}"
+            raise optuna.TrialPruned(f"{after}: mean gain so far {float(np.mean(gains)):+.2f} ({self.search.pruner})")
+
+
+def _means(scores: Mapping[tuple[Task, int], float]) -> dict[str, float]:
+    """task → mean over the seeds scored so far, rounded for reading."""
+    tasks = dict.fromkeys(task for task, _ in scores)
+    return {task.value: round(float(np.mean([v for (t, _), v in scores.items() if t is task])), 6) for task in tasks}
