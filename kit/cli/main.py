@@ -17,6 +17,7 @@ from kit.cli.board import board, compare
 from kit.cli.doctor import doctor
 from kit.cli.init import init
 from kit.cli.neighbours import neighbours
+from kit.cli.report import report
 from kit.cli.score import score
 from kit.cli.submit import submit, validate
 from kit.errors import KitError
@@ -60,6 +61,7 @@ app.command()(score)
 app.command()(compare)
 app.command()(board)
 app.command()(neighbours)
+app.command()(report)
 app.command()(status)
 app.command()(explain)
 app.command()(clean)

@@ -47,7 +47,7 @@ class ClientMap:
     """Positions and panels.
 
     Attributes:
-        points: (m, 2), each axis scaled to [0, 1], 1 % of outliers on either side clamped.
+        points: (m, 2), each axis scaled to [0, 1], 0.2 % of outliers on either side clamped.
         method: how the axes were made.
         explained: share of the variance on each axis; empty for UMAP.
         panels: one per defined task.
@@ -95,7 +95,7 @@ def project(wide: NDArray[np.float32], method: Method) -> tuple[NDArray[np.float
         found = axes.fit_transform(wide.astype(np.float64))
         flat[:, : found.shape[1]] = found
         explained = tuple(float(value) for value in axes.explained_variance_ratio_)
-    low, high = np.quantile(flat, 0.01, axis=0), np.quantile(flat, 0.99, axis=0)
+    low, high = np.quantile(flat, 0.002, axis=0), np.quantile(flat, 0.998, axis=0)
     return np.clip((flat - low) / np.maximum(high - low, 1e-12), 0, 1), explained
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from kit.challenge import Task
 from kit.errors import Finding, Severity
 from kit.report.scores import Against, ProbeScores
+from kit.report.words import listed, percent, short, signed, tasks
 
 Mood = Literal["good", "mixed", "bad", "unknown"]
 
@@ -38,7 +38,7 @@ def judge(name: str, probes: list[ProbeScores], findings: list[Finding]) -> Verd
     first = probes[0]
     sentences = []
     if not first.against:
-        text = f"{name} sums to {first.sum:.4f} over {_tasks(sum(row.score is not None for row in first.rows))}."
+        text = f"{name} sums to {first.sum:.4f} over {tasks(sum(row.score is not None for row in first.rows))}."
         mood: Mood = "unknown"
         sentences.append("There is no other submission to compare it with.")
     else:
@@ -59,18 +59,18 @@ def _compared(name: str, other: Against) -> tuple[Mood, str]:
     better, worse = other.count("better"), other.count("worse")
     total = len(other.gains)
     if len(better) == total:
-        return "good", f"{name} beats {other.name} on all {_tasks(total)}."
+        return "good", f"{name} beats {other.name} on all {tasks(total)}."
     if better and not worse:
         unsure = [short(task) for task in other.count("cannot tell")]
         return (
             "good",
-            f"{name} beats {other.name} on {len(better)} of {_tasks(total)}; {listed(unsure)} cannot be told from noise.",
+            f"{name} beats {other.name} on {len(better)} of {tasks(total)}; {listed(unsure)} cannot be told from noise.",
         )
     if better:
         losses = listed([short(task) for task in worse])
-        return "mixed", f"{name} beats {other.name} on {len(better)} of {_tasks(total)} and loses on {losses}."
+        return "mixed", f"{name} beats {other.name} on {len(better)} of {tasks(total)} and loses on {losses}."
     if worse:
-        return "bad", f"{name} is worse than {other.name} on {len(worse)} of {_tasks(total)} and better on none."
+        return "bad", f"{name} is worse than {other.name} on {len(worse)} of {tasks(total)} and better on none."
     return "unknown", f"{name} cannot be told from {other.name} on any task."
 
 
@@ -79,15 +79,15 @@ def _bearing_out(other: Against) -> list[str]:
     if other.total is not None:
         gain = other.total
         sentences.append(
-            f"The sum over the tasks differs by {gain.difference:+.4f} (95 % interval {gain.low:+.4f} to {gain.high:+.4f}, "
-            "over resampled clients)."
+            f"The sum over the tasks differs by {signed(gain.difference)} "
+            f"(95 % interval {signed(gain.low)} to {signed(gain.high)}, over resampled clients)."
         )
     if other.mean_gap is not None:
         least = min(other.gap, key=lambda task: other.gap[task])
         most = max(other.gap, key=lambda task: other.gap[task])
         sentences.append(
-            f"On average {other.mean_gap:.0%} of the way from {other.name} to the shop's ceiling is closed in AUROC, "
-            f"most on {short(most)} ({other.gap[most]:.0%}), least on {short(least)} ({other.gap[least]:.0%})."
+            f"On average {percent(other.mean_gap)} of the way from {other.name} to the shop’s ceiling is closed in AUROC, "
+            f"most on {short(most)} ({percent(other.gap[most])}), least on {short(least)} ({percent(other.gap[least])})."
         )
     return sentences
 
@@ -98,7 +98,7 @@ def _rank(name: str, first: ProbeScores) -> list[str]:
         return []
     return [
         f"By Borda it ranks {mine['rank']} of {len(first.board)} submissions scored here; "
-        f"it would come first in {mine['rank_chances'][0]:.0%} of resampled client sets."
+        f"it would come first in {percent(mine['rank_chances'][0])} of resampled client sets."
     ]
 
 
@@ -108,17 +108,3 @@ def _noise(first: ProbeScores) -> list[str]:
     return [
         "One probe start was scored, so the noise of starts is not in the intervals (`kit score --seeds 3` adds it)."
     ]
-
-
-def short(task: str) -> str:
-    """«propensity_new_sku» → «new sku»."""
-    return task.removeprefix("propensity_").replace("_", " ")
-
-
-def listed(names: list[str]) -> str:
-    """«a, b and c»."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else "none"
-
-
-def _tasks(count: int) -> str:
-    return f"{count} task{'' if count == 1 else 's'}" if count != len(Task) else "six tasks"
