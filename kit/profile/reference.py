@@ -14,8 +14,8 @@ from kit.recipe import Assembly, BlockEntry, Recipe, schema_in
 
 HEAD = """# Reference: recipes
 
-Written by `kit recipe schema --markdown` from the schemas that check recipes; do not edit. How to write one, by example:
-[pipelines/README.md](../../pipelines/README.md).
+Written by `python -m kit.cli.reference docs/reference` from the schemas that check recipes; do not edit. How to write
+one, by example: [pipelines/README.md](../../pipelines/README.md).
 """
 
 

@@ -1,0 +1,160 @@
+"""The guides are run, block by block; the reference is what the program would write; every command named anywhere exists."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from guide import Block, blocks, commands
+
+from kit.cli import reference
+from kit.data.shop import synth
+from kit.data.split import split_folder
+from kit.profile.recipes import check_recipe
+from kit.profile.reference import recipe_reference
+
+ROOT = Path(__file__).parents[2]
+GUIDES = sorted((ROOT / "docs").glob("own-*.md"))
+PAGES = [ROOT / "README.md", ROOT / "pipelines" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("guides") / "tiny"
+    synth(root, "tiny", 0)
+    split_folder(root)
+    return root
+
+
+@pytest.fixture
+def desk(tmp_path: Path, shop: Path) -> Path:
+    """A working folder with a copy of the package, so that a guide may add files to it, and data/tiny."""
+    shutil.copytree(ROOT / "kit", tmp_path / "kit", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "tiny").symlink_to(shop)
+    return tmp_path
+
+
+def perform(block: Block, desk: Path) -> None:
+    """Write a block to its file, or run it; AssertionError with its output if it fails."""
+    if block.file is not None:
+        path = desk / block.file
+        assert not path.exists(), f"{block.file} is there already: a guide must not replace what it teaches to add to"
+        path.write_text(block.text)
+        return
+    command = {"python": [sys.executable, "-"], "sh": [sys.executable, str(ROOT / "tests" / "docs" / "guide.py")]}
+    environment = {key: value for key, value in os.environ.items() if key != "KIT_STORE"} | {"PYTHONPATH": str(desk)}
+    done = subprocess.run(
+        command[block.language],
+        input=block.text,
+        cwd=desk,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{block.text}\n{done.stdout}\n{done.stderr}"
+
+
+@pytest.mark.parametrize("path", GUIDES, ids=lambda path: path.stem)
+def test_the_guide_works(path: Path, desk: Path):
+    todo = [block for block in blocks(path) if block.language in ("python", "sh") or block.file]
+    assert todo
+    for block in todo:
+        perform(block, desk)
+
+
+def test_the_guides_are_found():
+    assert [path.stem for path in GUIDES] == ["own-block", "own-data", "own-features", "own-task"]
+
+
+def test_a_block_that_fails_is_noticed(desk: Path):
+    for block in (Block("sh", None, "kit recipe check nowhere.toml"), Block("python", None, "assert False")):
+        with pytest.raises(AssertionError):
+            perform(block, desk)
+    with pytest.raises(ValueError, match="something else"):
+        commands("rm -r everything")
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [("commands.md", reference.command_reference), ("recipes.md", recipe_reference)],
+    ids=["commands", "recipes"],
+)
+def test_the_reference_is_up_to_date(file: str, text):
+    written = (ROOT / "docs" / "reference" / file).read_text(encoding="utf-8")
+    assert written == text(), "run: python -m kit.cli.reference docs/reference"
+
+
+def named_commands(text: str) -> list[str]:
+    """`kit …` in running text and tables, and lines of shell blocks."""
+    spans = re.findall(r"(?<!`)`(kit [^`\n]+)`(?!`)", text)
+    lines = [
+        line.strip()
+        for block in re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+        for line in block.splitlines()
+    ]
+    return spans + [line for line in lines if line.startswith("kit ")]
+
+
+def wrong_command(text: str) -> str | None:
+    """What is wrong with a command line, or None: a command or an option that does not exist."""
+    known = {name: reference.options_of(command) for name, command, _ in reference.commands()}
+    groups = {name.rsplit(" ", 1)[0] for name in known if name.count(" ") > 1}
+    words = shlex.split(text, comments=True)
+    options = {word.split("=")[0] for word in words if re.fullmatch(r"--?[a-z][\w-]*(=.*)?", word)}
+    plain = [word for word in words if not word.startswith("-")]
+    name = " ".join(plain[: 3 if " ".join(plain[:2]) in groups else 2])
+    if name not in known and name not in groups:
+        return f"there is no command {name!r}"
+    unknown = options - known.get(name, set()) - {"--help"}
+    return f"{name} has no option {sorted(unknown)}" if unknown else None
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_command_named_exists_with_its_options(path: Path):
+    found = named_commands(path.read_text(encoding="utf-8"))
+    assert found or path.name == "README.md"
+    assert [fault for text in found if (fault := wrong_command(text))] == []
+
+
+@pytest.mark.parametrize("text", ["kit submti r.toml", "kit data syth DIR", "kit submit r.toml --dta x", "kit recipe"])
+def test_a_command_that_does_not_exist_is_noticed(text: str):
+    assert (wrong_command(text) is None) == (text == "kit recipe")
+
+
+def test_every_command_is_in_the_reference():
+    text = reference.command_reference()
+    for name, command, _ in reference.commands():
+        assert f"## `{name}`" in text
+        assert name == "kit" or "Example: kit" in (command.help or ""), f"`{name} --help` shows no example"
+
+
+def test_the_recipe_of_the_pipelines_page_is_sound(tmp_path: Path):
+    first = next(block for block in blocks(ROOT / "pipelines" / "README.md") if block.language == "toml")
+    (tmp_path / "r.toml").write_text(first.text)
+    assert check_recipe(tmp_path / "r.toml") == []
+
+
+@pytest.mark.slow
+def test_the_first_hour_of_the_readme(tmp_path: Path, shop: Path):
+    """Its commands at the tiny preset, with the scoring of one task: as they stand, but for the size."""
+    lines = [
+        line.replace("small", "tiny") + (" --task conversion" if line.startswith("kit score") else "")
+        for block in blocks(ROOT / "README.md")
+        if block.language == "sh" and "kit data synth" in block.text
+        for line in block.text.splitlines()
+        if line.startswith("kit ") and not line.startswith("kit data synth")
+    ]
+    assert [line.split()[1] for line in lines] == ["data", "submit", "validate", "score"]
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "tiny").symlink_to(shop)
+    shutil.copytree(ROOT / "pipelines", tmp_path / "pipelines")
+    (tmp_path / "kit").symlink_to(ROOT / "kit")
+    perform(Block("sh", None, "\n".join(line.split(" #")[0] for line in lines)), tmp_path)
