@@ -89,7 +89,7 @@ def calibrate(submissions: Sequence[Path], folder: DataFolder, plan: Plan) -> di
     chosen = variants([read_source(path, lambda ids: _activity(folder, ids)) for path in submissions])[: plan.profiles]
     stand_ins = [_stand_in(name, plan) for name in plan.stand_ins or _defaults()]
     official, again = _official(plan, 0), _official(plan, 1)
-    stride = max(1, len(chosen) // max(plan.seed_profiles, 1))
+    stride = -(-len(chosen) // max(plan.seed_profiles, 1))  # spread over the list, whose neighbours are alike
     targets, clock = _targets_digest(folder), _Clock(plan.minutes)
     study = Study(plan.out, str(folder.root), [str(path) for path in submissions], plan.precision, plan.minutes)
     for number, variant in enumerate(chosen):

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
@@ -35,39 +36,57 @@ FEW: Final = 0.5
 
 
 def ridge(vectors: Vectors, tasks: Sequence[TaskData], options: Options, units: int = UNITS) -> list[TaskRun]:
-    """A TaskRun with one epoch per task and seed; `units` of each kind of feature."""
-    runs = {}
+    """A TaskRun with one epoch per task and seed; `units` of each kind of feature. Tasks on the same clients share all work."""
+    runs: dict[tuple[int, int], TaskRun] = {}
     for seed in options.seed_numbers():
         network = build(vectors.shape[1], 1, Shape(units, units, blocks=1), seed)
-        for index, data in enumerate(tasks):
+        for group in _same_clients(tasks):
             began = time.perf_counter()
-            logits = _learn(vectors, data, network)
-            metrics = evaluate(data.task, logits, data.validation, data.popularity, threads=options.threads)
-            kept = logits if options.keep_logits else None
-            runs[index, seed] = TaskRun(data.task, seed, (metrics,), time.perf_counter() - began, kept)
+            labels = sp.hstack([tasks[index].train for index in group], format="csr")
+            logits = _learn(vectors, tasks[group[0]].rows, labels, network)
+            share = (time.perf_counter() - began) / len(group)
+            ends = np.cumsum([tasks[index].width for index in group])
+            for index, own in zip(group, np.split(logits, ends[:-1], axis=1), strict=True):
+                runs[index, seed] = _run_of(tasks[index], seed, np.ascontiguousarray(own), share, options)
     return [runs[index, seed] for index in range(len(tasks)) for seed in options.seed_numbers()]
 
 
-def _learn(vectors: Vectors, data: TaskData, network: Network) -> NDArray[np.float32]:
-    """Logits (m, L) of the task's clients."""
-    count = len(data.rows)
-    blocks = [data.rows[first : first + BLOCK] for first in range(0, count, BLOCK)]
+def _same_clients(tasks: Sequence[TaskData]) -> list[list[int]]:
+    """Indices of the tasks, grouped by the clients that take part."""
+    groups: dict[bytes, list[int]] = {}
+    for index, data in enumerate(tasks):
+        groups.setdefault(data.rows.tobytes(), []).append(index)
+    return list(groups.values())
+
+
+def _run_of(data: TaskData, seed: int, logits: NDArray[np.float32], seconds: float, options: Options) -> TaskRun:
+    began = time.perf_counter()
+    metrics = evaluate(data.task, logits, data.validation, data.popularity, threads=options.threads)
+    kept = logits if options.keep_logits else None
+    return TaskRun(data.task, seed, (metrics,), seconds + time.perf_counter() - began, kept)
+
+
+def _learn(vectors: Vectors, rows: NDArray[np.int64], labels: sp.csr_matrix, network: Network) -> NDArray[np.float32]:
+    """Logits (m, L) of the clients in `rows` (m,), learnt from `labels` (m, L)."""
+    count = len(rows)
+    starts = range(0, count, BLOCK)
     width = 2 * network.enter.out_features
-    gram, total, cross = np.zeros((width, width)), np.zeros(width), np.zeros((width, data.width))
-    for number, rows in enumerate(blocks):
-        features = _features(vectors, rows, network)
+    gram, total, cross = np.zeros((width, width)), np.zeros(width), np.zeros((width, labels.shape[1]))
+    for start in starts:
+        features = _features(vectors, rows[start : start + BLOCK], network)
         gram += features.T @ features
         total += features.sum(axis=0, dtype=np.float64)
-        cross += data.train[number * BLOCK : number * BLOCK + len(rows)].T.dot(features).T
-    rate = (np.asarray(data.train.sum(axis=0), dtype=np.float64).ravel() + FEW) / (count + 2 * FEW)
+        cross += labels[start : start + BLOCK].T.dot(features).T
+    rate = (np.asarray(labels.sum(axis=0), dtype=np.float64).ravel() + FEW) / (count + 2 * FEW)
     mean = total / count
     covariance = gram / count - np.outer(mean, mean)
-    target = cross / count - np.outer(mean, np.asarray(data.train.mean(axis=0)).ravel())
+    target = cross / count - np.outer(mean, np.asarray(labels.mean(axis=0), dtype=np.float64).ravel())
     weights = _solve(covariance, target, rate, EPOCHS * -(-count // BATCH))
     offset = np.log(rate / (1 - rate)) - mean @ weights
-    return np.concatenate(
-        [(_features(vectors, rows, network) @ weights + offset).astype(np.float32) for rows in blocks]
-    )
+    out = np.empty(labels.shape, dtype=np.float32)
+    for start in starts:
+        out[start : start + BLOCK] = _features(vectors, rows[start : start + BLOCK], network) @ weights + offset
+    return out
 
 
 def _features(vectors: Vectors, rows: NDArray[np.int64], network: Network) -> NDArray[np.float32]:

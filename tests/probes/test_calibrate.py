@@ -19,7 +19,7 @@ from kit.cli.main import app
 from kit.errors import KitError
 from kit.probes import calibrate as study_room
 from kit.probes.agreement import agree, limit, seed_noise, tau
-from kit.probes.calibrate import Contestant, Plan, calibrate
+from kit.probes.calibrate import Contestant, Plan, calibrate, plan_study
 from kit.probes.labels import load_task
 from kit.probes.mlp import train
 from kit.probes.network import OFFICIAL, Dense, Shape, build, parameter_groups
@@ -27,6 +27,7 @@ from kit.probes.random_features import ridge
 from kit.probes.registry import Options
 from kit.probes.stand_ins import STAND_INS, StandIn
 from kit.probes.variants import Source, read_source, variants
+from kit.submission.clean import KEPT_FOLDERS
 
 
 @pytest.fixture(autouse=True)
@@ -179,8 +180,12 @@ def test_every_stand_in_tells_signal_from_noise(world: World, name: str) -> None
 def test_closed_form_equals_a_dense_solution_and_knows_the_base_rate(world: World) -> None:
     ids, vectors = world.profiles["scaled"]
     data = load_task(Task.PRICE, ids, world.folder)
+    others = [load_task(task, ids, world.folder) for task in (Task.CHURN, Task.CONVERSION)]
     (run,) = ridge(vectors, [data], Options(keep_logits=True), units=32)
-    assert run.logits is not None
+    _, beside, alone = ridge(vectors, [others[1], data, others[0]], Options(keep_logits=True), units=32)
+    assert run.logits is not None and beside.logits is not None and alone.logits is not None
+    assert beside.logits == pytest.approx(run.logits, abs=1e-5), "sharing the work with other tasks changes nothing"
+    assert alone.logits.shape == (len(others[0].rows), 1)
     network = build(vectors.shape[1], 1, Shape(32, 32, blocks=1), run.seed)
     with torch.no_grad():
         inner = network.enter_norm(network.enter(torch.from_numpy(vectors.astype(np.float32))))
@@ -278,8 +283,16 @@ def test_undefined_tasks_and_bad_plans_are_stated(
         calibrate([source], world.folder, replace(small_plan(tmp_path / "study"), tasks=(Task.CONVERSION,)))
     with pytest.raises(KitError, match="--profiles 2"):
         calibrate([source], world.folder, replace(small_plan(tmp_path / "study"), profiles=2))
+    with pytest.raises(KitError, match="is no time"):
+        calibrate([source], world.folder, replace(small_plan(tmp_path / "study"), minutes=0))
     with pytest.raises(KitError, match="no stand-in called 'godo'"):
         calibrate([source], world.folder, replace(small_plan(tmp_path / "study"), stand_ins=("godo",)))
+
+
+def test_results_are_kept_where_cleaning_leaves_them(world: World) -> None:
+    plan = plan_study(world.folder, None, None, None, None, None, "bf16", None)
+    assert plan.out.parent.name in KEPT_FOLDERS
+    assert plan.out.name == world.folder.root.name
 
 
 def test_the_command_runs_a_study(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
