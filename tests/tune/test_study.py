@@ -21,7 +21,7 @@ from kit.errors import KitError
 from kit.tune import claims
 from kit.tune.claims import TRIES, Worker, claim, counted, reclaim, sign_of_life, tally, why_dead
 from kit.tune.space import default_params, parse_space
-from kit.tune.storage import Journal, Place, find_place, is_full, mend, open_existing
+from kit.tune.storage import Journal, Place, find_place, is_full, mend, open_existing, study_lock
 from kit.tune.study import begin, best_trials, is_first, join, make_sampler
 from kit.tune.workers import Job, run, work
 
@@ -321,6 +321,27 @@ def test_sqlite_works_too(job: Job):
     assert tally(study)["complete"] == 4
 
 
+HOLD = (
+    "import sys, time; from kit.tune.storage import Place, study_lock\n"
+    "with study_lock(Place(sys.argv[1], 'x'), 'claim'): print('held', flush=True); time.sleep(60)"
+)
+
+
+def lock_outlives_nobody(target: str) -> None:
+    """A process that is killed while it holds a study's lock does not keep it."""
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, target], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    holder.kill()
+    holder.wait()
+    with study_lock(Place(target, "x"), "claim"):
+        pass
+
+
+def test_a_killed_holder_frees_the_lock(tmp_path: Path):
+    lock_outlives_nobody(str(tmp_path / "x.journal"))
+
+
 @pytest.mark.postgres
 @pytest.mark.skipif("KIT_POSTGRES_URL" not in os.environ, reason="needs a server; KIT_POSTGRES_URL says where")
 def test_postgres_with_three_workers_and_a_kill(job: Job):
@@ -331,6 +352,7 @@ def test_postgres_with_three_workers_and_a_kill(job: Job):
     """
     name = f"toy-{os.getpid()}-{time.time_ns()}"
     job = replace(job, place=Place(os.environ["KIT_POSTGRES_URL"], name), cap=11)
+    lock_outlives_nobody(job.place.target)
     study = start(job)
     try:
         work(replace(job, cap=2), 0, quick)
