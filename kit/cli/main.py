@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from kit import __version__
 from kit.cli import data, features, recipe, tune
@@ -16,30 +13,12 @@ from kit.cli.artefacts import clean, explain, status
 from kit.cli.board import board, compare
 from kit.cli.doctor import doctor
 from kit.cli.init import init
+from kit.cli.interrupt import Interruptible, Stopped, listen
 from kit.cli.neighbours import neighbours
 from kit.cli.report import report
 from kit.cli.score import score
 from kit.cli.submit import submit, validate
 from kit.errors import KitError
-
-
-class Stopped(SystemExit):
-    """Ctrl-C or a request to end: passes through every `finally` on its way out. The code is 128 + the signal's number."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(128 + number)
-
-
-class Interruptible(TyperGroup):
-    """Typer itself turns KeyboardInterrupt into a silent exit; here it leaves as `Stopped`, for `main` to say a word."""
-
-    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401
-        """Run the command."""
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt as error:
-            raise Stopped(signal.SIGINT) from error
-
 
 app = typer.Typer(
     cls=Interruptible,
@@ -97,13 +76,9 @@ def root(
         chosen_sinks()  # a misspelt one is said before hours of work
 
 
-def _stop(number: int, _frame: FrameType | None) -> None:
-    raise Stopped(number)
-
-
 def main() -> None:
     """Entry point: exit 0 fine, 1 findings, 2 user error (two plain lines on stderr, no traceback), 130 after Ctrl-C."""
-    signal.signal(signal.SIGTERM, _stop)  # `kill`, a batch system, a closing container: tidy up as after Ctrl-C
+    listen()
     try:
         app()
     except KitError as error:
