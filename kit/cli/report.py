@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -24,6 +24,9 @@ def report(
     drift: Annotated[
         bool, typer.Option("--drift", help="Also measure drift between cuts: refits every block at an earlier cut.")
     ] = False,
+    ablate: Annotated[
+        bool, typer.Option("--ablate", help="Also score once per block without it, by the fast probe.")
+    ] = False,
     method: Annotated[str, typer.Option("--map", help="Axes of the map of clients: pca, or umap (an extra).")] = "pca",
     threads: Annotated[int | None, typer.Option("--threads", help="Threads; all cores by default.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all numbers as JSON for programs.")] = False,
@@ -34,6 +37,8 @@ def report(
     input is missing says which command makes it.
 
     Example: kit report submissions/stats --against submissions/small-baseline
+
+    Example: kit report submissions/stats --ablate --drift
 
     Example: kit report submissions/stats --format markdown >> pull-request.md
     """
@@ -46,7 +51,8 @@ def report(
         raise KitError(f"There is no format {style!r};", nearest(style, ["html", "markdown"]))
     if method not in ("pca", "umap"):
         raise KitError(f"There is no map {method!r};", nearest(method, ["pca", "umap"]))
-    found = collect(submission, data, against or (), drift=drift, method="umap" if method == "umap" else "pca")
+    axes: Literal["pca", "umap"] = "umap" if method == "umap" else "pca"
+    found = collect(submission, data, against or (), drift=drift, ablate=ablate, threads=threads, method=axes)
     if as_json:
         print_json(found.as_json())
         return

@@ -10,14 +10,23 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
+from kit.data.layout import DataFolder
 from kit.errors import KitError
+from kit.probes.score import read_scored, score_submission, write_scores
+from kit.probes.statistics import Scored, compare
+from kit.progress import track
 from kit.store import write_json
+from kit.submission import read_manifest
 
 FILE: Final = "ablation.json"
+ROWS_AT_ONCE: Final = 65_536
 
 
 class Without(BaseModel):
@@ -86,3 +95,59 @@ def read_ablation(submission: Path) -> Ablation | None:
 def write_ablation(submission: Path, ablation: Ablation) -> None:
     """Write ablation.json atomically."""
     write_json(submission / FILE, ablation.model_dump(mode="json"))
+
+
+def measure_ablation(submission: Path, folder: DataFolder, probe: str = "fast", threads: int | None = None) -> Ablation:
+    """Score the submission once per block with that block's columns taken out, and keep the result in ablation.json.
+
+    The other columns stay as they are; where the recipe gives rows a norm, they get it again. Known results are not made
+    again for the same vectors and probe.
+
+    Raises:
+        KitError: there is only one block, as after a joint PCA.
+    """
+    manifest = read_manifest(submission)
+    blocks = manifest["blocks"]
+    if len(blocks) < 2:
+        raise KitError(
+            f"{submission} has the one block {blocks[0]['name']!r}: nothing would be left.",
+            "Leaving blocks out needs several of them, and no [assembly] pca.",
+        )
+    known = read_ablation(submission)
+    if known is not None and known.probe == probe and known.fingerprint == manifest["fingerprint"]:
+        return known
+    write_scores(submission, [score_submission(submission, folder, probe, threads=threads)])
+    full = read_scored(submission, probe)
+    rows = []
+    for block in track(blocks, "leaving blocks out", len(blocks)):
+        kept = np.r_[0 : block["start"], block["stop"] : manifest["width"]]
+        with TemporaryDirectory(prefix="kit-ablation-") as place:
+            _without(submission, Path(place), kept, manifest["recipe"]["assembly"]["row_norm"])
+            write_scores(Path(place), [score_submission(Path(place), folder, probe, list(full), threads=threads)])
+            part = read_scored(Path(place), probe)
+        rows.append(LeftOut(block=block["name"], without={task.value: _entry(full[task], part[task]) for task in full}))
+    scores = {task.value: item.score for task, item in full.items()}
+    found = Ablation(probe=probe, full=scores, rows=rows, fingerprint=manifest["fingerprint"])
+    write_ablation(submission, found)
+    return found
+
+
+def _entry(full: Scored, part: Scored) -> Without:
+    found = compare(full, part)
+    low, high = found.interval
+    return Without(score=part.score, difference=found.difference, low=low, high=high)
+
+
+def _without(submission: Path, place: Path, kept: NDArray[np.int64], row_norm: float | None) -> None:
+    """A copy of the submission with the columns `kept`, rows scaled to `row_norm` again if there is one."""
+    vectors = np.load(submission / "embeddings.npy", mmap_mode="r")
+    out = np.lib.format.open_memmap(
+        place / "embeddings.npy", mode="w+", dtype=np.float16, shape=(len(vectors), len(kept))
+    )
+    for first in range(0, len(vectors), ROWS_AT_ONCE):
+        chunk = np.asarray(vectors[first : first + ROWS_AT_ONCE, kept], dtype=np.float32)
+        if row_norm is not None:
+            chunk *= row_norm / np.maximum(np.linalg.norm(chunk, axis=1, keepdims=True), 1e-12)
+        out[first : first + ROWS_AT_ONCE] = chunk
+    out.flush()
+    np.save(place / "client_ids.npy", np.load(submission / "client_ids.npy"))

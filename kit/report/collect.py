@@ -13,7 +13,7 @@ import numpy as np
 from kit.data.layout import DataFolder
 from kit.errors import Finding, KitError
 from kit.probes.score import read_ceiling, read_scores
-from kit.report.ablation import Ablation, read_ablation
+from kit.report.ablation import Ablation, measure_ablation, read_ablation
 from kit.report.attributions import Attributions, read_attributions
 from kit.report.clients import ClientMap, Method, client_map
 from kit.report.drift import read_drift, write_drift
@@ -81,6 +81,8 @@ def collect(
     against: Sequence[Path] = (),
     *,
     drift: bool = False,
+    ablate: bool = False,
+    threads: int | None = None,
     method: Method = "pca",
 ) -> Report:
     """Gather a report.
@@ -90,6 +92,8 @@ def collect(
         data: its data folder; the manifest's if None.
         against: submissions to compare with; without any, a sibling made by a recipe called «baseline» on the same data.
         drift: measure the drift between the cut and two weeks before (refits every block), unless drift.json has it.
+        ablate: score once per block without it, by the fast probe, unless ablation.json has it.
+        threads: of the probes; None for one per core.
         method: of the map.
 
     Raises:
@@ -98,6 +102,10 @@ def collect(
     manifest = read_manifest(submission)
     name = submission.resolve().name
     folder = _data_folder(manifest, data)
+    if (drift or ablate) and folder is None:
+        raise KitError(f"{'Drift' if drift else 'Leaving blocks out'} needs the data folder.", "Give it with --data.")
+    if ablate and folder is not None:  # first: it scores the submission too where that is missing
+        measure_ablation(submission, folder, threads=threads)
     others = list(against) or _baseline_beside(submission)
     for other in against:
         if not (other / "scores.json").exists():
@@ -106,11 +114,7 @@ def collect(
     probes = collect_scores(submission, others, ceiling, int(manifest["clients"]))
     findings = validate(submission, folder) if folder else []
     readable = _readable(submission)
-    moved = None
-    if drift:
-        if folder is None:
-            raise KitError("Drift needs the data folder.", "Give it with --data.")
-        moved = write_drift(submission, manifest, folder)
+    moved = write_drift(submission, manifest, folder) if drift and folder else None
     report = Report(
         name=name,
         folder=submission,
@@ -167,9 +171,10 @@ def _training(submission: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        found = dict(json.loads(path.read_text(encoding="utf-8")))
     except ValueError as error:
         raise KitError(f"{path} is not JSON ({error}).", "Delete the submission and make it again.") from error
+    return {name: record for name, record in found.items() if isinstance(record, dict) and record.get("losses")}
 
 
 def _missing(report: Report, submission: Path) -> dict[str, str]:
@@ -181,9 +186,9 @@ def _missing(report: Report, submission: Path) -> dict[str, str]:
     elif report.first and not report.first.against:
         lines["gain"] = f"kit report {submission} --against OTHER (another submission, scored on the same data)"
     if report.ablation is None:
-        lines["ablation"] = f"kit ablate {submission} --data {data}"
+        lines["ablation"] = f"kit report {submission} --data {data} --ablate"
     if report.first is not None and not any(probe.slices for probe in report.probes):
-        lines["slices"] = f"kit score {submission} --data {data} --force"
+        lines["slices"] = f"kit score {submission} --data {data}"
     if report.clients is None:
         lines["clients"] = f"kit report {submission} --data DIR"
     if report.drift is None:

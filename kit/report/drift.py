@@ -62,7 +62,7 @@ def domain_auroc(before: NDArray[np.float32], after: NDArray[np.float32], seed: 
     for k in range(FOLDS):
         trees = lgb.LGBMClassifier(
             n_estimators=60, num_leaves=15, learning_rate=0.1, min_child_samples=20, colsample_bytree=0.5,
-            random_state=seed, verbose=-1, deterministic=True, force_row_wise=True,
+            random_state=seed, verbose=-1, deterministic=True, force_row_wise=True, n_jobs=1,
         )  # fmt: skip
         trees.fit(rows[folds != k], labels[folds != k])
         chance[folds == k] = trees.booster_.predict(rows[folds == k])

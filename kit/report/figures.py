@@ -94,7 +94,7 @@ def left_out(ablation: Ablation, row: LeftOut) -> Strips:
         )
         for task, entry in row.without.items()
     ]
-    return Strips(strips, svg.axis(domain, most=4))
+    return Strips(strips, svg.axis(domain, most=3))
 
 
 def _interval(domain: svg.Domain, label: str, value: float, low: float, high: float, tone: str, verdict: str) -> Strip:

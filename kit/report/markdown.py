@@ -11,7 +11,7 @@ from kit.submission.card import table
 
 def render_markdown(report: Report) -> str:
     """Verdict, scores, gains, blocks, cohorts, health and drift; what is missing in one list at the end."""
-    parts = [f"## {report.name}: {report.verdict.headline}", " ".join(report.verdict.sentences)]
+    parts = [f"## {report.verdict.headline}", "\n".join(f"- {sentence}" for sentence in report.verdict.sentences)]
     parts.append(" · ".join(f"{label}: **{value}**" for value, label in headline_tiles(report)))
     for probe in report.probes:
         parts += [f"### {probe.probe} probe, {probe.precision}, on `{probe.data}`", _scores(probe)]
@@ -41,7 +41,16 @@ def _scores(probe: ProbeScores) -> str:
         gap = rival.gap.get(row.task) if rival else None
         cells += [percent(gap)] if ceiling and rival else []
         rows.append(cells)
-    rows.append(["**sum**", f"**{probe.sum:.4f}**", *[""] * (len(head) - 2)])
+    rows.append(["**sum**", f"**{probe.sum:.4f}**", ""])
+    if rival and rival.total:
+        gain = rival.total
+        rows[-1] += [
+            number(sum(rival.scores.values())),
+            signed(gain.difference),
+            f"[{signed(gain.low)}, {signed(gain.high)}]",
+        ]
+        rows[-1].append(gain.verdict)
+    rows[-1] += [""] * (len(head) - len(rows[-1]))
     return table(head, rows)
 
 

@@ -45,7 +45,9 @@ class Page:
     def open(self, path: Path, width: int, scheme: str, height: int = 900) -> None:
         """Load a file at a width in a colour scheme («light», «dark») and wait until it is laid out."""
         self.events.clear()
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
+        self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
+        )
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
         self.call("Page.navigate", url=path.resolve().as_uri())
         self._until(lambda: any(event["method"] == "Page.loadEventFired" for event in self.events))
@@ -125,7 +127,8 @@ def browsing(home: Path) -> Iterator[Page]:
 
     process = subprocess.Popen(
         [program, *FLAGS, f"--user-data-dir={home}", "about:blank"],
-        preexec_fn=wire, close_fds=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        preexec_fn=wire,  # noqa: PLW1509 - the only way to give descriptors 3 and 4; no thread runs here
+        close_fds=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         env=os.environ | {"HOME": str(home)},
     )  # fmt: skip
     os.close(there)

@@ -1,0 +1,272 @@
+"""Reports as wholes: what is in them, what they say is missing, and that bad input is told."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from kit.challenge import Task
+from kit.cli.main import app
+from kit.data.layout import DataFolder
+from kit.errors import KitError
+from kit.probes.score import read_scores
+from kit.recipe import Recipe, parse
+from kit.report import collect, render, render_markdown
+from kit.report.ablation import Ablation, LeftOut, Without, _without, measure_ablation, read_ablation, write_ablation
+from kit.report.clients import client_map
+from kit.report.drift import measure_drift, read_drift, write_drift
+from kit.store import Store, write_json
+from kit.submission import read_manifest, submit
+
+
+def run(*arguments: str):
+    return CliRunner().invoke(app, ["report", *arguments])
+
+
+class Structure(HTMLParser):
+    """Open and close tags in balance; ids and what is linked to."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.stack, self.ids, self.links, self.tags = [], [], [], []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        found = dict(attributes)
+        self.tags.append(tag)
+        self.ids += [found["id"]] if "id" in found else []
+        self.links += [found["href"]] if "href" in found else []
+        if tag not in {"meta", "link", "br", "hr", "img", "input"}:
+            self.stack.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.stack.pop() == tag
+
+
+def test_the_page_is_whole_self_contained_and_escaped(scored: Path):
+    page = render(collect(scored))
+    found = Structure(page)
+    assert found.stack == []
+    assert len(set(found.ids)) == len(found.ids)
+    assert all(link.startswith(("#", "data:")) for link in found.links)
+    assert {link[1:] for link in found.links if link.startswith("#")} <= set(found.ids)
+    assert "script" not in found.tags
+    assert "&lt;script&gt;alert" in page
+    assert "http://" not in page and "https://" not in page
+    assert "prefers-color-scheme: dark" in page
+
+
+def test_numbers_on_the_page_are_those_of_the_scores(scored: Path):
+    report = collect(scored)
+    page, entries = render(report), read_scores(scored)["fast"]["tasks"]
+    assert report.first.probe == "fast"
+    assert [probe.probe for probe in report.probes] == ["fast", "gbm"]
+    for entry in entries.values():
+        if entry["score"] is not None:
+            assert f"{entry['score']:.4f}" in page
+    assert [other.name for other in report.first.against] == ["baseline"]  # found by itself, beside the submission
+    other = read_scores(scored.parent / "baseline")["fast"]["tasks"]
+    for task, gain in report.first.against[0].gains.items():
+        assert gain.difference == pytest.approx(entries[task]["score"] - other[task]["score"], abs=1e-9)
+        assert gain.low < gain.difference < gain.high
+    assert [row["rank"] for row in report.first.board] == [1, 2]
+
+
+def test_every_defined_task_has_its_map(scored: Path, toy: DataFolder):
+    found = client_map(scored, toy)
+    defined = [name for name, entry in read_scores(scored)["fast"]["tasks"].items() if entry["score"] is not None]
+    assert [panel.task.value for panel in found.panels] == defined
+    for panel in found.panels:
+        stacked = np.stack(list(panel.groups.values()))
+        assert (stacked.sum(axis=0) == 1).all()  # each client in exactly one group
+    assert found.points.min() >= 0 and found.points.max() <= 1
+    churn, conversion = (next(p for p in found.panels if p.task is t) for t in (Task.CHURN, Task.CONVERSION))
+    assert (churn.groups["bought again"] <= conversion.groups["bought"]).all()
+
+
+def test_training_curves_come_with_the_submission(scored: Path):
+    report = collect(scored)
+    assert list(report.training) == ["graph"]
+    assert len(report.training["graph"]["losses"]) == 2
+    assert "2 epochs" in render(report)
+
+
+def test_missing_sections_name_a_command(scored: Path, copy: Path):
+    report = collect(scored)
+    assert set(report.missing) == {"ablation", "drift", "attributions"}
+    page = render(report)
+    for command in report.missing.values():
+        assert command in page
+    (copy / "scores.json").unlink()
+    bare = collect(copy)
+    assert bare.verdict.mood == "unknown"
+    assert bare.missing["scores"].startswith("kit score")
+    assert Structure(render(bare)).stack == []
+    assert "not been scored yet" in render_markdown(bare)
+
+
+def test_without_the_data_folder_the_rest_stands(copy: Path):
+    manifest = read_manifest(copy)
+    manifest["data"]["folder"] = "gone"
+    write_json(copy / "manifest.json", manifest)
+    report = collect(copy)
+    assert report.data is None and report.clients is None
+    assert "clients" in report.missing
+    assert Structure(render(report)).stack == []
+    with pytest.raises(KitError, match="Drift needs the data"):
+        collect(copy, drift=True)
+
+
+def test_bad_vectors_are_the_headline(copy: Path):
+    vectors = np.load(copy / "embeddings.npy")
+    vectors[0, 0] = np.nan
+    np.save(copy / "embeddings.npy", vectors)
+    report = collect(copy)
+    assert report.verdict.mood == "bad"
+    assert report.health is None
+    page = render(report)
+    assert "would refuse mine" in page
+    assert Structure(page).stack == []
+
+
+@pytest.mark.parametrize("name", ["ablation.json", "drift.json", "training.json", "explain-gbm.json"])
+@pytest.mark.parametrize("text", ["{", "[]", '{"tasks": 3}'])
+def test_broken_inputs_are_told(copy: Path, name: str, text: str):
+    (copy / name).write_text(text)
+    if name in {"drift.json", "training.json"} and text != "{":
+        return  # readable, of another fingerprint or of no block
+    with pytest.raises(KitError, match=name):
+        collect(copy)
+
+
+def test_explanations_of_other_scores_are_not_shown(copy: Path):
+    tasks = {"churn": {"blocks": {"counts": {"gain": 3, "share": 0.75}, "graph": {"gain": 1, "share": 0.25}},
+                       "features": [{"column": "counts__buy", "block": "counts", "gain": 3, "share": 0.75}]}}  # fmt: skip
+    fingerprint = read_scores(copy)["gbm"]["fingerprint"]
+    write_json(copy / "explain-gbm.json", {"fingerprint": fingerprint, "tasks": tasks})
+    report = collect(copy)
+    assert report.attributions.blocks == {"churn": {"counts": 0.75, "graph": 0.25}}
+    assert "counts__buy" in render(report)
+    write_json(copy / "explain-gbm.json", {"fingerprint": "older", "tasks": tasks})
+    assert collect(copy).attributions is None
+
+
+# ---- leaving blocks out
+
+
+def test_ablation_survives_the_file(tmp_path: Path):
+    entry = Without(score=0.5, difference=0.1, low=0.05, high=0.15)
+    found = Ablation(probe="fast", full={"churn": 0.6}, rows=[LeftOut(block="a", without={"churn": entry})])
+    write_ablation(tmp_path, found)
+    assert read_ablation(tmp_path) == found
+    assert found.rows[0].without["churn"].verdict == "helps"
+    assert json.loads((tmp_path / "ablation.json").read_text())["rows"][0]["without"]["churn"]["low"] == 0.05
+
+
+def test_leaving_out_equals_building_without(scored: Path, toy: DataFolder, tmp_path: Path):
+    """Columns taken from the matrix and rows scaled again, against a submission built from a recipe without the block."""
+    recipe = read_manifest(scored)["recipe"]
+    less = recipe | {"name": "less", "blocks": {k: v for k, v in recipe["blocks"].items() if k != "recency"}}
+    built = tmp_path / "less"
+    submit(parse(Recipe, less, "test"), toy.root, built, store=Store(tmp_path / "store"))
+    block = next(block for block in read_manifest(scored)["blocks"] if block["name"] == "recency")
+    width = read_manifest(scored)["width"]
+    (tmp_path / "cut").mkdir()
+    _without(scored, tmp_path / "cut", np.r_[0 : block["start"], block["stop"] : width], 10.0)
+    one, two = (np.load(folder / "embeddings.npy").astype(float) for folder in (built, tmp_path / "cut"))
+    np.testing.assert_array_equal(np.load(built / "client_ids.npy"), np.load(tmp_path / "cut" / "client_ids.npy"))
+    np.testing.assert_allclose(one, two, atol=4e-3)  # rounded to float16 once and twice
+
+
+def test_ablation_is_measured_once(copy: Path, toy: DataFolder):
+    found = measure_ablation(copy, toy, threads=1)
+    assert [row.block for row in found.rows] == ["counts", "recency", "graph"]
+    full = read_scores(copy)["fast"]["tasks"]
+    for row in found.rows:
+        for task, entry in row.without.items():
+            assert entry.difference == pytest.approx(full[task]["score"] - entry.score)
+            assert entry.low <= entry.difference <= entry.high
+    before = (copy / "ablation.json").stat().st_mtime_ns
+    assert measure_ablation(copy, toy, threads=1) == found
+    assert (copy / "ablation.json").stat().st_mtime_ns == before
+    page = render(collect(copy))
+    assert page.count("to the sum</span>") == 3
+
+
+def test_one_block_cannot_be_left_out(scored: Path, toy: DataFolder):
+    with pytest.raises(KitError, match="one block"):
+        measure_ablation(scored.parent / "baseline", toy)
+
+
+# ---- drift
+
+
+def test_drift_is_measured_once_and_belongs_to_its_vectors(copy: Path, toy: DataFolder, tmp_path: Path):
+    manifest = read_manifest(copy)
+    found = write_drift(copy, manifest, toy, Store(tmp_path / "store"))
+    assert [row["block"] for row in found["blocks"]] == ["counts", "recency", "graph"]
+    assert found["earlier"] < found["later"] == manifest["data"]["cut"]
+    assert write_drift(copy, manifest, toy, Store(tmp_path / "store")) == json.loads((copy / "drift.json").read_text())
+    assert "Drift between cuts" in render(collect(copy))
+    assert read_drift(copy, manifest | {"fingerprint": "another"}) is None
+
+
+def test_shared_blocks_drift_once(toy: DataFolder, tmp_path: Path):
+    blocks = {"a": {"kind": "stats", "families": ["counts"]}, "b": {"like": "a"}}
+    plan = parse(Recipe, {"name": "x", "blocks": blocks}, "test")
+    found = measure_drift(plan, toy, "input", Store(tmp_path / "store"))
+    assert [row["block"] for row in found["blocks"]] == ["a"]
+
+
+# ---- the command
+
+
+def test_html_json_and_markdown(scored: Path, copy: Path, tmp_path: Path):
+    done = run(str(copy))
+    assert done.exit_code == 0, done.output
+    assert (copy / "report.html").read_text().startswith("<!doctype html>")
+    assert "ablation: not here yet" in done.stderr
+    out = tmp_path / "deep" / "page.html"
+    assert run(str(scored), "--out", str(out)).exit_code == 0
+    assert out.exists() and not (scored / "report.html").exists()
+    numbers = json.loads(run(str(scored), "--json").stdout)
+    assert {"submission", "verdict", "probes", "health", "missing"} <= set(numbers)
+    text = run(str(scored), "--format", "markdown").stdout
+    assert text.startswith("## ")
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert rows and all(line.endswith("|") for line in rows)
+    assert run(str(scored), "--against", str(scored.parent / "baseline"), "--format", "markdown").stdout == text
+
+
+def test_mistakes_are_told(scored: Path, tmp_path: Path):
+    for arguments, message in (
+        ((str(tmp_path),), "no readable manifest"),
+        ((str(scored), "--format", "pdf"), "no format"),
+        ((str(scored), "--map", "tsne"), "no map"),
+        ((str(scored), "--against", str(tmp_path)), "has not been scored"),
+        ((str(scored), "--data", str(tmp_path)), "no target windows"),
+    ):
+        done = run(*arguments)
+        assert isinstance(done.exception, KitError)
+        assert message in str(done.exception)
+
+
+def test_equal_inputs_give_equal_pages(scored: Path):
+    assert render(collect(scored)) == render(collect(scored))
+
+
+def test_a_moved_submission_still_reports(scored: Path, tmp_path: Path):
+    place = Path(shutil.copytree(scored, tmp_path / "elsewhere"))
+    report = collect(place)
+    assert report.name == "elsewhere"
+    assert report.first.against == []
+    assert "gain" in report.missing
