@@ -25,7 +25,7 @@ def report(
         bool, typer.Option("--drift", help="Also measure drift between cuts: refits every block at an earlier cut.")
     ] = False,
     ablate: Annotated[
-        bool, typer.Option("--ablate", help="Also score once per block without it, by the fast probe.")
+        bool, typer.Option("--ablate", help="Also score once per block with it silenced, by the fast probe.")
     ] = False,
     method: Annotated[str, typer.Option("--map", help="Axes of the map of clients: pca, or umap (an extra).")] = "pca",
     threads: Annotated[int | None, typer.Option("--threads", help="Threads; all cores by default.")] = None,

@@ -14,7 +14,6 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
 from kit.data.layout import DataFolder
@@ -98,10 +97,11 @@ def write_ablation(submission: Path, ablation: Ablation) -> None:
 
 
 def measure_ablation(submission: Path, folder: DataFolder, probe: str = "fast", threads: int | None = None) -> Ablation:
-    """Score the submission once per block with that block's columns taken out, and keep the result in ablation.json.
+    """Score the submission once per block with that block's columns set to 0, and keep the result in ablation.json.
 
-    The other columns stay as they are; where the recipe gives rows a norm, they get it again. Known results are not made
-    again for the same vectors and probe.
+    Zeros rather than a narrower matrix: the probe then starts from the same weights in every run, and the difference is the
+    block's, not that of another start. Where the recipe gives rows a norm, they get it again without the block. Known results
+    are not made again for the same vectors and probe.
 
     Raises:
         KitError: there is only one block, as after a joint PCA.
@@ -120,9 +120,13 @@ def measure_ablation(submission: Path, folder: DataFolder, probe: str = "fast", 
     full = read_scored(submission, probe)
     rows = []
     for block in track(blocks, "leaving blocks out", len(blocks)):
-        kept = np.r_[0 : block["start"], block["stop"] : manifest["width"]]
         with TemporaryDirectory(prefix="kit-ablation-") as place:
-            _without(submission, Path(place), kept, manifest["recipe"]["assembly"]["row_norm"])
+            _without(
+                submission,
+                Path(place),
+                slice(block["start"], block["stop"]),
+                manifest["recipe"]["assembly"]["row_norm"],
+            )
             write_scores(Path(place), [score_submission(Path(place), folder, probe, list(full), threads=threads)])
             part = read_scored(Path(place), probe)
         rows.append(LeftOut(block=block["name"], without={task.value: _entry(full[task], part[task]) for task in full}))
@@ -138,14 +142,13 @@ def _entry(full: Scored, part: Scored) -> Without:
     return Without(score=part.score, difference=found.difference, low=low, high=high)
 
 
-def _without(submission: Path, place: Path, kept: NDArray[np.int64], row_norm: float | None) -> None:
-    """A copy of the submission with the columns `kept`, rows scaled to `row_norm` again if there is one."""
+def _without(submission: Path, place: Path, columns: slice, row_norm: float | None) -> None:
+    """A copy of the submission with `columns` set to 0, rows scaled to `row_norm` again if there is one."""
     vectors = np.load(submission / "embeddings.npy", mmap_mode="r")
-    out = np.lib.format.open_memmap(
-        place / "embeddings.npy", mode="w+", dtype=np.float16, shape=(len(vectors), len(kept))
-    )
+    out = np.lib.format.open_memmap(place / "embeddings.npy", mode="w+", dtype=np.float16, shape=vectors.shape)
     for first in range(0, len(vectors), ROWS_AT_ONCE):
-        chunk = np.asarray(vectors[first : first + ROWS_AT_ONCE, kept], dtype=np.float32)
+        chunk = vectors[first : first + ROWS_AT_ONCE].astype(np.float32)
+        chunk[:, columns] = 0
         if row_norm is not None:
             chunk *= row_norm / np.maximum(np.linalg.norm(chunk, axis=1, keepdims=True), 1e-12)
         out[first : first + ROWS_AT_ONCE] = chunk

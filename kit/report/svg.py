@@ -80,6 +80,8 @@ def axis(domain: Domain, most: int = 5) -> Markup:
     """Tick labels under strips of the same domain."""
     marks = []
     values = domain.ticks(most)
+    if len(values) < 2:  # one number is no scale
+        values = domain.ticks(2 * most)
     digits = decimals(values)
     for value in values:
         at = domain.percent(value)
