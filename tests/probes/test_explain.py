@@ -19,6 +19,7 @@ from kit.probes.explain import check_explainable, client_rows, read_columns
 from kit.probes.gbm_worker import bin_vectors, learn_task
 from kit.probes.labels import load_task
 from kit.probes.registry import Options
+from kit.report.attributions import read_attributions
 
 
 @pytest.fixture(autouse=True)
@@ -96,8 +97,8 @@ def test_the_command_writes_what_adds_up(world: World, tmp_path: Path) -> None:
     assert set(printed) == {"conversion", "propensity_sku"}
     for task, part in stored.items():
         assert {key: part[key] for key in ("blocks", "features")} == printed[task]
-        assert sum(block["share"] for block in part["blocks"].values()) == pytest.approx(1, abs=1e-3)
-        assert all(row["column"] in columns[row["block"]] for row in part["features"])
+        assert sum(row["share"] for row in part["blocks"]) == pytest.approx(1, abs=1e-3)
+        assert all(row["feature"] in columns[row["block"]] for row in part["features"])
         assert set(part["clients"]) == {str(ids[3]), str(ids[8])}
         for labels in part["clients"].values():
             for one in labels:
@@ -109,6 +110,8 @@ def test_the_command_writes_what_adds_up(world: World, tmp_path: Path) -> None:
     with np.load(submission / "explain-gbm.npz") as arrays:
         assert arrays["propensity_sku-contributions"].shape == (2, 100, vectors.shape[1] + 1)
         assert sorted(arrays["conversion-clients"].tolist()) == sorted([ids[3], ids[8]])
+    read = read_attributions(submission)
+    assert read is not None and set(read.blocks["conversion"]) == {"past", "taste"}, "the report reads it"
     known = json.loads((submission / "scores.json").read_text())["gbm"]
     assert "explanations" not in known
     table = CliRunner().invoke(app, [*arguments[:-2]]).stdout
