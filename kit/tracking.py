@@ -148,6 +148,9 @@ class _Run:
 
 
 _current: list[_Run] = []
+Watch = Callable[[Mapping[str, float], int | None, Mapping[str, Any]], None]
+"""Called with (values, step, about) of an event."""
+_watchers: list[tuple[str, Watch]] = []
 
 
 def chosen_sinks() -> list[str]:
@@ -205,6 +208,21 @@ def log(
     """
     for current in _current:
         current.each(lambda sink: sink.log(kind, values, step, about or {}))
+    for wanted, watch in list(_watchers):
+        if wanted == kind:
+            watch(values, step, about or {})
+
+
+@contextmanager
+def watching(kind: str, watch: Watch) -> Iterator[None]:
+    """Call `watch` for every event of a kind that is logged inside. Unlike a sink's, its errors pass: so a search can stop a
+    training that is not worth finishing.
+    """
+    _watchers.append((kind, watch))
+    try:
+        yield
+    finally:
+        _watchers.remove((kind, watch))
 
 
 def named(kind: str, values: Mapping[str, float], about: Mapping[str, Any]) -> dict[str, float]:

@@ -105,7 +105,7 @@ def why_dead(owner: dict[str, Any] | None, me: Worker) -> str | None:
         alive = abs(process.create_time() - owner["started"]) < 1 and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         alive = False
-    return None if alive else f"its worker (process {owner['pid']}) was killed"
+    return None if alive else f"its worker (process {owner['pid']}) is gone"
 
 
 def give_back(study: optuna.Study, trial: FrozenTrial, why: str) -> bool:

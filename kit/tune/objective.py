@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +22,8 @@ from kit.profile import build_profile
 from kit.progress import say
 from kit.recipe import Recipe, read_recipe
 from kit.store import Store, digest
+from kit.tracking import watching
+from kit.tune.epochs import EpochPruner
 from kit.tune.gain import Reference, task_gain, total_gain
 from kit.tune.scoring import CountingStore, Scorer
 from kit.tune.space import Space, defaults, from_trial
@@ -139,7 +142,8 @@ class RecipeObjective:
         """Build, score step by step, report each step to the pruner."""
         assert self.reference is not None, "prepare() comes first"
         began = time.perf_counter()
-        built = self.build(self.space.recipe(from_trial(trial)))
+        with watching("epoch", EpochPruner(trial)) if self._prunes and self.search.prune_epochs else nullcontext():
+            built = self.build(self.space.recipe(from_trial(trial)))
         width = int(built.vectors.shape[1])
         cost = {"fresh": built.fresh, "asked": built.asked, "block_seconds": built.seconds, "width": width}
         scores: dict[tuple[Task, int], float] = {}
@@ -165,7 +169,7 @@ class RecipeObjective:
 
     @property
     def _prunes(self) -> bool:
-        return self.search.pruner != "none" and len(self.search.goals) == 1
+        return self.search.pruner != "none" and len(self.search.goals) == 1  # several goals have no order to prune by
 
     def _report(self, trial: optuna.Trial, step: int, task: Task, seed: int, gains: Sequence[float]) -> None:
         """Tell the pruner about a step: the gain itself for paired tests, the running mean for medians."""

@@ -29,6 +29,8 @@ from kit.tune.leaves import ABSENT, Leaf, Pick, Scalar, as_leaf
 
 SWITCH: Final = "on"
 """Key of a block's table that says whether the block is there at all."""
+FREE: Final = {"sampler", "startup", "pruner", "prune_epochs", "seed", "official_precision"}
+"""Keys of the search table that may change from run to run: they decide which trials are run, not what one is worth."""
 Goal = Literal["score", "seconds", "width"]
 
 
@@ -54,6 +56,11 @@ class Search(Strict):
     pruner: Literal["wilcoxon", "median", "none"] = Field(
         "wilcoxon",
         description="Stop a trial between tasks and seeds: paired against the best trial, or under the median.",
+    )
+    prune_epochs: bool = Field(
+        False,
+        description="Stop training that validates in the lowest quarter of earlier trials at the same epoch; for "
+        "spaces in which nothing changes what validation means.",
     )
     seed: int = Field(0, ge=0, description="Of the sampler.")
     official_precision: Literal["fp32", "bf16"] = Field("fp32", description="For re-scoring with the official probe.")
@@ -98,9 +105,7 @@ class Space:
     @property
     def fingerprint(self) -> str:
         """Digest of all that decides what a trial means; comments and the sampler do not."""
-        how = self.search.model_dump(
-            mode="json", exclude={"sampler", "startup", "pruner", "seed", "official_precision"}
-        )
+        how = self.search.model_dump(mode="json", exclude=FREE)
         return digest([self.raw, how])
 
     def recipe(self, pick: Pick) -> Recipe:

@@ -14,19 +14,22 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import optuna
 from optuna.trial import TrialState
 
+from kit import tracking
 from kit.errors import KitError
 from kit.progress import say
 from kit.store import disk_trouble
 from kit.tune.claims import Worker, claim, counted, give_back, sign_of_life
-from kit.tune.objective import Objective, RecipeObjective
 from kit.tune.space import Space
 from kit.tune.storage import Place, causes, is_full
 from kit.tune.study import Grid, best_trials, is_first, join
+
+if TYPE_CHECKING:
+    from kit.tune.objective import Objective
 
 IN_A_ROW: Final = 5
 """So many failures one after the other end a worker: something is wrong with all trials."""
@@ -61,11 +64,13 @@ class Job:
     threads: int | None = None
 
 
-Make = Callable[[Job], Objective]
+Make = Callable[[Job], "Objective"]
 
 
 def make_objective(job: Job) -> Objective:
-    """The real objective of a job."""
+    """The real objective of a job; torch is loaded here, in the process that needs it."""
+    from kit.tune.objective import RecipeObjective
+
     return RecipeObjective(job.space, job.data, job.root, job.threads)
 
 
@@ -75,6 +80,12 @@ def work(job: Job, worker: int = 0, make: Make = make_objective) -> int:
     Raises:
         KitError: the defaults fail, five trials in a row fail, or the disk is full. Running trials are given back.
     """
+    about = {"study": job.place.name, "storage": job.place.shown, "worker": worker, "cap": job.cap}
+    with tracking.run("tune", about, job.root / "runs"):
+        return _work(job, worker, make)
+
+
+def _work(job: Job, worker: int, make: Make) -> int:
     study, objective, me = join(job.space, job.place, worker), make(job), Worker.here()
     objective.prepare(study, job.place)
     done, failures = 0, 0
@@ -251,8 +262,10 @@ def _no_room(error: BaseException) -> Exception:
 
 
 def _say(study: optuna.Study, trial: optuna.Trial, reason: str | None) -> None:
-    """One line per trial."""
+    """One line per trial, and the run's log."""
     frozen = study._storage.get_trial(trial._trial_id)
+    numbers = {f"value{i or ''}": value for i, value in enumerate(frozen.values or [])}
+    tracking.log("trial", numbers, step=trial.number, about={"state": frozen.state.name.lower()})
     ranked = best_trials(study)
     result = frozen.user_attrs.get("result", {})
     if reason:

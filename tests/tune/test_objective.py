@@ -16,12 +16,14 @@ from optuna.trial import TrialState, create_trial
 from scipy.stats import norm
 from typer.testing import CliRunner
 
+from kit import tracking
 from kit.challenge import Task
 from kit.data.layout import DataFolder
 from kit.errors import KitError
 from kit.recipe import read_recipe
 from kit.store import Store
 from kit.tune.best import score_officially, winner
+from kit.tune.epochs import FEW, EpochPruner
 from kit.tune.gain import LEAST_NOISE, Reference, task_gain, total_gain
 from kit.tune.objective import RecipeObjective
 from kit.tune.scoring import CountingStore, Scorer
@@ -111,6 +113,25 @@ def test_the_paired_pruner_stops_what_is_worse_task_by_task():
         mixed.report(best + (0.5 if step % 2 else -0.4), step)
         assert not mixed.should_prune()
     assert stopped == [False, False, False, True, True]  # four out of four worse: p = 1/16
+
+
+def test_training_in_the_lowest_quarter_at_its_epoch_is_stopped():
+    study = optuna.create_study(direction="maximize")
+    for level in range(FEW):
+        other = study.ask()
+        other.set_user_attr("epochs", {"combined#1": [float(level), 10.0 + level]})
+        study.tell(other, 0.0)
+    trial = study.ask()
+    watch = EpochPruner(trial)
+    with tracking.watching("epoch", watch):
+        tracking.log("epoch", {"loss": 3.0}, step=1, about={"model": "without validation"})
+        tracking.log("stage", {"validation": -9.0}, step=1, about={"model": "combined"})
+        tracking.log("epoch", {"validation": 1.5}, step=1, about={"model": "combined"})  # the quartile is 1
+        tracking.log("epoch", {"validation": -9.0}, step=1, about={"model": "nobody else has one"})
+        with pytest.raises(optuna.TrialPruned, match=r"epoch 2 .* 10\.5"):
+            tracking.log("epoch", {"validation": 10.5}, step=2, about={"model": "combined"})
+    tracking.log("epoch", {"validation": -9.0}, step=1, about={"model": "combined"})  # nobody watches any more
+    assert trial.user_attrs["epochs"]["combined#1"] == [1.5, 10.5]
 
 
 def test_scores_are_kept_and_found(toy: DataFolder, store: Store, monkeypatch: pytest.MonkeyPatch):
@@ -243,7 +264,7 @@ def test_a_whole_search_on_a_tiny_shop(tmp_path: Path, monkeypatch: pytest.Monke
         return done.stdout
 
     kit("data", "synth", "tiny", "--preset", "tiny", "--seed", "1")
-    Path("two.toml").write_text(TWO.replace('"none"', '"wilcoxon"'))
+    Path("two.toml").write_text(TWO.replace('"none"', '"wilcoxon"').replace(', "propensity_price"', ""))
     kit("tune", "two.toml", "--data", "tiny", "--trials", "2", "--threads", "1")
     state = json.loads(kit("tune", "two.toml", "--data", "tiny", "--trials", "5", "--threads", "1", "--json"))
     assert state["taken"] == 5

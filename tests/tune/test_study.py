@@ -102,7 +102,7 @@ def test_kill_9_loses_only_the_running_trial_which_is_run_again(job: Job):
     trials = study.get_trials()
     assert tally(study) == {"waiting": 0, "running": 0, "complete": 6, "pruned": 0, "failed": 0, "lost": 1}
     assert trials[2].state is TrialState.FAIL
-    assert "was killed" in trials[2].user_attrs["reason"]
+    assert "is gone" in trials[2].user_attrs["reason"]
     again = next(trial for trial in trials if trial.user_attrs.get("retry_of") == 2)
     assert again.state is TrialState.COMPLETE
     assert {**before, **again.params} == again.params
@@ -146,7 +146,7 @@ def test_who_counts_as_dead(monkeypatch: pytest.MonkeyPatch):
     me = Worker.here()
     other = asdict(replace(me, pid=os.getppid(), started=claims.psutil.Process(os.getppid()).create_time()))
     assert why_dead(other | {"beat": 0.0}, me) is None  # alive here, however long silent
-    assert "was killed" in str(why_dead(other | {"beat": 0.0, "started": 1.0}, me))  # another process with its number
+    assert "is gone" in str(why_dead(other | {"beat": 0.0, "started": 1.0}, me))  # another process with its number
     away = other | {"host": "elsewhere", "beat": time.time() - claims.SILENCE + 30}
     assert why_dead(away, me) is None
     assert "silent" in str(why_dead(away | {"beat": time.time() - claims.SILENCE - 30}, me))
