@@ -171,8 +171,8 @@ def _print_importance(own: ScoreReport, console: Any) -> None:  # noqa: ANN401
 
     console.print("what the trees read (share of the gain):", highlight=False)
     for name, part in importance(own).items():
-        blocks = ", ".join(f"{row['block']} {row['share']:.0%}" for row in part["blocks"])
-        best = ", ".join(f"{row['feature']} {row['share']:.0%}" for row in part["features"][:5])
+        blocks = ", ".join(f"{block} {entry['share']:.0%}" for block, entry in part["blocks"].items())
+        best = ", ".join(f"{row['column']} {row['share']:.0%}" for row in part["features"][:5])
         console.print(f"  {name.removeprefix('propensity_')}: {blocks}; {best}", highlight=False)
 
 

@@ -92,13 +92,13 @@ def importance(report: ScoreReport) -> dict[str, dict[str, Any]]:
         whole = max(float(gain.sum()), np.finfo(float).tiny)
         sums = {block: float(gain[part].sum()) for block, part in blocks.items()}
         out[task] = {
-            "blocks": [
-                {"block": block, "gain": round(sums[block], 4), "share": round(sums[block] / whole, 4)}
+            "blocks": {
+                block: {"gain": round(sums[block], 4), "share": round(sums[block] / whole, 4)}
                 for block in sorted(sums, key=sums.__getitem__, reverse=True)
-            ],
+            },
             "features": [
                 {
-                    "feature": names[i],
+                    "column": names[i],
                     "block": block_of[i],
                     "gain": round(float(gain[i]), 4),
                     "share": round(float(gain[i]) / whole, 4),

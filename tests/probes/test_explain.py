@@ -97,8 +97,8 @@ def test_the_command_writes_what_adds_up(world: World, tmp_path: Path) -> None:
     assert set(printed) == {"conversion", "propensity_sku"}
     for task, part in stored.items():
         assert {key: part[key] for key in ("blocks", "features")} == printed[task]
-        assert sum(row["share"] for row in part["blocks"]) == pytest.approx(1, abs=1e-3)
-        assert all(row["feature"] in columns[row["block"]] for row in part["features"])
+        assert sum(block["share"] for block in part["blocks"].values()) == pytest.approx(1, abs=1e-3)
+        assert all(row["column"] in columns[row["block"]] for row in part["features"])
         assert set(part["clients"]) == {str(ids[3]), str(ids[8])}
         for labels in part["clients"].values():
             for one in labels:
