@@ -42,8 +42,11 @@ NETWORK = (
 EXTRAS = {
     "faiss": ("faiss-cpu", "kit neighbours --index"),
     "tensorboard": ("tensorboard", "training curves (KIT_TRACK=tensorboard)"),
-    "mlflow": ("mlflow", "run tracking (KIT_TRACK=mlflow)"),
+    "mlflow": ("mlflow-skinny", "run tracking (KIT_TRACK=mlflow)"),
     "wandb": ("wandb", "run tracking (KIT_TRACK=wandb)"),
+    "umap": ("umap-learn", "the map of clients in kit report"),
+    "optuna_dashboard": ("optuna-dashboard", "looking at studies of kit tune"),
+    "psycopg": ("psycopg", "studies of kit tune in PostgreSQL"),
 }
 """Module → (package, what it is for)."""
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")

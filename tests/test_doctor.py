@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from kit.cli.main import app
-from kit.doctor import GIB, Facts, filesystem_of, judge, look, unmet_requirements
+from kit.doctor import EXTRAS, GIB, Facts, filesystem_of, judge, look, unmet_requirements
 
 SOUND = Facts(
     kit="1", python="3.12", system="Linux", libraries={}, unmet=[], cores=8, quota=None, threads={"torch": 8, "polars": 8},
@@ -66,3 +68,10 @@ def test_the_command_prints_json():
     said = json.loads(done.stdout)
     assert {"ok", "facts", "findings"} == set(said)
     assert done.exit_code == (0 if said["ok"] else 1)
+
+
+def test_every_optional_package_is_looked_for():
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = {name: packages for name, packages in project["optional-dependencies"].items() if name != "dev"}
+    named = {re.split(r"[<>=\[]", package)[0] for packages in extras.values() for package in packages}
+    assert {package for package, _ in EXTRAS.values()} == named
