@@ -15,10 +15,10 @@ from kit.cli.main import app
 from kit.data.convert.mapping import read_mapping
 from kit.data.layout import DataFolder
 from kit.errors import KitError
-from kit.profile.recipes import check_recipe, differences, json_schema, resolved
-from kit.profile.reference import recipe_reference
 from kit.recipe import Recipe, parse, read_recipe
 from kit.store import Store
+from kit.submission.recipes import check_recipe, differences, json_schema, resolved
+from kit.submission.reference import recipe_reference
 
 PIPELINES = sorted((Path(__file__).parents[1] / "pipelines").glob("*.toml"))
 WRONG = """

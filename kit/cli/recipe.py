@@ -22,8 +22,8 @@ def show(recipe: RecipeArgument, as_json: JsonOption = False) -> None:
     """
     import tomli_w
 
-    from kit.profile.recipes import resolved
     from kit.recipe import read_recipe
+    from kit.submission.recipes import resolved
 
     whole = resolved(read_recipe(recipe))
     if as_json:
@@ -44,7 +44,7 @@ def check(
 
     Example: kit recipe check pipelines/stats.toml --data data/small
     """
-    from kit.profile.recipes import check_recipe
+    from kit.submission.recipes import check_recipe
 
     report_findings(check_recipe(recipe, data), str(recipe), as_json)
 
@@ -59,8 +59,8 @@ def diff(
 
     Example: kit recipe diff pipelines/stats.toml pipelines/blend.toml
     """
-    from kit.profile.recipes import differences
     from kit.recipe import read_recipe
+    from kit.submission.recipes import differences
 
     lines = differences(read_recipe(first), read_recipe(second))
     if as_json:
@@ -79,8 +79,8 @@ def schema(
 
     Example: kit recipe schema > recipe.schema.json
     """
-    from kit.profile.recipes import json_schema
-    from kit.profile.reference import recipe_reference
+    from kit.submission.recipes import json_schema
+    from kit.submission.reference import recipe_reference
 
     if markdown:
         typer.echo(recipe_reference(), nl=False)

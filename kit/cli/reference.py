@@ -72,7 +72,7 @@ def _example(paragraph: str) -> str:
 
 def main() -> None:
     """Write both references into the folder given."""
-    from kit.profile.reference import recipe_reference
+    from kit.submission.reference import recipe_reference
 
     if len(sys.argv) != 2:
         sys.exit("usage: python -m kit.cli.reference FOLDER")

@@ -16,8 +16,8 @@ from guide import Block, blocks, commands
 from kit.cli import reference
 from kit.data.shop import synth
 from kit.data.split import split_folder
-from kit.profile.recipes import check_recipe
-from kit.profile.reference import recipe_reference
+from kit.submission.recipes import check_recipe
+from kit.submission.reference import recipe_reference
 
 ROOT = Path(__file__).parents[2]
 GUIDES = sorted((ROOT / "docs").glob("own-*.md"))
