@@ -215,8 +215,8 @@ def _page(state: dict[str, Any]) -> RenderableType:
         lines.append(f"blocks found in the store: {hits['fresh']} of {hits['asked']} ({hits['rate']:.0%})")
     if state["seconds_per_trial"] is not None:
         left = max((state["cap"] or 0) - state["taken"], 0) * state["seconds_per_trial"]
-        workers = max(len({row["pid"] for row in state["running"]}), 1)
-        tail = f", about {left / workers / 60:.0f} min left" if left and state["running"] else ""
+        workers = max(len({(row["host"], row["pid"]) for row in state["running"]}), 1)
+        tail = f", about {max(left / workers / 60, 1):.0f} min left" if left and state["running"] else ""
         lines.append(f"median trial {state['seconds_per_trial']:.1f} s{tail}")
     shown = [row for row in state["reasons"] if row["state"] != "pruned"][-5:]
     failed = [f"  trial {row['trial']} {row['state']}: {row['reason']}" for row in shown]

@@ -2,8 +2,9 @@
 
 A task whose score wobbles by .004 from seed to seed must not outvote one that wobbles by .0005: the mean of
 z = (score − reference) / noise weighs a gain by how sure it is. Noise is the standard deviation of the reference's score
-over the probe's seeds. Trial and reference are paired by seed, so what the probe's start does to both cancels, and the
-defaults come out at exactly 0.
+over the probe's seeds, and, if asked for, its standard error over clients beside it: a task with few clients may wobble little
+from seed to seed and much from one set of clients to the next. Trial and reference are paired by seed, so what the probe's
+start does to both cancels, and the defaults come out at exactly 0.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Reference:
 
     Attributes:
         scores: task → score at each of the trial's seeds.
-        noise: task → standard deviation over `noise_seeds` seeds.
+        noise: task → standard deviation over `noise_seeds` seeds, with the error over clients added if asked for.
         rivals: scores of the stored submissions to compete with, by name.
     """
 
@@ -38,12 +39,19 @@ class Reference:
     rivals: Mapping[str, Mapping[Task, float]]
 
     @classmethod
-    def of(cls, scores: Scores, seeds: int, rivals: Mapping[str, Mapping[Task, float]]) -> Reference:
-        """From the reference's scores at all seeds, of which a trial uses the first `seeds`."""
+    def of(
+        cls,
+        scores: Scores,
+        seeds: int,
+        rivals: Mapping[str, Mapping[Task, float]],
+        errors: Mapping[Task, float] | None = None,
+    ) -> Reference:
+        """From the reference's scores at all seeds, of which a trial uses the first `seeds`, and its errors over clients."""
         tasks = list(dict.fromkeys(task for task, _ in scores))
         count = 1 + max(seed for _, seed in scores)
         table = {task: np.array([scores[task, seed] for seed in range(count)]) for task in tasks}
-        noise = {task: max(float(values.std(ddof=1)), LEAST_NOISE) for task, values in table.items()}
+        wobble = {task: math.hypot(values.std(ddof=1), (errors or {}).get(task, 0.0)) for task, values in table.items()}
+        noise = {task: max(value, LEAST_NOISE) for task, value in wobble.items()}
         return cls({task: values[:seeds].tolist() for task, values in table.items()}, noise, rivals)
 
     def as_json(self) -> dict[str, Any]:

@@ -113,7 +113,9 @@ class RecipeObjective:
             rival = self._named(path)
             found = self.scorer.score(rival.vectors, rival.clients, rival.key, tasks, range(self.search.seeds))
             rivals[path] = {task: float(np.mean([found[task, s] for s in range(self.search.seeds)])) for task in tasks}
-        return Reference.of(scores, self.search.seeds, rivals)
+        over_clients = self.search.noise == "clients"
+        errors = self.scorer.client_errors(built.vectors, built.clients) if over_clients else {}
+        return Reference.of(scores, self.search.seeds, rivals, errors)
 
     def _named(self, what: str) -> Built:
         """«defaults», a recipe file or a submission folder."""

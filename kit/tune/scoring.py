@@ -22,6 +22,7 @@ from kit.errors import KitError
 from kit.probes.labels import TaskData, UndefinedTask, load_task
 from kit.probes.registry import Options, Vectors, load_probes
 from kit.probes.score import evidence
+from kit.probes.statistics import influence
 from kit.store import Artefact, Plan, Store, is_whole
 
 STAGE: Final = "tune-score"
@@ -134,6 +135,17 @@ class Scorer:
                 file = self._place(vectors_key, task, seed) / "score.json"
                 scores[task, seed] = float(json.loads(file.read_text(encoding="utf-8"))["score"])
         return scores
+
+    def client_errors(self, vectors: Vectors, clients: NDArray[np.int64]) -> dict[Task, float]:
+        """task → standard error of the score over clients, at the official seed (`kit.probes.statistics.influence`)."""
+        labels = self.defined(clients)
+        options = Options(1, self._precision, self.threads, keep_logits=True)
+        errors = {}
+        for run in self._probe.run(vectors, list(labels.values()), options):
+            assert run.logits is not None, "asked for"
+            data = labels[run.task]
+            errors[run.task] = float(np.linalg.norm(influence(run.task, run.logits, data.validation, data.popularity)))
+        return errors
 
     def _inputs(self, vectors_key: str, task: Task, seed: int) -> dict[str, Any]:
         return {"vectors": vectors_key, "task": task.value, "seed": seed, **self.evidence}

@@ -48,6 +48,11 @@ class Search(Strict):
         "zscore",
         description="Mean gain over the reference in units of seed noise; sum of scores; Borda against stored submissions.",
     )
+    noise: Literal["seeds", "clients"] = Field(
+        "seeds",
+        description="What a z-score is measured in: the wobble of the probe's start, or that and the chance of having these "
+        "clients and not others; the second weighs tasks by what would hold on other clients.",
+    )
     goals: tuple[Goal, ...] = Field(("score",), min_length=1, description="More than one: a Pareto front.")
     reference: str = Field("defaults", description="The recipe's own defaults, another recipe, or a submission folder.")
     against: tuple[str, ...] = Field((), description="Submission folders to compete with when gain = «borda».")

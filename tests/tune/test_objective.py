@@ -58,6 +58,8 @@ def test_noise_is_the_spread_over_seeds_and_gains_are_paired_by_seed():
     reference = Reference.of(scores, 2, {})
     assert reference.noise[CHURN] == pytest.approx(0.01)
     assert reference.noise[SKU] == LEAST_NOISE  # seeds that agree by accident do not make a task infinitely sure
+    assert Reference.of(scores, 2, {}, {SKU: 0.02}).noise[SKU] == pytest.approx(0.02)
+    assert Reference.of(scores, 2, {}, {CHURN: 0.01}).noise[CHURN] == pytest.approx(0.01 * np.sqrt(2))
     assert reference.scores[CHURN] == [0.70, 0.72]
     assert task_gain("zscore", CHURN, 0, 0.73, reference) == pytest.approx(3.0)
     assert task_gain("zscore", CHURN, 1, 0.73, reference) == pytest.approx(1.0)
@@ -164,6 +166,18 @@ def test_scores_are_those_of_kit_score(toy: DataFolder, store: Store, tmp_path: 
     )
     for task in (Task.CONVERSION, Task.PRICE):
         assert ours[task, 0] == pytest.approx(report.tasks[task.value]["score"], abs=5e-5)
+
+
+def test_errors_over_clients_are_those_of_kit_compare(toy: DataFolder, store: Store, tmp_path: Path):
+    from kit.probes.score import read_scored, score_submission, write_scores
+
+    ids = np.random.default_rng(0).permutation(toy.clients())
+    vectors = np.random.default_rng(1).normal(size=(len(ids), 4)).astype(np.float16)
+    np.save(tmp_path / "client_ids.npy", ids)
+    np.save(tmp_path / "embeddings.npy", vectors)
+    write_scores(tmp_path, [score_submission(tmp_path, toy, "fast", [Task.CONVERSION], threads=1)])
+    ours = Scorer(toy, "fast", "fp32", [Task.CONVERSION], store, 1).client_errors(vectors, ids)
+    assert ours[Task.CONVERSION] == pytest.approx(read_scored(tmp_path, "fast")[Task.CONVERSION].error, rel=1e-4)
 
 
 def test_the_hit_rate_counts_blocks_only(tmp_path: Path):
