@@ -87,7 +87,7 @@ def project(wide: NDArray[np.float32], method: Method) -> tuple[NDArray[np.float
             raise KitError(
                 "UMAP is not installed.", "Run `pip install umap-learn`, or leave --map out for PCA."
             ) from error
-        flat = np.asarray(UMAP(random_state=0).fit_transform(wide), dtype=np.float64)
+        flat = np.asarray(UMAP(random_state=0, n_jobs=1).fit_transform(wide), dtype=np.float64)
         explained: tuple[float, ...] = ()
     else:
         axes = PCA(min(2, *wide.shape), svd_solver="full" if wide.shape[1] < 64 else "randomized", random_state=0)

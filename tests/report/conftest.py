@@ -6,30 +6,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from report_world import BASELINE, MINE, build
 
 from kit.data.layout import DataFolder
 from kit.probes.score import score_submission, write_scores
-from kit.recipe import Recipe, parse
-from kit.store import Store
-from kit.submission import submit
-
-BASELINE = {"name": "baseline", "blocks": {"counts": {"kind": "stats", "families": ["counts"], "scale": "quantile"}}}
-MINE = {
-    "name": "mine",
-    "description": 'Features <script>alert("x")</script> & vectors.',
-    "blocks": {
-        "counts": {"kind": "stats", "families": ["counts"], "scale": "quantile"},
-        "recency": {"kind": "stats", "families": ["recency"], "scale": "quantile"},
-        "graph": {"kind": "twhin", "dim": 8, "train": {"epochs": 2, "lr": 0.3, "clip": 100.0}, "row_l2": True},
-    },
-    "assembly": {"row_norm": 10.0},
-}
-
-
-def build(data: DataFolder, root: Path, plan: dict) -> Path:
-    folder = root / "submissions" / plan["name"]
-    submit(parse(Recipe, plan, "test"), data.root, folder, store=Store(root / "store"))
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
+import types
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
+from report_world import BASELINE, MINE, build
 from typer.testing import CliRunner
 
 from kit.challenge import Task
 from kit.cli.main import app
 from kit.data.layout import DataFolder
 from kit.errors import KitError
-from kit.probes.score import read_scores
+from kit.probes.score import read_scores, score_submission, write_scores
 from kit.recipe import Recipe, parse
 from kit.report import collect, render, render_markdown
 from kit.report.ablation import Ablation, LeftOut, Without, _without, measure_ablation, read_ablation, write_ablation
@@ -158,6 +161,39 @@ def test_explanations_of_other_scores_are_not_shown(copy: Path):
     assert "counts__buy" in render(report)
     write_json(copy / "explain-gbm.json", {"fingerprint": "older", "tasks": tasks})
     assert collect(copy).attributions is None
+
+
+def test_a_task_that_the_data_cannot_define_is_said(toy: DataFolder, tmp_path: Path):
+    data = DataFolder(Path(shutil.copytree(toy.root, tmp_path / "data")))
+    data.targets(Task.CATEGORY).unlink()
+    folder = build(data, tmp_path, BASELINE)
+    write_scores(folder, [score_submission(folder, data, "fast", threads=1)])
+    report = collect(folder)
+    assert "Not defined on this data: category." in report.verdict.sentences
+    assert Task.CATEGORY not in {panel.task for panel in report.clients.panels}
+    page = render(report)
+    assert Structure(page).stack == []
+    assert "not defined here, because the folder has no propensity_category.npy" in page
+    assert "not defined here" in render_markdown(report)
+
+
+def test_a_joint_pca_has_one_block(toy: DataFolder, tmp_path: Path):
+    folder = build(toy, tmp_path, MINE | {"name": "joint", "assembly": {"pca": 6}})
+    report = collect(folder)
+    assert [block["name"] for block in report.manifest["blocks"]] == ["pca"]
+    assert report.health.width == 6
+    assert Structure(render(report)).stack == []
+    assert "joint" in (folder / "CARD.md").read_text()
+
+
+def test_umap_is_an_extra(scored: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "umap", None)
+    with pytest.raises(KitError, match="UMAP is not installed"):
+        collect(scored, method="umap")
+    fake = types.ModuleType("umap")
+    fake.UMAP = lambda **_: types.SimpleNamespace(fit_transform=lambda wide: wide[:, :2])
+    monkeypatch.setitem(sys.modules, "umap", fake)
+    assert "UMAP" in render(collect(scored, method="umap"))
 
 
 # ---- leaving blocks out
