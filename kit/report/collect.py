@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,7 @@ def collect(
         folder=submission,
         manifest=manifest,
         data=folder.root if folder else None,
-        verdict=judge(name, probes, findings),
+        verdict=judge(name, probes, findings, foresight=_foresight(manifest, folder)),
         findings=findings,
         probes=probes,
         health=examine(submission, manifest["blocks"]) if readable else None,
@@ -139,6 +140,13 @@ def _data_folder(manifest: dict[str, Any], data: Path | None) -> DataFolder | No
     if data is not None:
         folder.require_split()
     return folder if folder.is_split else None
+
+
+def _foresight(manifest: dict[str, Any], folder: DataFolder | None) -> bool:
+    """Whether the submission's cut lies after the start of the target windows."""
+    if folder is None:
+        return bool(manifest["data"].get("until") == "end")
+    return datetime.fromisoformat(manifest["data"]["cut"]) > folder.split().train_start
 
 
 def _baseline_beside(submission: Path) -> list[Path]:

@@ -21,18 +21,23 @@ class Verdict:
     sentences: list[str] = field(default_factory=list)
 
 
-def judge(name: str, probes: list[ProbeScores], findings: list[Finding]) -> Verdict:
+def judge(name: str, probes: list[ProbeScores], findings: list[Finding], *, foresight: bool = False) -> Verdict:
     """Validity first, then the comparison with the first other submission, then rank and ceiling.
 
     Args:
         name: of the submission.
         probes: as collected; the first speaks.
         findings: of `kit validate`.
+        foresight: whether the vectors were made from events of the windows that they are scored on.
     """
     errors = [finding for finding in findings if finding.severity is Severity.ERROR]
     if errors:
         what = "; ".join(f"{finding.where}: {finding.what}" for finding in errors[:3])
         return Verdict("bad", f"The evaluator would refuse {name}.", [f"{what}."])
+    if foresight:
+        text = f"{name} is made from all events, the scored windows among them."
+        mean = "Its scores here mean nothing: build it with `--cut input` to measure the recipe."
+        return Verdict("unknown", text, [mean] if probes else ["It cannot be scored on this data."])
     if not probes:
         return Verdict("unknown", f"{name} has not been scored yet.", [])
     first = probes[0]

@@ -177,6 +177,17 @@ def test_a_task_that_the_data_cannot_define_is_said(toy: DataFolder, tmp_path: P
     assert "not defined here" in render_markdown(report)
 
 
+def test_a_submission_from_all_events_is_not_praised(toy: DataFolder, tmp_path: Path):
+    folder = tmp_path / "all"
+    submit(parse(Recipe, BASELINE, "test"), toy.root, folder, "end", Store(tmp_path / "store"))
+    assert "made from all events" in collect(folder).verdict.headline
+    write_scores(folder, [score_submission(folder, toy, "fast", threads=1)])
+    report = collect(folder)
+    assert report.verdict.mood == "unknown"
+    assert "mean nothing" in report.verdict.sentences[0]
+    assert "mean nothing" in render(report)
+
+
 def test_a_joint_pca_has_one_block(toy: DataFolder, tmp_path: Path):
     folder = build(toy, tmp_path, MINE | {"name": "joint", "assembly": {"pca": 6}})
     report = collect(folder)
