@@ -9,9 +9,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from kit.submission.validate import column_statistics, count_duplicates
+
 SAMPLE: Final = 8_000
-"""Rows for spectrum, duplicates and rounding; norms and column statistics take all rows."""
-ROWS_AT_ONCE: Final = 65_536
+"""Rows for norms, spectrum, duplicates and rounding; column statistics take all rows."""
 SPECTRUM: Final = 64
 """Components whose share of the variance is reported."""
 COARSE: Final = 0.01
@@ -25,7 +26,7 @@ class Health:
     Attributes:
         rows, width: its shape.
         norms: row norms, a sample of at most SAMPLE, float32.
-        zero_rows: rows of zeros.
+        zero_rows: rows of zeros (in the sample).
         dead: columns that are constant.
         duplicate_columns: columns equal to an earlier one (on the sample), dead ones not counted.
         duplicate_rows: share of rows equal to another one (on the sample).
@@ -79,22 +80,23 @@ def examine(submission: Path, blocks: list[dict[str, Any]]) -> Health:
         blocks: the manifest's table: name, start, stop.
     """
     vectors: NDArray[Any] = np.load(submission / "embeddings.npy", mmap_mode="r")
-    low, high, power, zero_rows = _columns(vectors)
+    low, high, power, _ = column_statistics(vectors)
     sample = np.asarray(vectors[sample_rows(len(vectors))])
     wide = sample.astype(np.float32)
     dead = low == high
     noise, subnormal = _rounding(sample, wide, ~dead)
     spectrum = variance_spectrum(wide)
     cumulative = np.cumsum(spectrum)
+    norms = np.linalg.norm(wide, axis=1)
     total = max(float(power.sum()), 1e-30)
     return Health(
         rows=len(vectors),
         width=vectors.shape[1],
-        norms=np.linalg.norm(wide, axis=1),
-        zero_rows=zero_rows,
+        norms=norms,
+        zero_rows=int((norms == 0).sum()),
         dead=int(dead.sum()),
-        duplicate_columns=_duplicates(np.ascontiguousarray(sample[:, ~dead].T)),
-        duplicate_rows=_duplicates(sample) / max(len(sample), 1),
+        duplicate_columns=count_duplicates(np.ascontiguousarray(sample[:, ~dead].T)) if (~dead).any() else 0,
+        duplicate_rows=count_duplicates(sample) / max(len(sample), 1),
         effective_rank=effective_rank(spectrum),
         spectrum=tuple(cumulative[:SPECTRUM].tolist()),
         components_90=int(np.searchsorted(cumulative, 0.9) + 1) if len(cumulative) else 0,
@@ -104,19 +106,6 @@ def examine(submission: Path, blocks: list[dict[str, Any]]) -> Health:
         subnormal=subnormal,
         energy={block["name"]: float(power[block["start"] : block["stop"]].sum()) / total for block in blocks},
     )
-
-
-def _columns(vectors: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float64], int]:
-    """Minimum, maximum and mean square per column, and the number of all-zero rows; in row chunks."""
-    width = vectors.shape[1]
-    low, high = np.full(width, np.inf, np.float32), np.full(width, -np.inf, np.float32)
-    power, zero_rows = np.zeros(width), 0
-    for first in range(0, len(vectors), ROWS_AT_ONCE):
-        chunk = np.asarray(vectors[first : first + ROWS_AT_ONCE], dtype=np.float32)
-        low, high = np.minimum(low, chunk.min(axis=0)), np.maximum(high, chunk.max(axis=0))
-        power += np.einsum("ij,ij->j", chunk, chunk, dtype=np.float64)
-        zero_rows += int((~chunk.any(axis=1)).sum())
-    return low, high, power / len(vectors), zero_rows
 
 
 def variance_spectrum(wide: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -143,11 +132,3 @@ def _rounding(
     ratio = noise[alive] / np.maximum(spread[alive], 1e-30)
     tiny = float(np.finfo(np.float16).tiny)
     return ratio, float(np.mean((wide != 0) & (np.abs(wide) < tiny)))
-
-
-def _duplicates(rows: NDArray[Any]) -> int:
-    """How many rows equal an earlier one, byte for byte."""
-    if rows.size == 0:
-        return 0
-    packed = np.ascontiguousarray(rows).view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1]))).ravel()
-    return len(packed) - len({row.tobytes() for row in packed})

@@ -119,7 +119,7 @@ def _check_vectors(vectors: NDArray[Any]) -> list[Finding]:
         )
     if n == 0 or width == 0:
         return findings if n else [*findings, _error("there is no vector", where, "Hold exactly the relevant clients.")]
-    low, high, power, bad = _column_statistics(vectors)
+    low, high, power, bad = column_statistics(vectors)
     if bad:
         findings.append(
             _error(f"{bad} values are NaN or infinite", where, "Impute before the cast to float16; 65,504 overflows.")
@@ -129,7 +129,7 @@ def _check_vectors(vectors: NDArray[Any]) -> list[Finding]:
     return findings
 
 
-def _column_statistics(
+def column_statistics(
     vectors: NDArray[Any],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float64], int]:
     """Per column: minimum, maximum, mean square; and how many values are not finite. One pass in row chunks."""
@@ -155,10 +155,10 @@ def _oddities(
         findings.append(
             _warning(f"{len(constant)} constant columns, such as {constant[:3].tolist()}", where, "Drop them.")
         )
-    doubles = _count_duplicates(np.ascontiguousarray(vectors[:DUPLICATE_PROBE_ROWS].T)) - max(len(constant) - 1, 0)
+    doubles = count_duplicates(np.ascontiguousarray(vectors[:DUPLICATE_PROBE_ROWS].T)) - max(len(constant) - 1, 0)
     if doubles > 0:
         findings.append(_warning(f"{doubles} columns repeat another one", where, "Drop them: width costs probe steps."))
-    rows = _count_duplicates(vectors[:DUPLICATE_PROBE_ROWS])
+    rows = count_duplicates(vectors[:DUPLICATE_PROBE_ROWS])
     if rows > 0:
         findings.append(
             _warning(
@@ -188,7 +188,7 @@ def _oddities(
     return findings
 
 
-def _count_duplicates(rows: NDArray[Any]) -> int:
+def count_duplicates(rows: NDArray[Any]) -> int:
     """How many rows of a 2-d array equal an earlier one, byte for byte."""
     packed = np.ascontiguousarray(rows).view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1]))).ravel()
     keys = np.fromiter((hash(row.tobytes()) for row in packed), dtype=np.int64, count=len(packed))

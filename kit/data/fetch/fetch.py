@@ -69,24 +69,22 @@ def fetch(
     except Damaged:
         kept.unlink()  # nothing can be continued from it
         raise
-    (root / "LICENCE-DATA.txt").write_text(LICENCE, encoding="utf-8")
-    write_json(
-        root / NOTE,
-        {
-            "archive": archive.name,
-            "url": url,
-            "bytes": found,
-            "sha256": sha256,
-            "verified": not unverified,
-            "licence": LICENCE_NAME,
-            "owner": "Synerise SA",
-            "files": [path.relative_to(root).as_posix() for path in files],
-            "fetched": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        },
-    )
+    _write_note(root, {"archive": archive.name, "url": url, "bytes": found, "sha256": sha256}, files)
     if not keep_archive:
         shutil.rmtree(workshop)
     return True
+
+
+def _write_note(root: Path, origin: dict[str, Any], files: list[Path]) -> None:
+    """The licence's text beside the data, then fetched.json: its being there says that everything else is."""
+    (root / "LICENCE-DATA.txt").write_text(LICENCE, encoding="utf-8")
+    note = {
+        "licence": LICENCE_NAME,
+        "owner": "Synerise SA",
+        "files": [path.relative_to(root).as_posix() for path in files],
+        "fetched": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+    write_json(root / NOTE, origin | note)
 
 
 def read_note(root: Path) -> dict[str, Any] | None:
