@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -123,6 +124,18 @@ def test_clean_keeps_what_submissions_are_made_from(toy: DataFolder, built: Path
     assert plan_removals(store, tmp_path / "none") == []
     assert not submit(plan(counts=COUNTS, als={**ALS, "factors": 5}), toy.root, built, store=store)
     assert all(state == "fresh" for state, _ in states(submission_status(built, store)).values())
+
+
+def test_clean_finds_files_whose_writer_is_dead(built: Path, store: Store, tmp_path: Path):
+    dead = [store.root / "digests" / ".a.json.999999999.tmp", built / ".scores.json.999999999.tmp"]
+    alive = store.root / "digests" / f".b.json.{os.getpid()}.tmp"
+    for file in (*dead, alive):
+        file.write_text("half")
+    found = plan_removals(store, tmp_path / "none")
+    assert {removal.path.name for removal in found} == {file.name for file in dead}
+    remove(store, found)
+    assert not any(file.exists() for file in dead)
+    assert alive.exists()
 
 
 def test_clean_after_a_submission_is_gone_and_clean_all(built: Path, store: Store, tmp_path: Path):

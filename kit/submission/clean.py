@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 from filelock import FileLock, Timeout
 
 from kit.errors import KitError
@@ -19,12 +20,12 @@ KEPT_FOLDERS = ("calibration", "digests", "submissions", "locks", "runs")
 
 @dataclass(frozen=True)
 class Removal:
-    """Something that can be deleted by whoever holds its lock."""
+    """Something that can be deleted by whoever holds its lock; None where nobody can be writing any more."""
 
     path: Path
     bytes: int
     why: str
-    lock: Path
+    lock: Path | None
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""
@@ -58,6 +59,10 @@ def plan_removals(store: Store, submissions: Path = Path("submissions"), everyth
         else:
             continue
         found.append(Removal(place, _size(place), why, lock))
+    for file in [*sorted(store.root.rglob(".*.tmp")), *(file for folder in folders for file in folder.glob(".*.tmp"))]:
+        writer = file.suffixes[-2].removeprefix(".") if len(file.suffixes) > 1 else ""
+        if file.is_file() and writer.isdigit() and not psutil.pid_exists(int(writer)):
+            found.append(Removal(file, file.stat().st_size, "left by a run that was killed", None))
     for folder in folders:
         lock = store.submission_file(folder).with_suffix(".lock")
         for path in () if _locked(lock) else (folder.with_name(f".{folder.name}{end}") for end in (".tmp", ".old")):
@@ -79,6 +84,10 @@ def remove(store: Store, removals: list[Removal]) -> int:
             raise KitError(f"A run is making {folder} at this moment.", "Wait for its end; nothing was deleted.")
     freed = 0
     for removal in removals:
+        if removal.lock is None:
+            removal.path.unlink(missing_ok=True)
+            freed += removal.bytes
+            continue
         lock = FileLock(removal.lock)
         try:
             lock.acquire(timeout=0)
