@@ -66,6 +66,7 @@ def run(
     ] = 0,
     probe: Annotated[str | None, typer.Option("--probe", help="Another probe than the search table's.")] = None,
     sampler: Annotated[str | None, typer.Option("--sampler", help="tpe, random, grid or cmaes.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Another seed of the sampler.")] = None,
     threads: Annotated[
         int | None, typer.Option("--threads", min=1, help="Threads per worker; cores / workers.")
     ] = None,
@@ -78,7 +79,7 @@ def run(
     import os
     import time
 
-    share = threads or max(1, len(os.sched_getaffinity(0)) // workers) if workers > 1 or threads else None
+    share = threads or max(1, (os.cpu_count() or 1) // workers) if workers > 1 or threads else None
     use_threads(share)
     from kit.store import DEFAULT_ROOT
     from kit.tune.best import score_officially
@@ -90,7 +91,7 @@ def run(
     from kit.tune.workers import Job
     from kit.tune.workers import run as run_job
 
-    space = read_space(recipe, {"probe": probe, "sampler": sampler})
+    space = read_space(recipe, {"probe": probe, "sampler": sampler, "seed": seed})
     make_sampler(space, (0,))  # an unsuitable one is found out before anything is computed
     place = find_place(study, space.name)
     objective = RecipeObjective(space, data, DEFAULT_ROOT, share)
@@ -248,7 +249,8 @@ def _best_table(state: dict[str, Any]) -> RenderableType:
         mark = " (defaults)" if state["defaults"] and row["trial"] == state["defaults"]["trial"] else ""
         scores = [f"{(row['scores'] or {}).get(task, float('nan')):.4f}" for task in tasks]
         extra = [f"{state['official'].get(str(row['trial']), {}).get('sum', '')}"] if official else []
-        values = [f"{value:+.3f}" for value in row["values"]]
+        numbers = zip(state["goals"], row["values"], strict=True)
+        values = [f"{value:+.3f}" if goal == "score" else f"{value:g}" for goal, value in numbers]
         table.add_row(
             f"{row['trial']}{mark}", *values, *scores, f"{row['sum']}", f"{row['width']}", f"{row['seconds']}", *extra
         )

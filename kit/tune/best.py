@@ -162,9 +162,13 @@ def _values(trial: FrozenTrial) -> str:
 def _table(probe: str, scores: Mapping[str, float], before: Mapping[str, float], other: str) -> list[str]:
     rows = []
     for task, score in scores.items():
-        beside = f"  {other} {before[task]:.4f}  {score - before[task]:+.4f}" if task in before else ""
+        beside = f"  {other} {before[task]:.4f}  {_change(score - before[task])}" if task in before else ""
         rows.append(f"  {task:<20} {score:.4f}{beside}")
     both = [task for task in scores if task in before]
     change = float(np.sum([scores[task] - before[task] for task in both]))
-    tail = f"  {other} {sum(before[t] for t in both):.4f}  {change:+.4f}" if both else ""
+    tail = f"  {other} {sum(before[t] for t in both):.4f}  {_change(change)}" if both else ""
     return ["", f"{probe} probe:", *rows, f"  {'sum':<20} {sum(scores.values()):.4f}{tail}"]
+
+
+def _change(value: float) -> str:
+    return f"{round(value, 4) + 0.0:+.4f}"  # without a minus before a zero

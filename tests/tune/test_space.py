@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -161,3 +162,11 @@ def test_the_stats_space_names_every_default_family():
     stats = raw["blocks"]["stats"]
     grouped = [pattern.removesuffix("__*") for group in stats["columns"]["subset"].values() for pattern in group]
     assert sorted(grouped) == sorted(set(default_families()) - set(stats["without"]))
+
+
+def test_the_guide_s_example_is_a_search_space():
+    guide = (PIPELINES / "README.md").read_text(encoding="utf-8")
+    example = re.findall(r"```toml\n(\[search\].*?)```", guide, re.DOTALL)
+    space = parse_space("name = 'guide'\n" + example[0], "README.md")
+    assert space.search.noise == "clients"
+    assert space.recipe(defaults).blocks["stats"].columns == ("counts__*", "decayed__*", "recency__*")
