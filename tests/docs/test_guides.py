@@ -111,6 +111,8 @@ def wrong_command(text: str) -> str | None:
     options = {word.split("=")[0] for word in words if re.fullmatch(r"--?[a-z][\w-]*(=.*)?", word)}
     plain = [word for word in words if not word.startswith("-")]
     name = " ".join(plain[: 3 if " ".join(plain[:2]) in groups else 2])
+    if plain[1] == "tune" and name not in known and re.search(r"RECIPE|\.toml", name):
+        name = "kit tune run"  # `kit tune RECIPE` is short for it
     if name not in known and name not in groups:
         return f"there is no command {name!r}"
     unknown = options - known.get(name, set()) - {"--help"}
