@@ -77,10 +77,32 @@ def run(
     Example: kit tune pipelines/tune/stats.toml --data data/small --trials 60 --workers 2
     """
     import os
-    import time
 
     share = threads or max(1, (os.cpu_count() or 1) // workers) if workers > 1 or threads else None
     use_threads(share)
+    overrides = {"probe": probe, "sampler": sampler, "seed": seed}
+    state, place = _search(recipe, overrides, data, study, trials, workers, timeout, official, share)
+    if as_json:
+        print_json(state)
+        return
+    _print(_page(state))
+    typer.echo(f"kit tune best {place} writes the winner as a recipe; kit tune report {place} the whole story.")
+
+
+def _search(
+    recipe: Path,
+    overrides: dict[str, Any],
+    data: Path,
+    study: str | None,
+    trials: int,
+    workers: int,
+    timeout: float | None,
+    official: int,
+    threads: int | None,
+) -> tuple[dict[str, Any], str]:
+    """Begin or join the study, work until the cap or the clock ends it, score the best officially; its status and place."""
+    import time
+
     from kit.store import DEFAULT_ROOT
     from kit.tune.best import score_officially
     from kit.tune.objective import RecipeObjective
@@ -91,23 +113,16 @@ def run(
     from kit.tune.workers import Job
     from kit.tune.workers import run as run_job
 
-    space = read_space(recipe, {"probe": probe, "sampler": sampler, "seed": seed})
+    space = read_space(recipe, overrides)
     make_sampler(space, (0,))  # an unsuitable one is found out before anything is computed
     place = find_place(study, space.name)
-    objective = RecipeObjective(space, data, DEFAULT_ROOT, share)
+    objective = RecipeObjective(space, data, DEFAULT_ROOT, threads)
     found = begin(space, place, objective.identity(), trials, str(data))
     stop_at = None if timeout is None else time.time() + timeout
-    run_job(Job(space, place, data, DEFAULT_ROOT, trials, stop_at, share), workers)
+    run_job(Job(space, place, data, DEFAULT_ROOT, trials, stop_at, threads), workers)
     if official:
         score_officially(found, place, objective, official, threads)
-    state = state_of(found, place)
-    if as_json:
-        print_json(state)
-        return
-    _print(_page(state))
-    typer.echo(
-        f"kit tune best {place.target} writes the winner as a recipe; kit tune report {place.target} the whole story."
-    )
+    return state_of(found, place), place.shown
 
 
 @app.command()
