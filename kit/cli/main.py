@@ -9,6 +9,7 @@ import typer
 
 from kit import __version__
 from kit.cli import data, features, recipe, tune
+from kit.cli.ablate import ablate
 from kit.cli.artefacts import clean, explain, status
 from kit.cli.board import board, compare
 from kit.cli.doctor import doctor
@@ -38,6 +39,7 @@ app.command()(submit)
 app.command()(validate)
 app.command()(score)
 app.command()(compare)
+app.command()(ablate)
 app.command()(board)
 app.command()(neighbours)
 app.command()(report)

@@ -78,7 +78,11 @@ def score(
     from kit.probes.explain import check_explainable, client_rows, write_explanation
     from kit.probes.score import read_ceiling, score_submission, write_scores
 
-    wanted, exact, folder = _tasks(task), _precision(precision, "bf16" if calibrate else "fp32"), DataFolder(data)
+    wanted, exact, folder = (
+        tasks_named(task),
+        precision_named(precision, "bf16" if calibrate else "fp32"),
+        DataFolder(data),
+    )
     if calibrate:
         from kit.cli.calibrate import run_study
         from kit.probes.calibrate import plan_study
@@ -115,7 +119,7 @@ def score(
         raise typer.Exit(1)  # nothing was scored: a program must not go on as if there were a result
 
 
-def _tasks(names: list[str] | None) -> list[Task] | None:
+def tasks_named(names: list[str] | None) -> list[Task] | None:
     """The tasks named, each once; None for all."""
     from kit.challenge import Task
     from kit.errors import KitError, nearest
@@ -127,7 +131,8 @@ def _tasks(names: list[str] | None) -> list[Task] | None:
     return [Task(name) for name in dict.fromkeys(names or ())] or None
 
 
-def _precision(name: str | None, default: Precision) -> Precision:
+def precision_named(name: str | None, default: Precision) -> Precision:
+    """The precision named, or the default; KitError if there is no such."""
     from kit.errors import KitError
 
     if name not in (None, "fp32", "bf16"):

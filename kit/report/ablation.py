@@ -1,9 +1,12 @@
 """What `ablation.json` in a submission says: each task's score with one block left out, beside the score with all of them.
 
-    {"probe": "fast", "seeds": 1, "full": {TASK: score},
-     "rows": [{"block": NAME, "without": {TASK: {"score", "difference", "low", "high"}}}]}
+    {"probe": "fast", "precision": "fp32", "seeds": 1, "how": "silenced", "full": {TASK: score},
+     "rows": [{"block": NAME, "without": {TASK: {"score", "difference", "low", "high"}}, "sum": {…}}],
+     "alone": [the same with one block alone]}
 
-`difference` = full − without: what the block adds; [low, high] is its 95 % interval, paired over clients.
+`difference` = full − without: what the block adds; [low, high] is its 95 % interval, paired over clients (and with the noise
+between seeds where there are several). `how` says whether the profile was assembled anew without the block's columns («left
+out», `kit ablate`) or whether they were set to 0 («silenced»).
 """
 
 from __future__ import annotations
@@ -11,9 +14,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final
+from typing import Any, Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
 from kit.data.layout import DataFolder
@@ -45,15 +49,22 @@ class Without(BaseModel):
 
 
 class LeftOut(BaseModel):
-    """All tasks with one block left out."""
+    """All tasks with one block left out, or with nothing but one.
+
+    Attributes:
+        block: its name; «a+b» for entries of one run together, «block:pattern» for some of a block's columns.
+        without: task → score and difference to all blocks.
+        sum: the same for the sum over the tasks, with an interval of its own; None if the writer did not say.
+    """
 
     block: str
     without: dict[str, Without]
+    sum: Without | None = None
 
     @property
     def total(self) -> float:
         """What the block adds to the sum over the tasks."""
-        return sum(entry.difference for entry in self.without.values())
+        return self.sum.difference if self.sum is not None else sum(entry.difference for entry in self.without.values())
 
 
 class Ablation(BaseModel):
@@ -64,6 +75,9 @@ class Ablation(BaseModel):
         seeds: runs per task.
         full: task → score with all blocks.
         rows: one per block.
+        precision: of the probe's matrix products.
+        how: whether blocks were left out of the profile or silenced in it.
+        alone: one per block, with nothing but it.
         fingerprint: of the submission's vectors when it was made; empty if the writer did not say.
     """
 
@@ -71,6 +85,9 @@ class Ablation(BaseModel):
     seeds: int = 1
     full: dict[str, float]
     rows: list[LeftOut]
+    precision: str = "fp32"
+    how: Literal["left out", "silenced"] = "silenced"
+    alone: list[LeftOut] = []
     fingerprint: str = ""
 
 
@@ -146,11 +163,18 @@ def _without(submission: Path, place: Path, columns: slice, row_norm: float | No
     """A copy of the submission with `columns` set to 0, rows scaled to `row_norm` again if there is one."""
     vectors = np.load(submission / "embeddings.npy", mmap_mode="r")
     out = np.lib.format.open_memmap(place / "embeddings.npy", mode="w+", dtype=np.float16, shape=vectors.shape)
+    silence(vectors, out, columns, row_norm)
+    out.flush()
+    np.save(place / "client_ids.npy", np.load(submission / "client_ids.npy"))
+
+
+def silence(
+    vectors: NDArray[np.float16], out: NDArray[np.float16], columns: slice | NDArray[Any], row_norm: float | None
+) -> None:
+    """Copy `vectors` (n, d) to `out` with `columns` set to 0, rows scaled to `row_norm` again if there is one."""
     for first in range(0, len(vectors), ROWS_AT_ONCE):
         chunk = vectors[first : first + ROWS_AT_ONCE].astype(np.float32)
         chunk[:, columns] = 0
         if row_norm is not None:
             chunk *= row_norm / np.maximum(np.linalg.norm(chunk, axis=1, keepdims=True), 1e-12)
         out[first : first + ROWS_AT_ONCE] = chunk
-    out.flush()
-    np.save(place / "client_ids.npy", np.load(submission / "client_ids.npy"))

@@ -1,13 +1,13 @@
 """Probe scores of vectors in memory, a task and a seed at a time, each kept in the artefact store.
 
-A trial that was killed, or that came out equal to an earlier one, finds the scores it already has.
+A trial or an ablation that was killed, or that came out equal to an earlier one, finds the scores it already has.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,14 +20,16 @@ from kit.challenge import Task
 from kit.data.layout import DataFolder
 from kit.errors import KitError
 from kit.probes.labels import TaskData, UndefinedTask, load_task
-from kit.probes.registry import Options, Vectors, load_probes
+from kit.probes.registry import Options, TaskRun, Vectors, load_probes
 from kit.probes.score import evidence
-from kit.probes.statistics import influence
+from kit.probes.statistics import Scored, influence
 from kit.store import Artefact, Plan, Store, is_whole
 
 STAGE: Final = "tune-score"
 Scores = dict[tuple[Task, int], float]
 """(task, index of the seed) → score."""
+Made = Vectors | Callable[[], Vectors]
+"""Vectors, or how to make them where a score is missing."""
 
 
 class CountingStore(Store):
@@ -53,6 +55,31 @@ class CountingStore(Store):
         fresh = sum(not artefact.made_now for artefact in blocks)
         distinct = {artefact.folder: artefact for artefact in blocks}.values()
         return fresh, len(blocks), sum(float(artefact.record()["seconds"]) for artefact in distinct)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Scores of one matrix, and what each client adds to them.
+
+    Attributes:
+        scores: per task and seed.
+        influence: task → sorted ids of its clients, and each one's influence at the official seed, (m,) both.
+    """
+
+    scores: Scores
+    influence: Mapping[Task, tuple[NDArray[np.int64], NDArray[np.float32]]]
+
+    def scored(self, tasks: Sequence[Task]) -> Scored:
+        """The sum of the scores of `tasks` (of one, where there is one), fit to be compared."""
+        seeds = sorted({seed for _, seed in self.scores})
+        sums = np.array([sum(self.scores[task, seed] for task in tasks) for seed in seeds])
+        clients = np.unique(np.concatenate([self.influence[task][0] for task in tasks]))
+        each = np.zeros(len(clients), dtype=np.float32)
+        for task in tasks:
+            ids, own = self.influence[task]
+            each[np.searchsorted(clients, ids)] += own
+        error = float(sums.std(ddof=1) / np.sqrt(len(sums))) if len(sums) > 1 else None
+        return Scored(float(sums.mean()), error, clients, each)
 
 
 @dataclass
@@ -109,7 +136,7 @@ class Scorer:
 
     def score(
         self,
-        vectors: Vectors,
+        vectors: Made,
         clients: NDArray[np.int64],
         vectors_key: str,
         tasks: Iterable[Task],
@@ -124,17 +151,43 @@ class Scorer:
             tasks: among `defined`.
             seeds: indices; 0 is the official seed.
         """
-        labels, wanted, scores = self.defined(clients), list(tasks), {}
+        wanted, scores = list(tasks), {}
         for seed in seeds:
-            missing = [task for task in wanted if not is_whole(self._place(vectors_key, task, seed))]
-            options = Options(1, self._precision, self.threads, first_seed=seed)
-            runs = self._probe.run(vectors, [labels[task] for task in missing], options) if missing else []
-            for run in runs:
-                self._keep(vectors_key, run.task, seed, {"score": run.best.score, "seconds": run.seconds})
-            for task in wanted:
-                file = self._place(vectors_key, task, seed) / "score.json"
-                scores[task, seed] = float(json.loads(file.read_text(encoding="utf-8"))["score"])
+            for task, place in self._places(vectors, clients, vectors_key, wanted, seed).items():
+                scores[task, seed] = float(json.loads((place / "score.json").read_text(encoding="utf-8"))["score"])
         return scores
+
+    def measure(
+        self, vectors: Made, clients: NDArray[np.int64], vectors_key: str, tasks: Sequence[Task], seeds: int
+    ) -> Measured:
+        """`score` for the first `seeds` seeds, with what each client adds at the official one."""
+        places = self._places(vectors, clients, vectors_key, tasks, 0, influences=True)
+        found = {task: np.load(place / "influence.npz") for task, place in places.items()}
+        influences = {task: (stored["clients"], stored["each"]) for task, stored in found.items()}
+        return Measured(self.score(vectors, clients, vectors_key, tasks, range(seeds)), influences)
+
+    def _places(
+        self,
+        vectors: Made,
+        clients: NDArray[np.int64],
+        vectors_key: str,
+        tasks: Sequence[Task],
+        seed: int,
+        *,
+        influences: bool = False,
+    ) -> dict[Task, Path]:
+        """task → artefact of its score at a seed; what is missing is computed."""
+        found = {task: self._find(vectors_key, task, seed, influences=influences) for task in tasks}
+        missing = [task for task, place in found.items() if place is None]
+        if missing:
+            labels = self.defined(clients)
+            options = Options(1, self._precision, self.threads, first_seed=seed, keep_logits=influences)
+            made = vectors() if callable(vectors) else vectors
+            for run in self._probe.run(made, [labels[task] for task in missing], options):
+                self._keep(vectors_key, seed, run, (labels[run.task], clients) if influences else None)
+        return {
+            task: place or self._place(vectors_key, task, seed, influences=influences) for task, place in found.items()
+        }
 
     def client_errors(self, vectors: Vectors, clients: NDArray[np.int64]) -> dict[Task, float]:
         """task → standard error of the score over clients, at the official seed (`kit.probes.statistics.influence`)."""
@@ -147,16 +200,33 @@ class Scorer:
             errors[run.task] = float(np.linalg.norm(influence(run.task, run.logits, data.validation, data.popularity)))
         return errors
 
-    def _inputs(self, vectors_key: str, task: Task, seed: int) -> dict[str, Any]:
-        return {"vectors": vectors_key, "task": task.value, "seed": seed, **self.evidence}
+    def _find(self, vectors_key: str, task: Task, seed: int, *, influences: bool) -> Path | None:
+        """The finished artefact of a score; one with influences serves also where none are asked for."""
+        kinds = (True,) if influences else (False, True)
+        places = (self._place(vectors_key, task, seed, influences=kind) for kind in kinds)
+        return next((place for place in places if is_whole(place)), None)
 
-    def _place(self, vectors_key: str, task: Task, seed: int) -> Path:
-        return self.store.folder(Plan(STAGE, self._inputs(vectors_key, task, seed)))
+    def _inputs(self, vectors_key: str, task: Task, seed: int, *, influences: bool) -> dict[str, Any]:
+        extra = {"influence": True} if influences else {}
+        return {"vectors": vectors_key, "task": task.value, "seed": seed, **self.evidence, **extra}
 
-    def _keep(self, vectors_key: str, task: Task, seed: int, entry: dict[str, float]) -> None:
-        text = json.dumps(entry | {"when": time.strftime("%Y-%m-%dT%H:%M:%S%z")})
+    def _place(self, vectors_key: str, task: Task, seed: int, *, influences: bool) -> Path:
+        return self.store.folder(Plan(STAGE, self._inputs(vectors_key, task, seed, influences=influences)))
+
+    def _keep(
+        self, vectors_key: str, seed: int, run: TaskRun, detail: tuple[TaskData, NDArray[np.int64]] | None
+    ) -> None:
+        """score.json of a run and, with the task's data and the clients, influence.npz (`clients` sorted, `each`)."""
+        when = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        text = json.dumps({"score": run.best.score, "seconds": run.seconds, "when": when})
 
         def write(folder: Path) -> None:
             (folder / "score.json").write_text(text, encoding="utf-8")
+            if detail is not None:
+                data, clients = detail
+                assert run.logits is not None, "asked for"
+                each = influence(run.task, run.logits, data.validation, data.popularity)
+                order = np.argsort(clients[data.rows])
+                np.savez(folder / "influence.npz", clients=clients[data.rows][order], each=each[order])
 
-        self.store.get(STAGE, self._inputs(vectors_key, task, seed), write)
+        self.store.get(STAGE, self._inputs(vectors_key, run.task, seed, influences=detail is not None), write)

@@ -1,0 +1,262 @@
+"""Leave-one-block-out of a recipe: what each block (run, part of a block) is worth, and what it reaches alone.
+
+Blocks come from the store, so only assembly and scoring are paid; scores are kept per (profile, task, seed), so that a killed
+study goes on where it was, and one with more seeds or another part pays only for what is new.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import glob
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kit import tracking
+from kit.challenge import Task
+from kit.data.layout import DataFolder
+from kit.errors import KitError, nearest
+from kit.history import History
+from kit.probes.registry import Vectors
+from kit.probes.statistics import compare
+from kit.profile import Profile, build_profile, profile_fingerprint, run_block, spine
+from kit.progress import track
+from kit.recipe import BlockEntry, Recipe
+from kit.report.ablation import Ablation, LeftOut, Without, silence
+from kit.store import Store, digest
+from kit.submission import submit
+from kit.submission.write import is_fresh
+from kit.tune.scoring import Measured, Scorer
+
+How = Literal["left out", "silenced"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is left out together.
+
+    Attributes:
+        label: how it is called in the table.
+        blocks: names of whole blocks.
+        pattern: of the columns of the one block that stays otherwise; empty where whole blocks go.
+    """
+
+    label: str
+    blocks: tuple[str, ...]
+    pattern: str = ""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A matrix to be scored: its fingerprint, and how to make it where a score is missing."""
+
+    key: str
+    make: Callable[[], Vectors]
+
+
+@dataclass
+class Study:
+    """A recipe on a data folder, taken apart.
+
+    Attributes:
+        recipe: with at least two blocks.
+        folder: split data folder.
+        store: holds blocks and scores.
+        how: assemble anew without a block («left out»), or set its columns to 0 («silenced»).
+        patterns: «block:pattern»: also leave out these columns of a block.
+    """
+
+    recipe: Recipe
+    folder: DataFolder
+    store: Store
+    how: How = "left out"
+    patterns: Sequence[str] = field(default=())
+
+    def __post_init__(self) -> None:
+        if self.how == "silenced" and self.recipe.assembly.pca is not None:
+            raise KitError(
+                f"{self.recipe.name} mixes its blocks by [assembly] pca = {self.recipe.assembly.pca}: none can be silenced.",
+                "Leave blocks out instead: without --silence.",
+            )
+        self.parts = [*whole_parts(self.recipe), *(_part(self.recipe, pattern) for pattern in self.patterns)]
+        if len(self.recipe.blocks) < 2 and not self.patterns:
+            raise KitError(
+                f"{self.recipe.name} has the one block {next(iter(self.recipe.blocks))!r}: nothing would be left.",
+                "Give a recipe with several blocks, or --part BLOCK:PATTERN.",
+            )
+        self.history = History.open(self.folder, "input", store=self.store, duplicates=self.recipe.duplicates)
+        self.clients = spine(self.history, self.recipe.seed)
+
+    @cached_property
+    def profile(self) -> Profile:
+        """The whole recipe's profile."""
+        return build_profile(self.recipe, self.history, self.store)
+
+    @property
+    def full(self) -> Variant:
+        """All blocks."""
+        return Variant(self._fingerprint(self.recipe), lambda: self.profile.matrix)
+
+    def without(self, part: Part) -> Variant:
+        """Everything but a part."""
+        if self.how == "silenced":
+            return self._silenced(part, keep=False)
+        blocks = {name: entry for name, entry in self.recipe.blocks.items() if name not in part.blocks or part.pattern}
+        if part.pattern:
+            name = part.blocks[0]
+            blocks[name] = self._thinned(name, blocks[name], part)
+        return self._built(blocks)
+
+    def alone(self, part: Part) -> Variant:
+        """Nothing but a part made of whole blocks."""
+        if self.how == "silenced":
+            return self._silenced(part, keep=True)
+        return self._built({name: self.recipe.blocks[name] for name in part.blocks})
+
+    def _built(self, blocks: dict[str, BlockEntry]) -> Variant:
+        recipe = self.recipe.model_copy(update={"blocks": blocks})
+        return Variant(
+            self._fingerprint(recipe), lambda: np.asarray(build_profile(recipe, self.history, self.store).matrix)
+        )
+
+    def _fingerprint(self, recipe: Recipe) -> str:
+        return profile_fingerprint(recipe, self.history.fingerprint)
+
+    def _silenced(self, part: Part, *, keep: bool) -> Variant:
+        key = digest([self._fingerprint(self.recipe), "silenced", list(part.blocks), part.pattern, keep])
+        return Variant(key, partial(self._silence, part, keep=keep))
+
+    def _silence(self, part: Part, *, keep: bool) -> Vectors:
+        matrix = self.profile.matrix
+        chosen = np.zeros(matrix.shape[1], dtype=np.bool_)
+        for row in self.profile.blocks:
+            if row.name in part.blocks:
+                chosen[row.start : row.stop] = _matches(row.columns, part.pattern or "*")
+        if part.pattern and not chosen.any():
+            raise _no_match(part, self._columns(part.blocks[0]))
+        out = np.empty_like(matrix)
+        silence(matrix, out, ~chosen if keep else chosen, self.recipe.assembly.row_norm)
+        return out
+
+    def _thinned(self, name: str, entry: BlockEntry, part: Part) -> BlockEntry:
+        """The entry with all its columns but those of the pattern."""
+        columns = self._columns(name)
+        if entry.columns:
+            columns = [column for column in columns if any(fnmatch.fnmatchcase(column, p) for p in entry.columns)]
+        rest = [column for column, gone in zip(columns, _matches(columns, part.pattern), strict=True) if not gone]
+        if len(rest) == len(columns):
+            raise _no_match(part, columns)
+        if not rest:
+            raise KitError(f"{part.pattern!r} is all of block {name!r}.", "Its own row says what it is worth.")
+        return entry.model_copy(update={"columns": tuple(glob.escape(column) for column in rest)})
+
+    def _columns(self, name: str) -> list[str]:
+        """A block's columns, as it names them."""
+        made = run_block(name, self.recipe.blocks[name], self.recipe.seed, self.history, self.store)
+        return list(json.loads((made.folder / "columns.json").read_text(encoding="utf-8")))
+
+
+def whole_parts(recipe: Recipe) -> list[Part]:
+    """One part per block, and one for each set of entries that share a run (`like`), if something else is left then."""
+    runs: dict[str, list[str]] = {}
+    for name, entry in recipe.blocks.items():
+        runs.setdefault(digest([entry.kind, entry.settings()]), []).append(name)
+    shared = [names for names in runs.values() if 1 < len(names) < len(recipe.blocks)]
+    return [Part(name, (name,)) for name in recipe.blocks] + [Part("+".join(names), tuple(names)) for names in shared]
+
+
+def _part(recipe: Recipe, text: str) -> Part:
+    """«block:pattern» as a part.
+
+    Raises:
+        KitError: no colon, or no such block.
+    """
+    name, colon, pattern = text.partition(":")
+    if not colon or not pattern:
+        raise KitError(f"The part {text!r} is not BLOCK:PATTERN.", "For example --part 'stats:recency_*'.")
+    if name not in recipe.blocks:
+        raise KitError(f"The part {text!r} names no block of {recipe.name};", nearest(name, recipe.blocks))
+    return Part(text, (name,), pattern)
+
+
+def _matches(columns: Sequence[str], pattern: str) -> NDArray[np.bool_]:
+    return np.array([fnmatch.fnmatchcase(column, pattern) for column in columns], dtype=np.bool_)
+
+
+def _no_match(part: Part, columns: Sequence[str]) -> KitError:
+    groups = sorted({column.split("_")[0] + "_*" for column in columns})
+    return KitError(
+        f"No column of the block matches {part.label!r}.", f"Its columns look like {', '.join(groups[:20])}."
+    )
+
+
+def leave_one_out(study: Study, scorer: Scorer, seeds: int = 1, *, alone: bool = True) -> Ablation:
+    """Score the recipe, the recipe without each part and, if wanted, each block alone.
+
+    Args:
+        study: the recipe taken apart.
+        scorer: probe, precision and the tasks that count.
+        seeds: runs per task; with several, scores are means and intervals hold the noise between seeds.
+        alone: whether blocks are scored alone too.
+
+    Raises:
+        KitError: no task is defined, a pattern matches nothing, or a profile is too wide.
+    """
+    tasks = list(scorer.defined(study.clients))
+
+    def measure(variant: Variant) -> Measured:
+        return scorer.measure(variant.make, study.clients, variant.key, tasks, seeds)
+
+    told = {"recipe": study.recipe.model_dump(mode="json"), "data": str(study.folder.root), "probe": scorer.probe}
+    with tracking.run("ablate", told | {"seeds": seeds, "how": study.how}, study.store.root / "runs"):
+        full = measure(study.full)
+        rows: dict[bool, list[LeftOut]] = {False: [], True: []}
+        jobs = list(_jobs(study, alone=alone))
+        for part, single in track(jobs, "blocks", len(jobs)):
+            variant = study.alone(part) if single else study.without(part)
+            row = _row(part.label, full, measure(variant), tasks)
+            rows[single].append(row)
+            tracking.log("ablation", {"sum": row.total}, about={"part": part.label, "alone": single})
+    return Ablation(
+        probe=scorer.probe,
+        precision=scorer.evidence["precision"],
+        seeds=seeds,
+        how=study.how,
+        full={task.value: round(full.scored([task]).score, 6) for task in tasks},
+        rows=rows[False],
+        alone=rows[True],
+        fingerprint=study.full.key,
+    )
+
+
+def _jobs(study: Study, *, alone: bool) -> Iterator[tuple[Part, bool]]:
+    """(part, whether it is scored alone); a recipe's only block can neither be left out nor differ from the whole."""
+    whole = [part for part in study.parts if not part.pattern and len(study.recipe.blocks) > 1]
+    yield from ((part, False) for part in study.parts if part.pattern or part in whole)
+    yield from ((part, True) for part in whole if alone)
+
+
+def _row(label: str, full: Measured, part: Measured, tasks: Sequence[Task]) -> LeftOut:
+    def entry(some: Sequence[Task]) -> Without:
+        mine = part.scored(some)
+        found = compare(full.scored(some), mine)
+        low, high = found.interval
+        return Without(score=mine.score, difference=found.difference, low=low, high=high)
+
+    return LeftOut(block=label, without={task.value: entry([task]) for task in tasks}, sum=entry(tasks))
+
+
+def submission_of(study: Study, folder: Path) -> bool:
+    """Whether `folder` holds just this recipe's submission on this data, built if there is none at all.
+
+    An older or other submission of that name is left alone.
+    """
+    if not folder.exists():
+        submit(study.recipe, study.folder.root, folder, store=study.store)
+    return is_fresh(folder, study.recipe, study.history.fingerprint)
