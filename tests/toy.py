@@ -21,7 +21,7 @@ def code_text(rng: np.random.Generator) -> str:
     return "[" + "\n ".join(" ".join(f"{c:3d}" for c in half) for half in (codes[:9], codes[9:])) + "]"
 
 
-def write_folder(root: Path, seed: int = 0, rows: int = 900, categories: int = 12) -> Path:
+def write_folder(root: Path, seed: int = 0, rows: int = 900, categories: int = 12, clients: int = 79) -> Path:
     """Five raw event files and product_properties.parquet under `root`."""
     rng = np.random.default_rng(seed)
     root.mkdir(parents=True, exist_ok=True)
@@ -37,7 +37,7 @@ def write_folder(root: Path, seed: int = 0, rows: int = 900, categories: int = 1
             case _:
                 value = (1000 + np.minimum(rng.geometric(0.02, rows), SKUS - 1)).tolist()
         frame = pl.DataFrame(
-            {"client_id": rng.integers(1, 80, rows), "timestamp": times, kind.value_column: value}
+            {"client_id": rng.integers(1, clients + 1, rows), "timestamp": times, kind.value_column: value}
         ).sample(fraction=1.15, with_replacement=True, seed=seed)
         frame.write_parquet(root / f"{kind.value}.parquet")
     pl.DataFrame(
