@@ -3,8 +3,10 @@
 Its columns, to be picked apart in a recipe by `columns` (so that each part can be scaled, weighed and left out):
     z_*         the combined vector
     query_*     where in product space the client will buy: any product's preference is a dot product with it
-    forecast_*  calibrated task predictions as logits: purchase soon and later, per published category and sku, per price
-                bucket, and per category for products that nobody has bought yet
+    forecast_*  task predictions as logs: purchase soon and later, per published category and sku, per price bucket, and per
+                category for products that nobody has bought yet
+    choice_*    the same without the client's rate: what will be bought if anything is. A probe of few steps reads rate and
+                choice better apart than multiplied into a hundred columns
 """
 
 from __future__ import annotations
@@ -24,17 +26,21 @@ from torch import Tensor, nn
 
 from kit.blocks.base import Block, BlockOutput, block
 from kit.blocks.futures import ITEM_COLUMNS, Future, Positives, item_statistics, rewound_futures
+from kit.blocks.graph import GraphFeatures
 from kit.blocks.stats import Stats, StatsSettings
+from kit.blocks.twhin import TwHINBlock, TwHINSettings
 from kit.challenge import PRICE_BUCKETS, Task
 from kit.errors import KitError
 from kit.history import History
-from kit.models.combined import ACTIONS, ASPECTS, INTENSITIES, Combined, CombinedBatch, NetworkSettings, Outputs
+from kit.models.combined import ACTIONS, ASPECTS, DAY_US, INTENSITIES, Combined, CombinedBatch, NetworkSettings, Outputs
 from kit.models.events import to_tensors
 from kit.models.training import TrainReport, TrainSettings, train
 from kit.progress import stage
 from kit.recipe import Strict
 from kit.tokens import Tokens, TokenSettings, length_buckets, sequence_batch, tokenise
 
+TOUCHES = 128
+"""Product events per client that choices may repeat, the latest ones."""
 NEW_CATEGORIES = 64
 """Categories with the most never-bought products, each of which gets a forecast column."""
 
@@ -45,12 +51,15 @@ class CombinedSettings(Strict):
     network: NetworkSettings = NetworkSettings()
     stats: StatsSettings = Field(StatsSettings(), description="Which hand-made features enter the network.")
     tokens: TokenSettings = TokenSettings()
-    train: TrainSettings = TrainSettings(epochs=6, lr=2e-3, weight_decay=0.02, patience=2)
-    cuts: int = Field(6, ge=1, description="How many rewound cuts to train on.")
+    train: TrainSettings = TrainSettings(epochs=1, lr=2e-3, weight_decay=0.05)
+    graph: TwHINSettings = Field(
+        TwHINSettings(dim=32), description="The graph encoder, fitted once at the earliest cut; network.graph = false leaves it out."
+    )
+    cuts: int = Field(5, ge=1, description="How many rewound cuts to train on.")
     stride: int = Field(7, ge=1, description="Days between them.")
     held_out: float = Field(0.1, gt=0, lt=0.5, description="Share of clients kept for early stopping.")
-    budget: int = Field(16_384, ge=256, description="Tokens per batch, padding included.")
-    clients: int = Field(512, ge=2, description="Clients per batch at most.")
+    budget: int = Field(8_192, ge=256, description="Tokens per batch, padding included.")
+    clients: int = Field(192, ge=2, description="Clients per batch at most.")
 
 
 @dataclass(frozen=True)
@@ -61,6 +70,7 @@ class Inputs:
     features: NDArray[np.float32]
     items: NDArray[np.float32]
     live: int
+    graph: NDArray[np.float32]
 
 
 @block
@@ -73,6 +83,9 @@ class CombinedBlock(Block):
         "blocks/combined.py",
         "blocks/futures.py",
         "blocks/stats.py",
+        "blocks/edges.py",
+        "blocks/graph.py",
+        "blocks/twhin.py",
         "features",
         "history.py",
         "models",
@@ -97,12 +110,17 @@ class CombinedBlock(Block):
         with stage("features at rewound cuts"):
             raw = [self._features(future.history) for future in futures]
         self._fit_scaler(raw)
+        # Tables fitted at the earliest cut know nobody's future at any of the cuts; clients are embedded from their edges.
+        self.graph = GraphFeatures(TwHINBlock(settings.graph, self.seed)) if settings.network.graph else None
+        if self.graph is not None:
+            self.graph.fit(futures[-1].history)
         inputs = [
-            Inputs(future.cut, self._scaled(x), future.items, self._live(future.cut))
+            Inputs(future.cut, self._scaled(x), future.items, self._live(future.cut), self._graph(future.history))
             for future, x in zip(futures, raw, strict=True)
         ]
         torch.manual_seed(self.seed)
-        self.network = Combined(self.tokens.vocabulary, raw[0].shape[1], 0, ITEM_COLUMNS, settings.network)
+        widths = inputs[0].features.shape[1], inputs[0].graph.shape[1]
+        self.network = Combined(self.tokens.vocabulary, *widths, ITEM_COLUMNS, settings.network)
         self.report = self._train(futures, inputs)
         return self
 
@@ -118,6 +136,7 @@ class CombinedBlock(Block):
             self._scaled(self._features(history)),
             item_statistics(history, catalogue),
             self._live(tokens.cut),
+            self._graph(history),
         )
         columns = Columns.of(history, tokens, inputs)
         names = columns.names(self.network)
@@ -149,6 +168,12 @@ class CombinedBlock(Block):
         clean = np.where(np.isfinite(raw), raw, np.nan).astype(np.float32)
         scaled: NDArray[np.float32] = (2 * self.scaler.transform(clean) - 1).astype(np.float32)
         return scaled
+
+    def _graph(self, history: History) -> NDArray[np.float32]:
+        """Graph vectors of all clients at the history's cut, float32 (n, dim), NaN without edges; (n, 0) without a graph."""
+        if self.graph is None:
+            return np.zeros((len(history.clients), 0), dtype=np.float32)
+        return self.graph.clients(history, history.clients)
 
     def _live(self, cut: int) -> int:
         return int(self.tokens.vocabulary.skus.live(cut))
@@ -205,7 +230,9 @@ def _batch(
     """Tensors of some clients at one cut; with labels if a future is given."""
     batch: CombinedBatch = {
         "sequence": to_tensors(sequence_batch(tokens, rows, inputs.cut, length)),
+        "touched": _touched(tokens, rows, inputs.cut),
         "features": torch.from_numpy(inputs.features[rows]),
+        "graph": torch.from_numpy(inputs.graph[rows]),
         "items": torch.from_numpy(inputs.items),
         "cut": torch.full((len(rows),), inputs.cut),
         "live": inputs.live,
@@ -216,6 +243,25 @@ def _batch(
         for action in ACTIONS:
             batch[f"{action}_rows"], batch[f"{action}_labels"] = _labels(future.positives[action], rows, tokens)
     return batch
+
+
+def _touched(tokens: Tokens, rows: NDArray[np.int64], cut: int) -> dict[str, Tensor]:
+    """The last TOUCHES product tokens before the cut: product, category, price, kind and age in days, (B, T); padding 0."""
+    touches = tokens.touches
+    stop = touches.stops(rows, np.full(len(rows), cut))
+    size = np.minimum(stop - touches.offsets[rows], TOUCHES)
+    span = np.arange(max(int(size.max(initial=0)), 1))
+    mask = span < size[:, None]
+    at = np.where(mask, (stop - size)[:, None] + span, 0)
+    product = np.where(mask, touches.product[at] if len(touches) else 0, 0)
+    catalogue = tokens.vocabulary.catalogue
+    return {
+        "product": torch.from_numpy(product),
+        "category": torch.from_numpy(catalogue.category[product]),
+        "price": torch.from_numpy(catalogue.price[product].astype(np.int64)),
+        "kind": torch.from_numpy(np.where(mask, touches.kind[at] if len(touches) else 0, 0)),
+        "days": torch.from_numpy(np.where(mask, (cut - touches.time[at]) / DAY_US, 0).astype(np.float32)),
+    }
 
 
 def _labels(positives: Positives, rows: NDArray[np.int64], tokens: Tokens) -> tuple[Tensor, dict[str, Tensor]]:
@@ -266,29 +312,23 @@ class Columns:
     def names(self, network: Combined) -> tuple[str, ...]:
         """Names of the columns that `fill` gives."""
         settings = network.settings
-        forecasts = [
-            *INTENSITIES,
+        choices = [
             *(f"category_{c}" for c in self.categories),
             *(f"sku_{s}" for s in self.skus),
             *(f"price_{p}" for p in range(PRICE_BUCKETS)),
             *self.new_names,
         ]
         vectors = [f"z_{i}" for i in range(settings.width)] + [f"query_{i}" for i in range(settings.events.width)]
-        return (*vectors, *(f"forecast_{name}" for name in forecasts))
+        forecasts = [f"forecast_{name}" for name in (*INTENSITIES, *choices)]
+        return (*vectors, *forecasts, *(f"choice_{name}" for name in choices))
 
     def fill(self, outputs: Outputs) -> NDArray[np.float32]:
-        """(B, columns): logs of expected purchases = log P(purchase later) + log P(choice)."""
-        later = torch.nn.functional.logsigmoid(outputs.intensity[:, INTENSITIES.index("far")])[:, None]
+        """(B, columns): choice = log P(this, if anything); forecast = the log of the expected purchases of it, later."""
+        far = outputs.intensity[:, INTENSITIES.index("far")]
+        later = torch.nn.functional.softplus(far).log()[:, None]  # −log P(no purchase) is the mean of a Poisson count
         product, category, price = (outputs.choice["buy", aspect] for aspect in ASPECTS)
-        new = [torch.logsumexp(product[:, torch.from_numpy(group)], dim=1, keepdim=True) + later for group in self.new]
-        parts: list[Any] = [
-            outputs.z,
-            outputs.query,
-            outputs.intensity,
-            category[:, self.categories] + later,
-            product[:, self.skus] + later,
-            price + later,
-            *new,
-        ]
+        new = [torch.logsumexp(product[:, torch.from_numpy(group)], dim=1, keepdim=True) for group in self.new]
+        choices = torch.cat([category[:, self.categories], product[:, self.skus], price, *new], dim=1)
+        parts: list[Any] = [outputs.z, outputs.query, outputs.intensity, choices + later, choices]
         filled: NDArray[np.float32] = torch.cat(parts, dim=1).float().numpy()
         return filled

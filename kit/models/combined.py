@@ -12,6 +12,7 @@ scored through ItemTower, so one that was never sold is scored by its codes, cat
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Final, Literal, cast
 
@@ -34,6 +35,15 @@ ACTIONS: Final = ("buy", "cart")
 """What is chosen in the future window: bought, or put into the cart (denser)."""
 ASPECTS: Final = ("product", "category", "price")
 POOLS: Final = ("last", "mean", "recent")
+PRIOR_COUNTS: Final = 20.0
+"""Start of κ: how many events the prior is worth."""
+COPY_DAYS: Final = (15.0, 120.0)
+"""Start of the e-folding ages of an event's weight."""
+KINDS: Final = 8
+DAY_US: Final = 86_400e6
+GAIN: Final = 10.0
+"""Single numbers are stored divided by this: an Adam step would move them too slowly."""
+TINY: Final = 1e-9
 PIECEWISE_WIDTH: Final = 2
 """Numbers per feature after the piecewise-linear encoding."""
 INTENSITIES: Final = ("near", "far", "cart", "return")
@@ -135,23 +145,29 @@ class Combined(nn.Module):
         )  # fmt: skip
         self.intensity = nn.Linear(settings.width, len(INTENSITIES))
         self.queries = nn.ModuleDict({f"{a}_{b}": nn.Linear(settings.width, d) for a in ACTIONS for b in ASPECTS})
-        self.copies = nn.Linear(d, len(ACTIONS) * len(ASPECTS))
-        nn.init.zeros_(self.copies.weight)
-        nn.init.zeros_(self.copies.bias)
+        self.copies = Copies(settings.width)
         self.item_bias = nn.ModuleDict(
             {a: nn.Sequential(nn.Linear(items, 16), nn.GELU(), nn.Linear(16, 1)) for a in ACTIONS}
         )
+        for bias in self.item_bias.values():
+            nn.init.zeros_(bias[-1].weight)  # the popularity at the cut is where learning starts
         categories = len(vocabulary.catalogue.categories)
         self.sizes = {"product": len(vocabulary.catalogue), "category": categories, "price": 100}
         self.aspect_bias = nn.ParameterDict(
             {f"{a}_{b}": nn.Parameter(torch.zeros(self.sizes[b])) for a in ACTIONS for b in ASPECTS[1:]}
         )
-        self.scale = nn.Parameter(torch.tensor(d**-0.5).log())
+        catalogue = vocabulary.catalogue
+        for aspect in ASPECTS[1:]:
+            of_item = torch.from_numpy(getattr(catalogue, aspect)[1:].astype("int64"))
+            self.register_buffer(f"item_{aspect}", of_item, persistent=False)
+        self.inherit = nn.ParameterDict(
+            {f"{a}_{b}": nn.Parameter(torch.tensor({"category": 1.0, "price": 0.5}[b])) for a in ACTIONS for b in ASPECTS[1:]}
+        )
+        self.scale = nn.Parameter(torch.tensor(0.2 * d**-0.5).log() / GAIN)
         self.balance: Balance = make_balance(settings.balance, settings.weights)
 
-    def encode(self, batch: CombinedBatch) -> tuple[Tensor, Tensor | None]:
-        """z (B, width) and the sequence states (B, T, D) that copies are read from (None without a sequence)."""
-        states = None
+    def encode(self, batch: CombinedBatch) -> Tensor:
+        """z (B, width)."""
         parts: dict[str, Tensor] = {}
         if "sequence" in self.parts:
             states = self.client(batch["sequence"])
@@ -162,7 +178,7 @@ class Combined(nn.Module):
             graph = batch["graph"]
             known = ~torch.isnan(graph).any(dim=1, keepdim=True)
             parts["graph"] = torch.where(known, self.norms["graph"](graph.nan_to_num()), self.absent["graph"])
-        return self.trunk(torch.cat([self._dropped(name, parts[name]) for name in self.parts], dim=1)), states
+        return cast(Tensor, self.trunk(torch.cat([self._dropped(name, parts[name]) for name in self.parts], dim=1)))
 
     def _dropped(self, name: str, x: Tensor) -> Tensor:
         """Block dropout: while training, a part is now and then replaced by its learned «absent» vector."""
@@ -172,30 +188,49 @@ class Combined(nn.Module):
         return torch.where(gone, self.absent[name], x)
 
     def choice(
-        self, action: str, aspect: str, z: Tensor, states: Tensor | None, batch: CombinedBatch, live: int
+        self, action: str, aspect: str, z: Tensor, batch: CombinedBatch, live: int
     ) -> Tensor:
         """Log-probabilities over products (B, P), categories (B, C) or price buckets (B, 100)."""
         tower = self.client.embedding.items
+        popular = self._popular(aspect, batch["items"])
         if aspect == "product":
             table = tower.all(live)
-            bias = self.item_bias[action](batch["items"])[:, 0]
+            bias = self.item_bias[action](batch["items"])[:, 0] + self._inherited(action, z, batch, live)
         else:
             rows = torch.arange(1, self.sizes[aspect] + 1, device=z.device)
             table = tower.norm(tower.table[tower.place(aspect, rows)])
             bias = self.aspect_bias[f"{action}_{aspect}"]
-        logits = self.queries[f"{action}_{aspect}"](z) @ table.T * self.scale.exp() + bias
-        if states is not None:
-            sequence = batch["sequence"]
-            column = ACTIONS.index(action) * len(ASPECTS) + ASPECTS.index(aspect)
-            weight = self.copies(states)[..., column] * sequence["mask"]  # (B, T)
-            index = sequence[aspect].long()
-            copied = torch.zeros(len(z), self.sizes[aspect] + 1, device=z.device, dtype=weight.dtype)
-            logits = logits + copied.scatter_add(1, index, weight * (index > 0))[:, 1:]
-        return torch.log_softmax(logits.float(), dim=1)
+        query = self.queries[f"{action}_{aspect}"](z)
+        logits = query @ table.T * (GAIN * self.scale).exp() + popular + bias
+        prior = torch.log_softmax(logits.float(), dim=1)
+        return cast(Tensor, self.copies(prior, action, aspect, z, batch["touched"]))
+
+    def _popular(self, aspect: str, items: Tensor) -> Tensor:
+        """Log popularity at the cut, (P,), (C,) or (100,): decayed purchases and cart adds of everybody."""
+        counts = torch.expm1(items[:, :2]).sum(1) + 0.03 * torch.expm1(items[:, 2:4]).sum(1) + 0.1
+        if aspect == "product":
+            return counts.log()
+        place = getattr(self, f"item_{aspect}")
+        total = torch.zeros(self.sizes[aspect] + 1, device=items.device).scatter_add(0, place, counts)
+        return (total[1:] + 0.1).log()
+
+    def _inherited(
+        self, action: str, z: Tensor, batch: CombinedBatch, live: int
+    ) -> Tensor:
+        """How much more than others the client wants a product's category and price bucket, (B, P) log lifts.
+
+        It is all there is to know of a product that nobody has touched, besides its codes.
+        """
+        total = torch.zeros(len(z), self.sizes["product"], device=z.device)
+        for aspect in ASPECTS[1:]:
+            logp = self.choice(action, aspect, z, batch, live)
+            lift = logp - torch.log_softmax(self._popular(aspect, batch["items"]), dim=0)
+            total = total + self.inherit[f"{action}_{aspect}"] * F.pad(lift, (1, 0))[:, getattr(self, f"item_{aspect}")]
+        return total
 
     def forward(self, batch: CombinedBatch) -> dict[str, Tensor]:
         """Weighted loss terms; a term without a single positive client in the batch is left out."""
-        z, states = self.encode(batch)
+        z = self.encode(batch)
         weights, terms = self.settings.weights, {}
         logits = self.intensity(self.balance.fork(z, "intensity"))
         for column, name in enumerate(INTENSITIES):
@@ -214,7 +249,7 @@ class Combined(nn.Module):
                 name = f"{action}_{aspect}"
                 if weights.get(name, 0) > 0:
                     logp = self.choice(
-                        action, aspect, self.balance.fork(z[rows], name), _pick(states, rows), some, live
+                        action, aspect, self.balance.fork(z[rows], name), some, live
                     )
                     terms[name] = choice_loss(logp, labels[aspect], labels["row"], labels["weight"])
         if weights.get("contrast", 0) > 0 and len(batch["cart_rows"]) > 1:
@@ -234,10 +269,40 @@ class Combined(nn.Module):
     @torch.inference_mode()
     def predict(self, batch: CombinedBatch) -> Outputs:
         """z, query, intensities and choices of all clients in the batch."""
-        z, states = self.encode(batch)
+        z = self.encode(batch)
         live = int(batch["live"])
-        choice = {("buy", aspect): self.choice("buy", aspect, z, states, batch, live) for aspect in ASPECTS}
+        choice = {("buy", aspect): self.choice("buy", aspect, z, batch, live) for aspect in ASPECTS}
         return Outputs(z, self.queries["buy_product"](z), self.intensity(z), choice)
+
+
+class Copies(nn.Module):
+    """What the client touched so far as a part of the choice: a Dirichlet prior that events update.
+
+    p(i) = (κ · prior(i) + Σ w_t over events t that touched i) / (κ + Σ w_t), the mean of a Dirichlet distribution whose prior
+    counts κ depend on z; an event's weight depends on its kind and, as a sum of exponentials, on its age. Adding the weights
+    to logits instead would let the fifth purchase count as much as the first.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        columns, days = len(ACTIONS) * len(ASPECTS), torch.tensor(COPY_DAYS)
+        self.prior = nn.Linear(width, columns)
+        nn.init.zeros_(self.prior.weight)
+        nn.init.constant_(self.prior.bias, math.log(PRIOR_COUNTS))
+        self.kind = nn.Parameter(torch.full((len(days), KINDS, columns), -math.log(len(days)) / GAIN))
+        self.rate = nn.Parameter((-days.log() / GAIN)[:, None].repeat(1, columns))
+
+    def forward(self, prior: Tensor, action: str, aspect: str, z: Tensor, touched: dict[str, Tensor]) -> Tensor:
+        """Log-probabilities (B, n) from the prior's (B, n)."""
+        column = ACTIONS.index(action) * len(ASPECTS) + ASPECTS.index(aspect)
+        index, days = touched[aspect].long(), touched["days"]  # (B, T)
+        strength = (GAIN * self.kind[:, :, column]).exp()[:, touched["kind"].long()]  # (scales, B, T)
+        fade = (-days * (GAIN * self.rate[:, column]).exp()[:, None, None]).exp()
+        weight = (strength * fade).sum(0) * (index > 0)
+        counts = torch.zeros(len(z), prior.shape[1] + 1, device=z.device).scatter_add(1, index, weight)[:, 1:]
+        kappa = self.prior(z)[:, column, None].float().clamp(-4, 8)
+        total = torch.logaddexp(kappa, (weight.sum(1, keepdim=True) + TINY).log())
+        return torch.logaddexp(kappa + prior, (counts + TINY).log()) - total
 
 
 def choice_loss(logp: Tensor, target: Tensor, row: Tensor, weight: Tensor) -> Tensor:
@@ -254,11 +319,6 @@ def choice_loss(logp: Tensor, target: Tensor, row: Tensor, weight: Tensor) -> Te
     return -(picked * weight[known]).sum() / logp.shape[0]
 
 
-def _pick(states: Tensor | None, rows: Tensor) -> Tensor | None:
-    return None if states is None else states[rows]
-
-
 def _rows(batch: CombinedBatch, rows: Tensor) -> CombinedBatch:
     """What `choice` reads, narrowed to some rows of the batch."""
-    sequence = {name: batch["sequence"][name][rows] for name in ("mask", *ASPECTS)} if "sequence" in batch else {}
-    return {"items": batch["items"], "sequence": cast(Any, sequence)}
+    return {"items": batch["items"], "touched": {name: values[rows] for name, values in batch["touched"].items()}}

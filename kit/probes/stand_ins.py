@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from kit.probes.fast import FAST
 from kit.probes.labels import TaskData
 from kit.probes.mlp import train
 from kit.probes.network import Shape
@@ -58,10 +57,6 @@ def stand_in(
     return register
 
 
-@stand_in("fast", "Today's fast probe.", sources=("probes/fast.py",))
-def fast(vectors: Vectors, tasks: Sequence[TaskData], options: Options) -> list[TaskRun]:
-    """The registered fast probe's network."""
-    return train(vectors, tasks, options, FAST)
 
 
 @stand_in("paced-256", "256/512, three bottlenecks, learning rates that move outputs as far as the official network's.")

@@ -7,7 +7,7 @@ rewound ones (`Words` says how ids that were not known by then are told apart).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace, fields
 from datetime import datetime
 from functools import cached_property, partial
 from pathlib import Path
@@ -103,6 +103,16 @@ class Tokens:
     def owner(self) -> NDArray[np.int32]:
         """Row of the client of every token, int32 (N,)."""
         return np.repeat(np.arange(len(self.clients), dtype=np.int32), np.diff(self.offsets))
+
+    @cached_property
+    def touches(self) -> Tokens:
+        """The tokens that name a product: purchases, cart adds and removals."""
+        return self.only(self.product > 0)
+
+    def only(self, keep: NDArray[np.bool_]) -> Tokens:
+        """The tokens where `keep`, bool (N,), is True; clients without any stay, with none."""
+        offsets = np.concatenate([[0], np.cumsum(keep)])[self.offsets].astype(np.int64)
+        return replace(self, offsets=offsets, **{name: getattr(self, name)[keep] for name in COLUMNS})
 
     def rows(self, clients: Int64s) -> Int64s:
         """Row of each client id; ValueError if one is not covered."""
