@@ -26,7 +26,7 @@ class Strict(BaseModel):
 class BlockEntry(BaseModel):
     """One `[blocks.<name>]` table: how its numbers enter the profile. All other keys are the block's own settings.
 
-    Order of treatment: columns scaled, missing values imputed, PCA, row L2, weight.
+    Order of treatment: columns scaled, missing values imputed, PCA, row L2, unit RMS, weight.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -43,6 +43,9 @@ class BlockEntry(BaseModel):
     )
     pca: int | None = Field(None, ge=1, description="Reduce to this many components after scaling; none if absent.")
     row_l2: bool = Field(False, description="Divide each row of the block by its L2 norm.")
+    unit_rms: bool = Field(
+        False, description="Divide the whole block by its root mean square: components keep their proportions."
+    )
     weight: float = Field(1.0, gt=0, description="Multiplier of the block's columns: its share in the unscaled probe.")
     flags: bool = Field(False, description="Add a 0/1 column for each pattern of missing values.")
 

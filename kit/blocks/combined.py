@@ -53,7 +53,8 @@ class CombinedSettings(Strict):
     tokens: TokenSettings = TokenSettings()
     train: TrainSettings = TrainSettings(epochs=1, lr=2e-3, weight_decay=0.05)
     graph: TwHINSettings = Field(
-        TwHINSettings(dim=32), description="The graph encoder, fitted once at the earliest cut; network.graph = false leaves it out."
+        TwHINSettings(dim=32),
+        description="The graph encoder, fitted once at the earliest cut; network.graph = false leaves it out.",
     )
     cuts: int = Field(5, ge=1, description="How many rewound cuts to train on.")
     stride: int = Field(7, ge=1, description="Days between them.")

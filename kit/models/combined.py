@@ -161,7 +161,11 @@ class Combined(nn.Module):
             of_item = torch.from_numpy(getattr(catalogue, aspect)[1:].astype("int64"))
             self.register_buffer(f"item_{aspect}", of_item, persistent=False)
         self.inherit = nn.ParameterDict(
-            {f"{a}_{b}": nn.Parameter(torch.tensor({"category": 1.0, "price": 0.5}[b])) for a in ACTIONS for b in ASPECTS[1:]}
+            {
+                f"{a}_{b}": nn.Parameter(torch.tensor({"category": 1.0, "price": 0.5}[b]))
+                for a in ACTIONS
+                for b in ASPECTS[1:]
+            }
         )
         self.scale = nn.Parameter(torch.tensor(0.2 * d**-0.5).log() / GAIN)
         self.balance: Balance = make_balance(settings.balance, settings.weights)
@@ -187,9 +191,7 @@ class Combined(nn.Module):
         gone = torch.rand(len(x), 1, device=x.device) < self.settings.block_dropout
         return torch.where(gone, self.absent[name], x)
 
-    def choice(
-        self, action: str, aspect: str, z: Tensor, batch: CombinedBatch, live: int
-    ) -> Tensor:
+    def choice(self, action: str, aspect: str, z: Tensor, batch: CombinedBatch, live: int) -> Tensor:
         """Log-probabilities over products (B, P), categories (B, C) or price buckets (B, 100)."""
         tower = self.client.embedding.items
         popular = self._popular(aspect, batch["items"])
@@ -214,9 +216,7 @@ class Combined(nn.Module):
         total = torch.zeros(self.sizes[aspect] + 1, device=items.device).scatter_add(0, place, counts)
         return (total[1:] + 0.1).log()
 
-    def _inherited(
-        self, action: str, z: Tensor, batch: CombinedBatch, live: int
-    ) -> Tensor:
+    def _inherited(self, action: str, z: Tensor, batch: CombinedBatch, live: int) -> Tensor:
         """How much more than others the client wants a product's category and price bucket, (B, P) log lifts.
 
         It is all there is to know of a product that nobody has touched, besides its codes.
@@ -248,9 +248,7 @@ class Combined(nn.Module):
             for aspect in ASPECTS:
                 name = f"{action}_{aspect}"
                 if weights.get(name, 0) > 0:
-                    logp = self.choice(
-                        action, aspect, self.balance.fork(z[rows], name), some, live
-                    )
+                    logp = self.choice(action, aspect, self.balance.fork(z[rows], name), some, live)
                     terms[name] = choice_loss(logp, labels[aspect], labels["row"], labels["weight"])
         if weights.get("contrast", 0) > 0 and len(batch["cart_rows"]) > 1:
             terms["contrast"] = self._contrast(z, batch, live)

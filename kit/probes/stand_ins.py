@@ -57,8 +57,6 @@ def stand_in(
     return register
 
 
-
-
 @stand_in("paced-256", "256/512, three bottlenecks, learning rates that move outputs as far as the official network's.")
 def paced_256(vectors: Vectors, tasks: Sequence[TaskData], options: Options) -> list[TaskRun]:
     """As fast as today's; what pace alone gives."""

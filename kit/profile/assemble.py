@@ -43,7 +43,7 @@ def prepare_block(values: NDArray[np.float32], columns: tuple[str, ...], entry: 
     Args:
         values: float32 (n, d), NaN = missing; may be memory-mapped, is not changed.
         columns: d names.
-        entry: scale, pca, row_l2, weight, flags.
+        entry: scale, pca, row_l2, unit_rms, weight, flags.
         seed: of the PCA and the quantiles' subsample.
     """
     values, columns = select(values, columns, entry.columns)
@@ -75,6 +75,8 @@ def prepare_block(values: NDArray[np.float32], columns: tuple[str, ...], entry: 
         names = [f"pca_{i}" for i in range(entry.pca)]
     if entry.row_l2:
         block /= np.maximum(np.linalg.norm(block, axis=1, keepdims=True), 1e-12)
+    if entry.unit_rms:
+        block /= np.float32(max(np.sqrt(np.mean(np.square(block), dtype=np.float64)), 1e-12))
     block *= np.float32(entry.weight)
     return Part(block, tuple(names), tuple(dropped))
 
