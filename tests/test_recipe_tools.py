@@ -136,7 +136,7 @@ def test_the_reference_has_every_kind_and_the_defaults_that_count():
     assert '## `kind = "als"`' in text
     combined = text.split('## `kind = "combined"`')[1].split("## ")[0]
     assert (
-        "| `train.epochs` | int, ≥ 1 | `6` |" in combined
+        "| `train.epochs` | int, ≥ 1 | `1` |" in combined
     )  # what the combined block gives the loop, not the loop's own 5
 
 

@@ -231,7 +231,7 @@ def _batch(
     """Tensors of some clients at one cut; with labels if a future is given."""
     batch: CombinedBatch = {
         "sequence": to_tensors(sequence_batch(tokens, rows, inputs.cut, length)),
-        "touched": _touched(tokens, rows, inputs.cut),
+        "touched": touched_products(tokens, rows, inputs.cut),
         "features": torch.from_numpy(inputs.features[rows]),
         "graph": torch.from_numpy(inputs.graph[rows]),
         "items": torch.from_numpy(inputs.items),
@@ -246,7 +246,7 @@ def _batch(
     return batch
 
 
-def _touched(tokens: Tokens, rows: NDArray[np.int64], cut: int) -> dict[str, Tensor]:
+def touched_products(tokens: Tokens, rows: NDArray[np.int64], cut: int) -> dict[str, Tensor]:
     """The last TOUCHES product tokens before the cut: product, category, price, kind and age in days, (B, T); padding 0."""
     touches = tokens.touches
     stop = touches.stops(rows, np.full(len(rows), cut))

@@ -5,9 +5,10 @@
     graph vector ───────────────┘                              └─ choice: of which product, category, price bucket?
 
 Expected purchases factor into intensity × choice, so one trunk serves all six tasks: a task's logit is the sum of two logs.
-A choice logit is query(z) · embedding + item statistics at the cut + copies: what the client touched lately points at itself
-through its sequence state (product, category and price), which is how repeats, open carts and restocking enter. Products are
-scored through ItemTower, so one that was never sold is scored by its codes, category and price.
+A choice begins with the popularity at the cut; query(z) · embedding bends it into the client's prior, and what the client
+touched so far (product, category and price) updates that prior as counts update a Dirichlet distribution: see `Copies`, which
+is how repeats, open carts and restocking enter. A product inherits the lift of its category and price bucket, and ItemTower
+embeds it by its codes too, so that one that was never sold can be scored.
 """
 
 from __future__ import annotations
@@ -150,7 +151,9 @@ class Combined(nn.Module):
             {a: nn.Sequential(nn.Linear(items, 16), nn.GELU(), nn.Linear(16, 1)) for a in ACTIONS}
         )
         for bias in self.item_bias.values():
-            nn.init.zeros_(bias[-1].weight)  # the popularity at the cut is where learning starts
+            nn.init.zeros_(
+                cast(nn.Linear, cast(nn.Sequential, bias)[-1]).weight
+            )  # the popularity at the cut is where learning starts
         categories = len(vocabulary.catalogue.categories)
         self.sizes = {"product": len(vocabulary.catalogue), "category": categories, "price": 100}
         self.aspect_bias = nn.ParameterDict(

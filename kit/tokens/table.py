@@ -7,7 +7,7 @@ rewound ones (`Words` says how ids that were not known by then are told apart).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from functools import cached_property, partial
 from pathlib import Path

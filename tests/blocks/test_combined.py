@@ -9,12 +9,12 @@ import polars as pl
 import pytest
 import torch
 
-from kit.blocks.combined import CombinedBlock, CombinedSettings
+from kit.blocks.combined import TOUCHES, CombinedBlock, CombinedSettings, touched_products
 from kit.blocks.futures import item_statistics, rewound_futures
 from kit.challenge import EventType
 from kit.errors import KitError
 from kit.history import History
-from kit.models.combined import INTENSITIES, choice_loss
+from kit.models.combined import INTENSITIES, Copies, choice_loss
 from kit.tokens import TokenSettings, microseconds, tokenise
 
 SMALL = {
@@ -25,6 +25,7 @@ SMALL = {
         "cross": {"hidden": 16, "rank": 4},
     },
     "stats": {"families": ["counts"]},
+    "graph": {"dim": 4, "train": {"epochs": 1}},
     "train": {"epochs": 1},
     "cuts": 2,
 }
@@ -94,17 +95,67 @@ def test_choice_loss_by_hand():
     torch.testing.assert_close(choice_loss(logp, target, row, weight), want)
 
 
-def test_forecasts_are_log_probabilities(toy_history: History):
+def test_choices_are_log_probabilities_and_forecasts_multiply_them_by_the_rate(toy_history: History):
     output = CombinedBlock(small(), 0).fit(toy_history).transform(toy_history, toy_history.clients)
-    prices = [i for i, name in enumerate(output.columns) if name.startswith("forecast_price_")]
-    later = output.columns.index(f"forecast_{INTENSITIES[1]}")
     rows = ~np.isnan(output.values).any(axis=1)
-    total = np.log(np.exp(output.values[rows][:, prices]).sum(axis=1))
-    expected = -np.log1p(np.exp(-output.values[rows, later]))
-    np.testing.assert_allclose(total, expected, atol=1e-4)
+    values = output.values[rows]
+    names = {
+        start: [i for i, n in enumerate(output.columns) if n.startswith(start)] for start in ("choice_", "forecast_")
+    }
+    prices = [i for i in names["choice_"] if "price_" in output.columns[i]]
+    np.testing.assert_allclose(np.exp(values[:, prices]).sum(axis=1), 1, rtol=1e-4)
+    far = values[:, output.columns.index("forecast_far")]
+    rate = -np.log1p(-1 / (1 + np.exp(-far)))  # −log P(no purchase): the mean of a Poisson count
+    first = len(INTENSITIES)
+    np.testing.assert_allclose(
+        values[:, names["forecast_"][first:]], values[:, names["choice_"]] + np.log(rate)[:, None], atol=2e-3
+    )
 
 
-@pytest.mark.parametrize("part", ["sequence", "features"])
+def test_copies_are_the_mean_of_a_dirichlet_distribution():
+    """Two events of product 2 and one of product 3, all fresh and of weight 1, on a prior worth 20 events."""
+    copies = Copies(width=4)
+    prior = torch.log(torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]]))
+    touched = {
+        "product": torch.tensor([[2, 2, 3], [0, 0, 0]]),
+        "kind": torch.tensor([[1, 1, 1], [0, 0, 0]]),
+        "days": torch.zeros(2, 3),
+    }
+    with torch.no_grad():
+        got = copies(prior, "buy", "product", torch.zeros(2, 4), touched).exp()
+    want = torch.tensor([[20 * 0.5, 20 * 0.3 + 2, 20 * 0.2 + 1], [23 * 0.1, 23 * 0.1, 23 * 0.8]]) / 23
+    torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-6)
+
+
+def test_older_events_weigh_less():
+    copies = Copies(width=4)
+    prior = torch.log(torch.full((1, 2), 0.5))
+    touched = {"product": torch.tensor([[1, 2]]), "kind": torch.tensor([[1, 1]]), "days": torch.tensor([[0.0, 60.0]])}
+    with torch.no_grad():
+        got = copies(prior, "buy", "product", torch.zeros(1, 4), touched)[0].exp()
+    faded = (np.exp(-60 / 15) + np.exp(-60 / 120)) / 2
+    np.testing.assert_allclose(got.numpy(), [11 / (21 + faded), (10 + faded) / (21 + faded)], rtol=1e-4)
+
+
+def test_touched_products_by_the_slow_definition(toy_history: History):
+    tokens = tokenise(toy_history, TokenSettings(collapse=False))
+    cut = microseconds(toy_history.cut - timedelta(days=7))
+    rows = np.arange(len(tokens.clients))
+    got = touched_products(tokens, rows, cut)
+    products = {sku: row for row, sku in enumerate(tokens.vocabulary.catalogue.sku.tolist())}
+    for row, client in enumerate(tokens.clients.tolist()):
+        want = sorted(
+            (round((cut - microseconds(at)) / 86_400e6, 3), products[sku])
+            for kind in (EventType.BUY, EventType.CART, EventType.REMOVE)
+            for owner, at, sku, *_ in toy_history.events(kind).collect().rows()
+            if owner == client and microseconds(at) < cut
+        )[:TOUCHES]
+        mine = got["product"][row] > 0
+        days = [round(float(d), 3) for d in got["days"][row][mine]]
+        assert sorted(zip(days, got["product"][row][mine].tolist(), strict=True)) == want
+
+
+@pytest.mark.parametrize("part", ["sequence", "features", "graph"])
 def test_parts_can_be_left_out(toy_history: History, part: str):
     network = {**SMALL["network"], part: False}
     output = CombinedBlock(small(network=network), 0).fit(toy_history).transform(toy_history, toy_history.clients)
