@@ -9,7 +9,7 @@ BASELINE ?= pipelines/baseline.toml
 KIT := .venv/bin/kit
 
 .DEFAULT_GOAL := help
-.PHONY: help submission install test check format clean
+.PHONY: help submission install test check format reference clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -22,6 +22,7 @@ submission: .venv/installed $(DATA)/target/split.json ## build, validate and sco
 	@$(KIT) validate submissions/$(NAME) --data $(DATA)
 	@$(KIT) score submissions/$(notdir $(DATA))-baseline --data $(DATA) --probe fast --probe gbm --quiet
 	@$(KIT) score submissions/$(NAME) --data $(DATA) --probe fast --probe gbm --against submissions/$(notdir $(DATA))-baseline
+	@$(KIT) report submissions/$(NAME) --data $(DATA) --against submissions/$(notdir $(DATA))-baseline
 
 $(DATA)/target/split.json: | .venv/installed
 	@if [ -e $(DATA)/product_buy.parquet ]; then $(KIT) data split $(DATA); \
@@ -52,6 +53,9 @@ check: .venv/installed-dev ## ruff, mypy --strict on kit/, and the tests
 format: .venv/installed-dev ## let ruff format and sort
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
+
+reference: .venv/installed-dev ## write docs/reference anew from the commands and the schema
+	.venv/bin/python -m kit.cli.reference docs/reference
 
 clean: ## remove stored stages (.kit/); data and submissions stay
 	rm -rf .kit

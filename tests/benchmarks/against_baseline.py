@@ -1,9 +1,11 @@
-"""Does a recipe beat the organisers' features under the official probe, beyond noise, and how much of the gap to the ceiling?
+"""Does a recipe beat other recipes under the official probe, beyond noise, and how much of the gap to the ceiling does it close?
 
-    python tests/benchmarks/against_baseline.py --recipe pipelines/stats.toml --seeds 4 5 6 --work DIR
+    python tests/benchmarks/against_baseline.py --precision bf16 --seeds 4 5 6 --oracle --work DIR
 
-Per shop seed: synthesise the small shop, build the recipe and pipelines/baseline.toml, score both, compare paired over clients.
-Everything is kept in DIR, so an interrupted run goes on where it was. Takes about seven minutes a seed on two cores in fp32.
+Per shop seed: synthesise the small shop, build and score the recipe and its rivals, compare paired over clients. With --oracle
+the generator's own probabilities are sent through the probe too, as rate and choice like the blend's: what is lost between
+them and the ceiling is lost by the probe, whatever the profile. Everything is kept in DIR, so an interrupted run goes on where
+it was. On two cores an official score takes three to five minutes in bf16.
 """
 
 from __future__ import annotations
@@ -14,11 +16,16 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from sklearn.decomposition import PCA
 
 from kit.challenge import Task
 from kit.data.layout import DataFolder
+from kit.probes.ceiling import PROBABILITIES
 from kit.probes.score import read_ceiling, read_scored, read_scores
 from kit.probes.statistics import compare
+
+CHOICES = 32
+"""Principal components of the oracle's choices, as in pipelines/blend.toml."""
 
 
 def kit(*arguments: object) -> None:
@@ -26,47 +33,106 @@ def kit(*arguments: object) -> None:
     subprocess.run([sys.executable, "-m", "kit.cli.main", *map(str, arguments)], check=True, stdout=sys.stderr)
 
 
+def write_oracle(data: Path, folder: Path) -> None:
+    """A submission of the ceiling's probabilities: rates as logs, choices given the rate as principal components."""
+    table = np.load(data / "truth" / PROBABILITIES)
+    tables = {
+        task: np.log(np.clip(table[task.value].astype(np.float64), 1e-9, 1)) for task in Task if task.value in table
+    }
+    rates, choices = [], []
+    for logs in tables.values():
+        total = np.log(np.exp(logs).sum(axis=1, keepdims=True))
+        rates.append((total - total.mean()) / total.std())
+        if logs.shape[1] > 1:
+            choices.append(logs - total)
+    reduced = PCA(CHOICES, random_state=0).fit_transform(np.concatenate(choices, axis=1))
+    profile = 0.3 * np.concatenate([3 * np.concatenate(rates, axis=1), reduced / np.sqrt(np.mean(reduced**2))], axis=1)
+    order = np.random.default_rng(0).permutation(len(profile))
+    folder.mkdir(parents=True, exist_ok=True)
+    np.save(folder / "client_ids.npy", table["client_ids"][order].astype(np.int64))
+    np.save(folder / "embeddings.npy", np.clip(profile[order], -6, 6).astype(np.float16))
+
+
 def main() -> None:
     """Build, score, compare, print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--recipe", type=Path, default=Path("pipelines/stats.toml"))
+    parser.add_argument("--recipe", type=Path, default=Path("pipelines/blend.toml"))
+    parser.add_argument("--rivals", type=Path, nargs="*", default=[Path("pipelines/stats.toml")])
     parser.add_argument("--seeds", type=int, nargs="+", default=[4, 5, 6])
     parser.add_argument("--preset", default="small")
     parser.add_argument("--probe", default="official")
     parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--oracle", action="store_true")
+    parser.add_argument("--keep-scores", action="store_true", help="Take the rivals' scores in DIR as they are.")
     parser.add_argument("--work", type=Path, required=True)
     chosen = parser.parse_args()
-    closed: dict[Task, list[float]] = {task: [] for task in Task}
-    print("| seed | task | baseline | recipe | difference, 95 % | AUROC baseline → recipe → ceiling | gap closed |")
-    print("|---|---|---|---|---|---|---|")
+    names = ["baseline", *(path.stem for path in chosen.rivals), chosen.recipe.stem]
+    rows: dict[Task, list[tuple[float, ...]]] = {task: [] for task in Task}
+    print(
+        f"| seed | task | score: {' → '.join(names)} | difference to each | AUROC: {' → '.join(names)} → ceiling | oracle |"
+    )
+    print("|---|---|---|---|---|---|")
     for seed in chosen.seeds:
         data = chosen.work / f"{chosen.preset}-{seed}"
         if not (data / "ceiling.json").exists():
             kit("data", "synth", data, "--preset", chosen.preset, "--seed", seed)
-        base, mine = chosen.work / f"baseline-{seed}", chosen.work / f"{chosen.recipe.stem}-{seed}"
-        for recipe, folder in ((Path("pipelines/baseline.toml"), base), (chosen.recipe, mine)):
+        scoring = ("--data", data, "--probe", chosen.probe, "--precision", chosen.precision, "--quiet")
+        folders = [chosen.work / f"{name}-{seed}" for name in names]
+        for recipe, folder in zip(
+            [Path("pipelines/baseline.toml"), *chosen.rivals, chosen.recipe], folders, strict=True
+        ):
+            if chosen.keep_scores and recipe != chosen.recipe and (folder / "scores.json").exists():
+                continue
             kit("submit", recipe, "--data", data, "--out", folder)
-            kit("score", folder, "--data", data, "--probe", chosen.probe, "--precision", chosen.precision, "--quiet")
-        one, two = read_scored(mine, chosen.probe), read_scored(base, chosen.probe)
+            kit("score", folder, *scoring)
+        oracle = chosen.work / f"oracle-{seed}"
+        if chosen.oracle:
+            write_oracle(data, oracle)
+            kit("score", oracle, *scoring)
+        scored = [read_scored(folder, chosen.probe) for folder in folders]
         ceiling = read_ceiling(DataFolder(data))
-        tables = [read_scores(folder)[chosen.probe]["tasks"] for folder in (base, mine)]
-        for task in one:
-            row = compare(one[task], two[task])
-            low, high = (table[task.value]["auroc"] for table in tables)
+        tables = [read_scores(folder)[chosen.probe]["tasks"] for folder in folders]
+        through = read_scores(oracle)[chosen.probe]["tasks"] if chosen.oracle else {}
+        for task in scored[-1]:
+            against = [compare(scored[-1][task], other[task]) for other in scored[:-1]]
             best = ceiling[task.value]["auroc"]
-            closed[task].append((high - low) / (best - low))
+            limit = through.get(task.value, {}).get("auroc", np.nan)
+            aurocs = [table[task.value]["auroc"] for table in tables]
+            scores = [one[task].score for one in scored]
+            rows[task].append((*scores, *(row.difference for row in against), *aurocs, best, limit))
             cells = [
                 seed,
                 task.value,
-                f"{two[task].score:.4f}",
-                f"{one[task].score:.4f}",
-                f"{row.difference:+.4f} ± {row.detectable:.4f} ({row.verdict})",
-                f"{low:.4f} → {high:.4f} → {best:.4f}",
-                f"{closed[task][-1]:.0%}",
+                " → ".join(f"{score:.4f}" for score in scores),
+                ", ".join(f"{row.difference:+.4f} ± {row.detectable:.4f} ({row.verdict})" for row in against),
+                " → ".join(f"{value:.4f}" for value in (*aurocs, best)),
+                f"{limit:.4f}",
             ]
             print("| " + " | ".join(map(str, cells)) + " |", flush=True)
-    print("\nShare of the AUROC gap baseline → ceiling that is closed, mean over seeds:")
-    print(", ".join(f"{task.value} {np.mean(values):.0%}" for task, values in closed.items() if values))
+    summarise(names, rows)
+
+
+def summarise(names: list[str], rows: dict[Task, list[tuple[float, ...]]]) -> None:
+    """Means over the seeds: scores, differences, AUROC, and the share of the gap baseline → ceiling that is closed."""
+    n = len(names)
+    print(f"\n| task | score: {' → '.join(names)} | difference to each | AUROC → ceiling | oracle | gap closed |")
+    print("|---|---|---|---|---|---|")
+    for task, values in rows.items():
+        if not values:
+            continue
+        mean = np.mean(values, axis=0)
+        scores, differences, aurocs = mean[:n], mean[n : 2 * n - 1], mean[2 * n - 1 : 3 * n - 1]
+        best, limit = mean[-2:]
+        shares = [(value - aurocs[0]) / (best - aurocs[0]) for value in (*aurocs[1:], limit)]
+        cells = [
+            task.value,
+            " → ".join(f"{score:.4f}" for score in scores),
+            ", ".join(f"{value:+.4f}" for value in differences),
+            " → ".join(f"{value:.4f}" for value in (*aurocs, best)),
+            f"{limit:.4f}",
+            " → ".join(f"{share:.0%}" for share in shares),
+        ]
+        print("| " + " | ".join(cells) + " |")
 
 
 if __name__ == "__main__":
