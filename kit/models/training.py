@@ -2,6 +2,11 @@
 
 A model's `forward(batch)` returns its loss terms by name, already weighted; their sum is minimised. Which batch comes when is
 a function of (seed, epoch) alone, so a run that was stopped and resumed takes the very steps of one that was not.
+
+With several `devices`, Fabric starts that many processes for the training alone, each with a copy of the model. Process r of w
+takes batches r, r + w, …, and gradients are averaged: n devices take the steps of one device with `accumulate` × n, to within
+the rounding of sums, as long as nothing is drawn in `forward` (dropout masks differ between processes, as they must). The
+last batches of an epoch, fewer than n, are left out; the order changes from epoch to epoch.
 """
 
 from __future__ import annotations
@@ -15,14 +20,18 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from tempfile import TemporaryDirectory
+from typing import Any, Literal, TypeVar, cast
 
+import cloudpickle
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.strategies.ddp import DDPStrategy
 from lightning_fabric.wrappers import _FabricModule
 from pydantic import Field
 from torch import Tensor, nn
+from torch.multiprocessing.spawn import ProcessRaisedException
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
@@ -39,7 +48,11 @@ class TrainSettings(Strict):
     epochs: int = Field(5, ge=1)
     lr: float = Field(2e-3, gt=0, description="Peak learning rate of AdamW.")
     weight_decay: float = Field(0.01, ge=0)
-    schedule: Literal["cosine", "constant"] = Field("cosine", description="After warm-up: cosine to zero, or flat.")
+    schedule: Literal["cosine", "constant", "schedule-free"] = Field(
+        "cosine",
+        description="After warm-up: cosine to zero, flat, or flat with averaged weights (schedule-free AdamW), which need no "
+        "end to be planned.",
+    )
     warmup: float = Field(0.05, ge=0, lt=1, description="Share of all steps during which the rate rises linearly.")
     accumulate: int = Field(1, ge=1, description="Batches per optimiser step.")
     clip: float = Field(1.0, gt=0, description="Largest gradient norm.")
@@ -48,9 +61,10 @@ class TrainSettings(Strict):
         None, ge=1, description="Stop after this many epochs without a better validation; never if absent."
     )
     accelerator: str = Field("auto", description="cpu, cuda, auto: Lightning Fabric's word.")
-    devices: int = Field(1, ge=1, description="Data-parallel processes.")
+    devices: int = Field(1, ge=1, description="Data-parallel processes: n take the steps of `accumulate` × n.")
 
 
+Number = TypeVar("Number", int, float)
 Batches = Callable[[int], Sequence[Callable[[], Any]]]
 """epoch → that epoch's batches in order, each made when called; a function of the epoch and a fixed seed alone."""
 
@@ -98,47 +112,129 @@ def train(
         optimizer: used instead of AdamW (then `lr` and `weight_decay` are its own affair); sparse gradients are clipped too.
 
     Raises:
-        KitError: the loss is not finite.
+        KitError: the loss is not finite; fewer batches than devices; an optimizer where the schedule brings its own.
     """
-    fabric = _fabric(settings)
-    _seed_everything(seed)
-    if optimizer is None:
-        optimizer = torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
+    if optimizer is not None and settings.schedule == "schedule-free":
+        raise KitError(
+            f"{name} brings an optimiser of its own: `train.schedule` cannot be 'schedule-free'.",
+            "Use cosine or constant.",
+        )
+    run = _Run(model, batches, settings, seed, name, validate, size, checkpoint, optimizer)
+    return _loop(_fabric(settings), run) if settings.devices == 1 else _in_processes(run)
+
+
+@dataclass
+class _Run:
+    """The arguments of `train`."""
+
+    model: nn.Module
+    batches: Batches
+    settings: TrainSettings
+    seed: int
+    name: str
+    validate: Callable[[nn.Module], float] | None
+    size: Callable[[Any], int]
+    checkpoint: Path | None
+    optimizer: Optimizer | None
+
+
+def _in_processes(run: _Run) -> TrainReport:
+    """`_loop` in as many processes as there are devices; the model here gets the weights of the first.
+
+    They are started for this alone, with the run as a pickle: to run the whole command again in every process, as launchers
+    do, would have them wait for each other's locks on the artefact store.
+    """
+    if (count := len(run.batches(0))) < run.settings.devices:
+        raise KitError(f"{run.settings.devices} devices for {count} batches.", "Lower `train.devices`, or the batch.")
+    with TemporaryDirectory(prefix="kit-train-") as place:
+        result = Path(place) / "result.pickle"
+        try:
+            _fabric(run.settings).launch(cast(Any, _work), cloudpickle.dumps(run), result)
+        except ProcessRaisedException as error:
+            last = str(error).strip().splitlines()[-1]
+            raise KitError(
+                f"Training {run.name} with {run.settings.devices} processes failed: {last}",
+                "`train.devices = 1` uses one.",
+            ) from error
+        weights, report = pickle.loads(result.read_bytes())
+    run.model.load_state_dict(weights)
+    run.model.eval()
+    for epoch in range(len(report.losses)):
+        _log(run.name, epoch, report)
+    return cast(TrainReport, report)
+
+
+def _work(fabric: Fabric, pickled: bytes, result: Path) -> None:
+    """In a process of its own. The first leaves weights and report in a file: a pipe that nobody reads until all processes
+    have ended takes few bytes, and shared memory ends with its process."""
+    run: _Run = pickle.loads(pickled)
+    report = _loop(fabric, run)
+    if fabric.is_global_zero:
+        result.write_bytes(pickle.dumps(({key: value.cpu() for key, value in run.model.state_dict().items()}, report)))
+
+
+def _loop(fabric: Fabric, run: _Run) -> TrainReport:
+    """All epochs, in this process."""
+    model, settings, validate = run.model, run.settings, run.validate
+    _seed_everything(run.seed + 7919 * fabric.global_rank)
+    optimizer = run.optimizer or _optimizer(model, settings)
     wrapped, optim = fabric.setup(model, optimizer)
-    total = settings.epochs * math.ceil(len(batches(0)) / settings.accumulate / fabric.world_size)
+    total = settings.epochs * math.ceil(len(run.batches(0)) // fabric.world_size / settings.accumulate)
     schedule = LambdaLR(optimizer, lambda step: rate_factor(step, total, settings))
     report, best, first = TrainReport(), _snapshot(model), 0
-    if checkpoint is not None and checkpoint.exists():
-        report, best, first = _resume(checkpoint, model, optimizer, schedule)
+    if run.checkpoint is not None and run.checkpoint.exists():
+        report, best, first = _resume(run.checkpoint, fabric, model, optimizer, schedule)
     for epoch in range(first, settings.epochs):
         if _out_of_patience(report, settings):
             break
         began = time.perf_counter()
         wrapped.train()
-        terms = _run_epoch(fabric, wrapped, optim, schedule, batches(epoch), settings, size, report)
+        _switch(optimizer, "train")
+        terms = _run_epoch(fabric, wrapped, optim, schedule, run.batches(epoch), settings, run.size, report)
+        # Averaged weights between epochs, asked for or not: the way there and back costs a rounding, and a run with
+        # checkpoints must take the very steps of one without.
+        _switch(optimizer, "eval")
         report.seconds += time.perf_counter() - began
         report.losses.append(terms)
         if validate is not None:
             wrapped.eval()
             with torch.inference_mode():
-                report.validation.append(validate(model))
+                # All processes go by one number: were they to disagree when to stop, the others would wait for ever.
+                report.validation.append(fabric.broadcast(validate(model)))
             if report.validation[-1] >= max(report.validation):
                 report.best_epoch, best = epoch, _snapshot(model)
-        _tell(name, epoch, settings.epochs, report)
-        if checkpoint is not None and fabric.is_global_zero:
-            _save(checkpoint, model, optimizer, schedule, report, best)
+        if fabric.is_global_zero:
+            _tell(run.name, epoch, settings.epochs, report)
+        if run.checkpoint is not None:
+            _save(run.checkpoint, fabric, model, optimizer, schedule, report, best)
     if validate is not None and report.best_epoch >= 0:
         model.load_state_dict(best)
     model.eval()
     return report
 
 
+def _optimizer(model: nn.Module, settings: TrainSettings) -> Optimizer:
+    if settings.schedule == "schedule-free":
+        from schedulefree import AdamWScheduleFree
+
+        free: Optimizer = AdamWScheduleFree(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
+        return free
+    return torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
+
+
+def _switch(optimizer: Optimizer, mode: Literal["train", "eval"]) -> None:
+    """Put a schedule-free optimiser's weights where gradients are taken, or on their average; others have one place."""
+    change = getattr(optimizer, mode, None)
+    if change is not None:
+        change()
+
+
 def rate_factor(step: int, total: int, settings: TrainSettings) -> float:
-    """Multiplier of the peak rate at a step: linear warm-up, then cosine to zero or flat."""
+    """Multiplier of the peak rate at a step: linear warm-up, then cosine to zero, else flat."""
     warm = int(settings.warmup * total)
     if step < warm:
         return (step + 1) / warm
-    if settings.schedule == "constant":
+    if settings.schedule != "cosine":
         return 1.0
     return 0.5 * (1 + math.cos(math.pi * min((step - warm) / max(total - warm, 1), 1.0)))
 
@@ -146,10 +242,10 @@ def rate_factor(step: int, total: int, settings: TrainSettings) -> float:
 def _fabric(settings: TrainSettings) -> Fabric:
     precision: Any = {"fp32": "32-true", "bf16": "bf16-mixed"}[settings.precision]
     logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
-    fabric = Fabric(accelerator=settings.accelerator, devices=settings.devices, precision=precision)
-    if settings.devices > 1:
-        fabric.launch()
-    return fabric
+    # Terms of weight 0 leave parameters without gradient.
+    several = DDPStrategy(start_method="spawn", find_unused_parameters=True)
+    strategy: Any = "auto" if settings.devices == 1 else several
+    return Fabric(accelerator=settings.accelerator, devices=settings.devices, precision=precision, strategy=strategy)
 
 
 def _seed_everything(seed: int) -> None:
@@ -168,9 +264,10 @@ def _run_epoch(
     size: Callable[[Any], int],
     report: TrainReport,
 ) -> dict[str, float]:
-    """One pass; returns the mean of each loss term. Every process takes its own slice of the batches."""
-    mine = thunks[fabric.global_rank :: fabric.world_size][: len(thunks) // fabric.world_size or None]
+    """One pass; returns the mean of each loss term over all processes, each of which takes its own slice of the batches."""
+    mine = thunks[fabric.global_rank :: fabric.world_size][: len(thunks) // fabric.world_size]
     sums: dict[str, Tensor] = {}
+    seen = 0
     for index, thunk in enumerate(mine):
         batch = fabric.to_device(thunk())
         stepping = (index + 1) % settings.accumulate == 0 or index + 1 == len(mine)
@@ -178,7 +275,7 @@ def _run_epoch(
             terms: dict[str, Tensor] = wrapped(batch)
             loss = torch.stack(list(terms.values())).sum() / settings.accumulate
             fabric.backward(loss)
-        report.items += size(batch)
+        seen += size(batch)
         for key, value in terms.items():
             sums[key] = sums.get(key, torch.zeros((), device=value.device)) + value.detach()
         if stepping:
@@ -192,7 +289,19 @@ def _run_epoch(
             schedule.step()
             optimizer.zero_grad(set_to_none=True)
             report.steps += 1
-    return {key: float(value) / max(len(mine), 1) for key, value in sums.items()}
+    report.items += _over_processes(fabric, seen)
+    return {
+        key: _over_processes(fabric, float(value)) / (max(len(mine), 1) * fabric.world_size)
+        for key, value in sums.items()
+    }
+
+
+def _over_processes(fabric: Fabric, value: Number) -> Number:
+    """The sum of a number over all processes, as a double."""
+    if fabric.world_size == 1:
+        return value
+    total = fabric.all_reduce(torch.tensor(value, dtype=torch.float64), reduce_op="sum")
+    return type(value)(cast("Tensor", total).item())
 
 
 def _clip(fabric: Fabric, wrapped: nn.Module, optimizer: Optimizer, limit: float) -> Tensor | None:
@@ -230,34 +339,44 @@ def _tell(name: str, epoch: int, epochs: int, report: TrainReport) -> None:
     terms = ", ".join(f"{key} {value:.4f}" for key, value in report.losses[-1].items())
     score = f", validation {report.validation[-1]:.4f}" if report.validation else ""
     rate = report.items / max(report.seconds, 1e-9)
-    numbers = report.losses[-1] | ({"validation": report.validation[-1]} if report.validation else {})
-    tracking.log("epoch", numbers | {"items_per_second": rate}, step=epoch + 1, about={"model": name})
+    _log(name, epoch, report)
     say(f"  {name}: epoch {epoch + 1} of {epochs}: {terms}{score} ({rate:,.0f} items/s)")
+
+
+def _log(name: str, epoch: int, report: TrainReport) -> None:
+    """An epoch's losses to the run's log."""
+    numbers = report.losses[epoch] | ({"validation": report.validation[epoch]} if report.validation else {})
+    rate = report.items / max(report.seconds, 1e-9)
+    tracking.log("epoch", numbers | {"items_per_second": rate}, step=epoch + 1, about={"model": name})
 
 
 def _save(
     path: Path,
+    fabric: Fabric,
     model: nn.Module,
     optimizer: Optimizer,
     schedule: LRScheduler,
     report: TrainReport,
     best: dict[str, Tensor],
 ) -> None:
-    """Everything that moves, atomically: weights, optimiser, schedule, random states, report, best weights."""
+    """Everything that moves, atomically: weights, optimiser, schedule, every process's random state, report, best weights."""
+    random_states = cast("Tensor", fabric.all_gather(torch.get_rng_state())).reshape(fabric.world_size, -1)
+    if not fabric.is_global_zero:
+        return
     state = {
         "model": model.state_dict(),
         "best": best,
         "optimizer": optimizer.state_dict(),
         "schedule": schedule.state_dict(),
         "report": dict(report.__dict__),
-        "torch": torch.get_rng_state(),
+        "torch": random_states,
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
     write_atomically(path, lambda temporary: torch.save(state, temporary))
 
 
 def _resume(
-    path: Path, model: nn.Module, optimizer: Optimizer, schedule: LRScheduler
+    path: Path, fabric: Fabric, model: nn.Module, optimizer: Optimizer, schedule: LRScheduler
 ) -> tuple[TrainReport, dict[str, Tensor], int]:
     """Load what `_save` wrote; a file that cannot be read is an error that says so, not a silent fresh start."""
     try:
@@ -269,7 +388,12 @@ def _resume(
             f"The checkpoint {path} does not fit this model ({error}).", "Delete it to start again."
         ) from error
     schedule.load_state_dict(state["schedule"])
-    torch.set_rng_state(state["torch"])
+    if len(state["torch"]) != fabric.world_size:
+        raise KitError(
+            f"The checkpoint {path} was written by {len(state['torch'])} processes, not {fabric.world_size}.",
+            "Set `train.devices` to that, or delete the checkpoint to start again.",
+        )
+    torch.set_rng_state(state["torch"][fabric.global_rank].clone())
     if state["cuda"] and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(state["cuda"])
     report = TrainReport(**state["report"])

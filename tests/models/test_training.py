@@ -69,10 +69,11 @@ def test_equals_plain_adamw():
     assert weights(ours) == weights(plain)
 
 
+@pytest.mark.parametrize("schedule", ["cosine", "constant", "schedule-free"])
 @pytest.mark.parametrize("stop_after", [1, 3])
-def test_stopped_and_resumed_equals_uninterrupted(tmp_path: Path, stop_after: int, monkeypatch: pytest.MonkeyPatch):
+def test_stopped_and_resumed_equals_uninterrupted(tmp_path: Path, stop_after: int, schedule: str):
     """k epochs, kill, resume = n epochs, bit by bit."""
-    settings = TrainSettings(epochs=5, lr=0.02)
+    settings = TrainSettings(epochs=5, lr=0.02, schedule=schedule)
     whole = new_model()
     train(whole, batches, settings, seed=3, name="t")
 
@@ -104,6 +105,54 @@ def test_accumulation_equals_larger_batches():
     train(two, merged, TrainSettings(epochs=1, warmup=0.0), seed=0, name="t")
     for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_schedule_free_by_hand():
+    """Oracle: Defazio et al. 2024 (The Road Less Scheduled), Algorithm 1, with both sequences kept apart."""
+    settings = TrainSettings(epochs=2, lr=0.01, schedule="schedule-free", warmup=0.25, clip=1e9, weight_decay=0.1)
+    ours, plain = new_model(0.0), new_model(0.0)
+    report = train(ours, batches, settings, seed=0, name="t")
+    parameters = list(plain.parameters())
+    x, z, v = ([value.detach().clone() for value in parameters] for _ in range(3))
+    v = [torch.zeros_like(value) for value in v]
+    weight_sum, warm = 0.0, 4
+    for step, thunk in enumerate([thunk for epoch in range(2) for thunk in batches(epoch)]):
+        for p, mean, free in zip(parameters, x, z, strict=True):
+            p.data = 0.1 * free + 0.9 * mean  # y, where the gradient is taken
+        plain.zero_grad()
+        plain(thunk())["mse"].backward()
+        rate = 0.01 * min((step + 1) / warm, 1.0)
+        weight_sum += rate**2
+        for i, p in enumerate(parameters):
+            v[i] = 0.999 * v[i] + 0.001 * p.grad**2
+            step_by = p.grad / ((v[i] / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8) + 0.1 * p.data
+            z[i] = z[i] - rate * step_by
+            x[i] = x[i] + rate**2 / weight_sum * (z[i] - x[i])
+    assert report.steps == 16
+    for mine, mean in zip(ours.parameters(), x, strict=True):
+        torch.testing.assert_close(mine.data, mean, rtol=2e-3, atol=2e-5)
+
+
+def test_schedule_free_validates_and_keeps_the_averaged_weights():
+    seen: list[bytes] = []
+
+    def validate(model: nn.Module) -> float:
+        seen.append(weights(model))
+        return float(len(seen) == 2)
+
+    settings = TrainSettings(epochs=3, lr=0.02, schedule="schedule-free")
+    watched, plain = new_model(), new_model()
+    train(watched, batches, settings, seed=1, name="t", validate=validate)
+    assert weights(watched) == seen[1]
+    train(plain, batches, settings, seed=1, name="t")
+    assert weights(plain) == seen[2]  # looking at a model does not change its training
+
+
+def test_schedule_free_refuses_a_model_with_its_own_optimiser():
+    model = new_model()
+    with pytest.raises(KitError, match="'schedule-free'"):
+        own = torch.optim.SGD(model.parameters(), lr=0.1)
+        train(model, batches, TrainSettings(schedule="schedule-free"), seed=0, name="t", optimizer=own)
 
 
 def test_early_stopping_keeps_the_best_weights():
