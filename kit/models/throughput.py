@@ -7,14 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
 import torch
-from torch import Tensor
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
-
-from kit.blocks.sequence import SequenceSettings, events_in, new_model
-from kit.models.sequence import load_encoders
-from kit.tokens import Tokens, length_buckets
 
 SIZE: Final = 1024
 """Side of the square matrices of the reference multiplication."""
@@ -54,32 +49,27 @@ def matmul_gflops(dtype: torch.dtype = torch.float32) -> float:
     return 2 * SIZE**3 / best_seconds(lambda: a @ b) / 1e9
 
 
-def training_throughput(tokens: Tokens, settings: SequenceSettings, seed: int = 0) -> list[Throughput]:
-    """Throughput of every registered encoder on the median batch of these tokens."""
-    reference = matmul_gflops()
-    sizes = np.minimum(tokens.lengths(), settings.encoder.length)
-    groups = length_buckets(sizes, settings.budget)
-    rows = groups[len(groups) // 2]
-    found = []
-    for kind in load_encoders():
-        chosen = settings.model_copy(update={"encoder": settings.encoder.model_copy(update={"kind": kind})})
-        model = new_model(tokens, chosen, seed).train()
-        model.bind(tokens)
-        batch = model.batch(tokens, rows, np.random.default_rng(seed), tokens.cut)
-        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+def step_throughput(
+    name: str, model: nn.Module, batch: object, events: int, optimizer: torch.optim.Optimizer, reference: float
+) -> Throughput:
+    """Throughput of one training step (forward, backward, optimiser) on one batch.
 
-        def step(
-            model: torch.nn.Module = model,
-            batch: dict[str, dict[str, Tensor]] = batch,
-            optimizer: torch.optim.Optimizer = optimizer,
-        ) -> None:
-            optimizer.zero_grad()
-            torch.stack(list(model(batch).values())).sum().backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+    Args:
+        name: of the encoder.
+        model: forward(batch) → loss terms, in training mode.
+        batch: what it reads.
+        events: real tokens (or edges) in it.
+        optimizer: of the model.
+        reference: the machine's rate, `matmul_gflops()`.
+    """
 
-        with FlopCounterMode(display=False) as counter:
-            step()
-        seconds = best_seconds(step)
-        gflops = counter.get_total_flops() / seconds / 1e9
-        found.append(Throughput(kind, events_in(batch) / seconds, gflops, gflops / reference))
-    return found
+    def step() -> None:
+        optimizer.zero_grad()
+        torch.stack(list(model(batch).values())).sum().backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+    with FlopCounterMode(display=False) as counter:
+        step()
+    seconds = best_seconds(step)
+    gflops = counter.get_total_flops() / seconds / 1e9
+    return Throughput(name, events / seconds, gflops, gflops / reference)
