@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -132,3 +133,36 @@ def test_products_without_history_are_found_by_their_codes(seed: int):
 
     assert recall(ranked) > 0.3
     assert recall(ranked) >= 2 * recall(by_popularity)
+
+
+@pytest.mark.parametrize("kind", ["transformer", "gru", "hstu"])
+def test_restock_rhythm_is_read_from_the_gaps(kind: str):
+    """Every client restocks one product at a pace of its own, 2 hours or 5 days; the twin is not told the gaps."""
+    rng = np.random.default_rng(0)
+    n, steps = 300, 8
+    tokens = carts(np.ones((n, steps), dtype=np.int64), np.zeros(1, dtype=np.int64), rng.integers(0, 256, (1, 16)))
+    pace = np.where(rng.random(n) < 0.5, 2 * HOUR, 120 * HOUR)
+    waits = pace[:, None] * rng.uniform(0.8, 1.2, (n, steps))
+    time = waits.cumsum(axis=1).astype(np.int64)
+    tokens = replace(tokens, time=time.ravel(), cut=int(time.max()) + 1)
+    losses = {}
+    for told in (True, False):
+        torch.manual_seed(0)
+        settings = EncoderSettings(kind=kind, heads=2, layers=1, length=steps, dropout=0.0)
+        client = ClientEncoder(tokens.vocabulary, EventSettings(width=WIDTH), settings)
+        objectives = make_objectives({"timing": {"of": ("event",)}}, WIDTH, tokens.vocabulary)
+        model = SequenceModel(client, objectives)
+        model.bind(tokens)
+
+        def batch(rows: np.ndarray, model=model, told=told):
+            made = model.batch(tokens, rows, np.random.default_rng(0))
+            if not told:  # every clock stands still: gaps, hours of the day, and the times that attention may use
+                for name in ("gap", "hour", "time"):
+                    made["events"][name] = torch.zeros_like(made["events"][name])
+            return made
+
+        loops = TrainSettings(epochs=25, lr=0.02)
+        train(model, lambda epoch, batch=batch: [lambda: batch(np.arange(200))], loops, seed=0, name="rhythm")
+        with torch.inference_mode():
+            losses[told] = float(sum(model(batch(np.arange(200, n))).values()))
+    assert losses[True] < 0.75 * losses[False], losses
