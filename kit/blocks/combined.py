@@ -108,6 +108,7 @@ class CombinedBlock(Block):
                 f"No purchase lies in the last {settings.cuts * settings.stride} days before {history.cut}.",
                 "The combined block learns from rewound windows: raise `cuts` or `stride`, or leave the block out.",
             )
+        self.columns: tuple[str, ...] = ()
         with stage("features at rewound cuts"):
             raw = [self._features(future.history) for future in futures]
         self._fit_scaler(raw)
@@ -155,8 +156,16 @@ class CombinedBlock(Block):
         (folder / "training.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
     def _features(self, history: History) -> NDArray[np.float32]:
-        stats = Stats(cast(CombinedSettings, self.settings).stats, self.seed)
-        return stats.transform(history, history.clients).values
+        """The hand-made features of all clients, float32 (n, F). Which columns there are may depend on the cut (top lists of
+        a young log are short): those of the first call stay, and one that a later call lacks is missing (NaN) there."""
+        output = Stats(cast(CombinedSettings, self.settings).stats, self.seed).transform(history, history.clients)
+        if not self.columns:
+            self.columns = output.columns
+        place = {name: i for i, name in enumerate(output.columns)}
+        values = np.full((len(output.values), len(self.columns)), np.nan, dtype=np.float32)
+        known = [i for i, name in enumerate(self.columns) if name in place]
+        values[:, known] = output.values[:, [place[self.columns[i]] for i in known]]
+        return values
 
     def _fit_scaler(self, raw: Sequence[NDArray[np.float32]]) -> None:
         stacked = np.concatenate(raw)

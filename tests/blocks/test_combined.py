@@ -11,6 +11,7 @@ import torch
 
 from kit.blocks.combined import TOUCHES, CombinedBlock, CombinedSettings, touched_products
 from kit.blocks.futures import item_statistics, rewound_futures
+from kit.blocks.stats import Stats, StatsSettings
 from kit.challenge import EventType
 from kit.errors import KitError
 from kit.history import History
@@ -172,3 +173,15 @@ def test_a_history_without_purchases_in_the_rewound_windows_is_refused(toy_histo
     early = toy_history.rewind(30)[0]
     with pytest.raises(KitError, match="raise `cuts` or `stride`"):
         CombinedBlock(small(cuts=1, stride=1), 0).fit(early.rewind(2)[0])
+
+
+def test_columns_that_a_cut_lacks_are_missing_there(toy_history: History):
+    """With every family the columns differ between cuts; the same names must stay in the same places."""
+    block = CombinedBlock(small(stats={}, cuts=3), 0).fit(toy_history)
+    early = toy_history.rewind(14)[0]
+    own = Stats(StatsSettings(), 0).transform(early, early.clients)
+    assert own.columns != block.columns  # or this test shows nothing
+    values = block._features(early)
+    for i, name in enumerate(block.columns):
+        want = own.values[:, own.columns.index(name)] if name in own.columns else np.full(len(values), np.nan)
+        np.testing.assert_array_equal(values[:, i], want)
