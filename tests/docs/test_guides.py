@@ -154,7 +154,7 @@ def test_the_first_hour_of_the_readme(tmp_path: Path, shop: Path):
         for line in block.text.splitlines()
         if line.startswith("kit ") and not line.startswith("kit data synth")
     ]
-    assert [line.split()[1] for line in lines] == ["data", "submit", "validate", "score"]
+    assert [line.split()[1] for line in lines] == ["data", "submit", "validate", "score", "report"]
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "tiny").symlink_to(shop)
     shutil.copytree(ROOT / "pipelines", tmp_path / "pipelines")
