@@ -37,7 +37,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from kit import tracking
 from kit.errors import KitError
-from kit.progress import say
+from kit.progress import say, track
 from kit.recipe import Strict
 from kit.store import write_atomically
 
@@ -190,7 +190,7 @@ def _loop(fabric: Fabric, run: _Run) -> TrainReport:
         began = time.perf_counter()
         wrapped.train()
         _switch(optimizer, "train")
-        terms = _run_epoch(fabric, wrapped, optim, schedule, run.batches(epoch), settings, run.size, report)
+        terms = _run_epoch(fabric, wrapped, optim, schedule, run, epoch, report)
         # Averaged weights between epochs, asked for or not: the way there and back costs a rounding, and a run with
         # checkpoints must take the very steps of one without.
         _switch(optimizer, "eval")
@@ -259,23 +259,23 @@ def _run_epoch(
     wrapped: _FabricModule,
     optimizer: Optimizer,
     schedule: LRScheduler,
-    thunks: Sequence[Callable[[], Any]],
-    settings: TrainSettings,
-    size: Callable[[Any], int],
+    run: _Run,
+    epoch: int,
     report: TrainReport,
 ) -> dict[str, float]:
     """One pass; returns the mean of each loss term over all processes, each of which takes its own slice of the batches."""
+    settings, thunks = run.settings, run.batches(epoch)
     mine = thunks[fabric.global_rank :: fabric.world_size][: len(thunks) // fabric.world_size]
-    sums: dict[str, Tensor] = {}
-    seen = 0
-    for index, thunk in enumerate(mine):
+    told = track(mine, f"{run.name}: epoch {epoch + 1} of {settings.epochs}", len(mine), "batches")
+    sums, seen = dict[str, Tensor](), 0
+    for index, thunk in enumerate(told if fabric.is_global_zero else mine):
         batch = fabric.to_device(thunk())
         stepping = (index + 1) % settings.accumulate == 0 or index + 1 == len(mine)
         with fabric.no_backward_sync(wrapped, enabled=not stepping):
             terms: dict[str, Tensor] = wrapped(batch)
             loss = torch.stack(list(terms.values())).sum() / settings.accumulate
             fabric.backward(loss)
-        seen += size(batch)
+        seen += run.size(batch)
         for key, value in terms.items():
             sums[key] = sums.get(key, torch.zeros((), device=value.device)) + value.detach()
         if stepping:

@@ -16,7 +16,7 @@ from kit.challenge import MAX_WIDTH
 from kit.errors import KitError
 from kit.history import History
 from kit.profile.assemble import finish, prepare_block
-from kit.progress import say
+from kit.progress import say, track
 from kit.recipe import BlockEntry, Recipe
 from kit.store import Artefact, Plan, Store, code_digest, digest
 
@@ -86,7 +86,8 @@ def build_profile(recipe: Recipe, history: History, store: Store) -> Profile:
     order = spine(history, recipe.seed)
     position = np.searchsorted(history.clients, order)
     blocks = [
-        (name, entry, run_block(name, entry, recipe.seed, history, store)) for name, entry in recipe.blocks.items()
+        (name, entry, run_block(name, entry, recipe.seed, history, store))
+        for name, entry in track(recipe.blocks.items(), "profile", len(recipe.blocks), "blocks")
     ]
     parts: list[NDArray[np.float32]] = []
     rows: list[BlockRow] = []
