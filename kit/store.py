@@ -16,8 +16,9 @@ import json
 import os
 import shutil
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -247,6 +248,37 @@ class Store:
     def submission_file(self, folder: Path) -> Path:
         """Where the store remembers that a submission's folder uses its artefacts; its lock lies beside."""
         return self.root / "submissions" / f"{digest(str(folder.resolve()))[:16]}.json"
+
+    @contextmanager
+    def in_use(self, by: str) -> Iterator[None]:
+        """Let nobody delete artefacts of this store meanwhile: `users` names `by` until the end, or the process's death.
+
+        Any number may use a store at a time, so each has a lock of its own, which the system frees when its holder dies.
+        """
+        note = self.root / "users" / f"{os.getpid()}-{uuid.uuid4().hex[:8]}.json"
+        lock = note.with_suffix(".lock")
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(lock):
+                write_json(note, {"by": by})
+                yield
+        finally:
+            note.unlink(missing_ok=True)
+            lock.unlink(missing_ok=True)
+
+    def users(self) -> list[str]:
+        """Who uses the store at this moment, as they called themselves; what dead ones left is cleared away."""
+        found = []
+        for note in sorted((self.root / "users").glob("*.json")):
+            lock = note.with_suffix(".lock")
+            try:
+                with FileLock(lock).acquire(timeout=0):
+                    note.unlink(missing_ok=True)
+                lock.unlink(missing_ok=True)
+            except Timeout:
+                with suppress(FileNotFoundError):  # it ended between the two looks
+                    found.append(str(json.loads(note.read_text(encoding="utf-8"))["by"]))
+        return found
 
     @contextmanager
     def alone(self, lock_file: Path, what: str) -> Iterator[None]:

@@ -154,6 +154,25 @@ def test_clean_leaves_a_running_submission_alone(built: Path, store: Store, tmp_
     assert all(removal.path.exists() for removal in found)
 
 
+def test_clean_waits_for_those_who_use_the_store(built: Path, store: Store, tmp_path: Path):
+    found = plan_removals(store, tmp_path / "none", everything=True)
+    with store.in_use("The search one"), store.in_use("The search two"):
+        assert sorted(store.users()) == ["The search one", "The search two"]
+        with pytest.raises(KitError, match=r"The search (one|two) is going on"):
+            remove(store, found)
+        assert all(removal.path.exists() for removal in found)
+    assert store.users() == []
+    assert remove(store, found) > 0
+    assert not any(removal.path.exists() for removal in found)
+
+
+def test_an_error_ends_the_use_of_a_store(store: Store):
+    with pytest.raises(ZeroDivisionError), store.in_use("The search"):
+        1 / 0  # noqa: B018
+    assert store.users() == []
+    assert not list((store.root / "users").iterdir())
+
+
 def test_clean_leaves_alone_what_is_being_built(store: Store, tmp_path: Path):
     seen = []
 

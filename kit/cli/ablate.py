@@ -73,7 +73,8 @@ def ablate(
     every = _every_task()
     scorer = Scorer(folder, probe, precision_named(precision, "fp32"), tasks_named(task) or every, store, threads)
     study = Study(plan, folder, store, "silenced" if silence else "left out", tuple(dict.fromkeys(part or ())))
-    found = leave_one_out(study, scorer, seeds, alone=alone)
+    with store.in_use(f"The ablation of {plan.name}"):
+        found = leave_one_out(study, scorer, seeds, alone=alone)
     place = submission or Path("submissions") / plan.name
     written = set(scorer.tasks) == set(every) and submission_of(study, place)
     if written:

@@ -103,7 +103,7 @@ def _search(
     """Begin or join the study, work until the cap or the clock ends it, score the best officially; its status and place."""
     import time
 
-    from kit.store import DEFAULT_ROOT
+    from kit.store import DEFAULT_ROOT, Store
     from kit.tune.best import score_officially
     from kit.tune.objective import RecipeObjective
     from kit.tune.space import read_space
@@ -121,7 +121,8 @@ def _search(
     stop_at = None if timeout is None else time.time() + timeout
     run_job(Job(space, place, data, DEFAULT_ROOT, trials, stop_at, threads), workers)
     if official:
-        score_officially(found, place, objective, official, threads)
+        with Store().in_use(f"The search {place.name}"):
+            score_officially(found, place, objective, official, threads)
     return state_of(found, place), place.shown
 
 

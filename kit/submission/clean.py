@@ -14,7 +14,7 @@ from kit.errors import KitError
 from kit.store import Store, is_whole, read_record, remove_tree
 from kit.submission.card import read_manifest
 
-KEPT_FOLDERS = ("calibration", "digests", "submissions", "locks", "runs")
+KEPT_FOLDERS = ("calibration", "digests", "submissions", "locks", "runs", "users")
 """Folders of the store that hold no artefacts: small, and gone only with everything."""
 
 
@@ -76,8 +76,10 @@ def remove(store: Store, removals: list[Removal]) -> int:
     """Delete what `plan_removals` found, unless a run has begun to write there since; how many bytes that freed.
 
     Raises:
-        KitError: a run is making a submission, and may be reading what is to be deleted.
+        KitError: a run is making a submission, or a search is going on, and may be reading what is to be deleted.
     """
+    if users := store.users():
+        raise KitError(f"{users[0]} is going on at this moment.", "Wait for its end; nothing was deleted.")
     for known in sorted((store.root / "submissions").glob("*.json")):
         if _locked(known.with_suffix(".lock")):
             folder = json.loads(known.read_text(encoding="utf-8"))["folder"]

@@ -22,7 +22,7 @@ from optuna.trial import TrialState
 from kit import tracking
 from kit.errors import KitError
 from kit.progress import say
-from kit.store import disk_trouble
+from kit.store import Store, disk_trouble
 from kit.tune.claims import Worker, claim, counted, give_back, sign_of_life
 from kit.tune.space import Space
 from kit.tune.storage import Place, causes, is_full
@@ -81,7 +81,7 @@ def work(job: Job, worker: int = 0, make: Make = make_objective) -> int:
         KitError: the defaults fail, five trials in a row fail, or the disk is full. Running trials are given back.
     """
     about = {"study": job.place.name, "storage": job.place.shown, "worker": worker, "cap": job.cap}
-    with tracking.run("tune", about, job.root / "runs"):
+    with tracking.run("tune", about, job.root / "runs"), Store(job.root).in_use(f"The search {job.place.name}"):
         return _work(job, worker, make)
 
 

@@ -18,6 +18,8 @@ from optuna.trial import TrialState
 from toy_objective import IDENTITY, TOY, Toy, begun, endless, quick, start, together
 
 from kit.errors import KitError
+from kit.store import Store
+from kit.submission.clean import plan_removals, remove
 from kit.tune import claims
 from kit.tune.claims import TRIES, Worker, claim, counted, reclaim, sign_of_life, tally, why_dead
 from kit.tune.space import default_params, parse_space
@@ -140,6 +142,27 @@ def test_a_trial_that_kills_its_workers_is_given_up(job: Job):
     assert tally(study)["failed"] == 1
     assert tally(study)["lost"] == TRIES - 1
     assert all(is_first(trial) for trial in study.get_trials())  # whoever runs it again runs the defaults
+
+
+def test_clean_refuses_while_a_search_runs_and_not_after_its_death(job: Job):
+    """The workers themselves hold the store: they outlive the process that minds them. Kill -9 frees it."""
+    store = Store(job.data)
+    kept = store.get("block-toy", {"of": "the search"}, lambda folder: None).folder
+    start(job)
+    worker = worker_process(job, "endless")
+    try:
+        wait_for_trial(job, 1, worker)
+        found = plan_removals(store, job.data / "none", everything=True)
+        assert [removal.path for removal in found] == [kept]
+        with pytest.raises(KitError, match="The search toy is going on"):
+            remove(store, found)
+        assert kept.exists()
+    finally:
+        worker.kill()
+        worker.wait()
+    remove(store, found)
+    assert not kept.exists()
+    assert not list((store.root / "users").iterdir())
 
 
 def test_who_counts_as_dead(monkeypatch: pytest.MonkeyPatch):
