@@ -203,4 +203,6 @@ def _missing(report: Report, submission: Path) -> dict[str, str]:
         lines["drift"] = f"kit report {submission} --data {data} --drift"
     if report.attributions is None:
         lines["attributions"] = f"kit score {submission} --data {data} --probe gbm --explain"
+    elif not report.attributions.pushes:
+        lines["pushes"] = f"kit score {submission} --data {data} --probe gbm --explain --clients ID,ID"
     return lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -10,6 +11,7 @@ from markupsafe import Markup
 
 from kit.report import svg
 from kit.report.ablation import Ablation, LeftOut
+from kit.report.attributions import Waterfall
 from kit.report.clients import ClientMap, Panel
 from kit.report.health import Health
 from kit.report.scores import Against, ProbeScores
@@ -161,6 +163,33 @@ def shares(values: dict[str, float], digits: int = 0) -> list[Strip]:
     top = max([*values.values(), 1e-12])
     ranked = sorted(values.items(), key=lambda pair: -pair[1])
     return [Strip(name, svg.bar(value / top), percent(value, digits)) for name, value in ranked]
+
+
+def pushed(values: Sequence[tuple[str, float]]) -> list[Strip]:
+    """Bars of mean contributions, longest first; lengths relative to the longest."""
+    top = max([value for _, value in values] + [1e-12])
+    ranked = sorted(values, key=lambda pair: -pair[1])
+    return [Strip(name, svg.bar(value / top), number(value, 3)) for name, value in ranked]
+
+
+def waterfall(fall: Waterfall) -> Strips:
+    """From the base to the margin: each step begins where the one above it ended."""
+    steps = [*fall.steps, ("all others", fall.rest)]
+    ends = np.cumsum([fall.base, *(value for _, value in steps)]).tolist()
+    domain = svg.Domain.around([*ends, fall.margin])
+    rows = [_point(domain, "base", fall.base, "base")]
+    for (name, value), before, after in zip(steps, ends[:-1], ends[1:], strict=True):
+        tip = f"{name}: {signed(value, 3)}"
+        mark = svg.line(domain, before, after, "push up" if value > 0 else "push down", tip)
+        drawing = svg.strip(f"{name}: {value:+.3f}, from {before:.3f} to {after:.3f}", [mark])
+        rows.append(Strip(name, drawing, signed(value, 2)))
+    return Strips([*rows, _point(domain, "margin", fall.margin, "own")], svg.axis(domain, most=3))
+
+
+def _point(domain: svg.Domain, name: str, value: float, css: str) -> Strip:
+    return Strip(
+        name, svg.strip(f"{name}: {value:.3f}", [svg.dot(domain, value, css, number(value, 3))]), number(value, 2)
+    )
 
 
 def seconds(blocks: list[dict[str, Any]]) -> list[Strip]:

@@ -12,6 +12,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup, escape
 
 from kit.report import figures
+from kit.report.attributions import Pushes
 from kit.report.collect import Report
 from kit.report.scores import ProbeScores
 from kit.report.words import instant, number, percent, short, signed
@@ -29,6 +30,8 @@ SECTIONS: Final = {
     "drift": "Drift",
     "cost": "Cost",
 }
+DRAWN: Final = 3
+"""Named clients whose margins are drawn, per task."""
 BRIEF: Final = {"category": "cat.", "conversion": "conv.", "new sku": "new"}
 
 
@@ -98,6 +101,8 @@ def _parts(report: Report) -> dict[str, Any]:
         "attribution_blocks": {task: figures.shares(s) for task, s in attributions.blocks.items()}
         if attributions
         else {},
+        "pushes": _pushes(attributions.pushes) if attributions else [],
+        "drawn": DRAWN,
         "sparks": {name: figures.sparks(record) for name, record in report.training.items()},
         "axes": axes,
         "panels": [(panel, *figures.map_panel(clients, panel)) for panel in clients.panels] if clients else [],
@@ -110,6 +115,20 @@ def _parts(report: Report) -> dict[str, Any]:
         "seconds": figures.seconds(report.manifest["blocks"]),
         "recipe": json.dumps({k: report.manifest[k] for k in ("recipe", "data", "code")}, indent=2, default=str),
     }
+
+
+def _pushes(found: dict[str, Pushes]) -> list[dict[str, Any]]:
+    """Per task what is drawn of the named clients' margins."""
+    return [
+        {
+            "task": task,
+            "clients": push.clients,
+            "blocks": figures.pushed(list(push.blocks.items())),
+            "columns": figures.pushed(push.columns),
+            "falls": [(fall, figures.waterfall(fall)) for fall in push.waterfalls[:DRAWN]],
+        }
+        for task, push in found.items()
+    ]
 
 
 def headline_tiles(report: Report) -> list[tuple[str, str]]:

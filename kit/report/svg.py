@@ -47,9 +47,10 @@ class Domain:
         return [value for value in found if value <= self.high]
 
 
-def line(domain: Domain, low: float, high: float, css: str) -> str:
+def line(domain: Domain, low: float, high: float, css: str, tip: str = "") -> str:
     """A horizontal line between two values, halfway up a strip."""
-    return f'<line class="{css}" x1="{domain.percent(low)}%" x2="{domain.percent(high)}%" y1="50%" y2="50%"/>'
+    ends = f'x1="{domain.percent(low)}%" x2="{domain.percent(high)}%"'
+    return f'<line class="{css}" {ends} y1="50%" y2="50%">{title(tip)}</line>'
 
 
 def upright(domain: Domain, value: float, css: str, tip: str = "") -> str:

@@ -6,10 +6,13 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from browser import Page, browsing, executable
 
 from kit.data.layout import DataFolder
+from kit.probes.explain import client_rows, write_explanation
+from kit.probes.score import score_submission, write_scores
 from kit.report import collect, render
 
 pytestmark = [
@@ -52,6 +55,15 @@ def page(scored: Path, toy: DataFolder, tmp_path_factory: pytest.TempPathFactory
     root = tmp_path_factory.mktemp("page")
     folder = Path(shutil.copytree(scored.parent, root / "submissions")) / "mine"
     named = folder.rename(folder.with_name("a_submission_with_a_name_that_is_far_longer_than_a_phone_is_wide"))
+    scores = score_submission(
+        named,
+        toy,
+        "gbm",
+        threads=1,
+        explain=client_rows(named, ",".join(map(str, np.load(named / "client_ids.npy")[:4]))),
+    )
+    write_scores(named, [scores])
+    write_explanation(named, toy, scores)
     path = root / "report.html"
     path.write_text(render(collect(named, toy.root, ablate=True, drift=True, threads=1)), encoding="utf-8")
     return path
@@ -71,6 +83,7 @@ def test_it_reads_everywhere(tab: Page, page: Path, width: int, scheme: str):
     assert tab.value(WIDE) == []
     assert tab.value("document.querySelectorAll('svg').length") > 40
     assert tab.value("document.querySelectorAll('svg.map').length") >= 3
+    assert tab.value("document.querySelectorAll('.waterfall line.push').length") > 20
     assert tab.value(BROKEN) == []
     dark = tab.value("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)[0]") < 128
     assert dark == (scheme == "dark")

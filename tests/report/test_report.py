@@ -18,12 +18,14 @@ from kit.challenge import Task
 from kit.cli.main import app
 from kit.data.layout import DataFolder
 from kit.errors import KitError
+from kit.probes.explain import client_rows, write_explanation
 from kit.probes.score import read_scores, score_submission, write_scores
 from kit.recipe import Recipe, parse
 from kit.report import collect, render, render_markdown
 from kit.report.ablation import Ablation, LeftOut, Without, _without, measure_ablation, read_ablation, write_ablation
 from kit.report.clients import client_map
 from kit.report.drift import measure_drift, read_drift, write_drift
+from kit.report.html import DRAWN
 from kit.store import Store, write_json
 from kit.submission import read_manifest, submit
 
@@ -161,6 +163,43 @@ def test_explanations_of_other_scores_are_not_shown(copy: Path):
     assert "counts__buy" in render(report)
     write_json(copy / "explain-gbm.json", {"fingerprint": "older", "tasks": tasks})
     assert collect(copy).attributions is None
+
+
+def test_named_clients_are_taken_apart(copy: Path, toy: DataFolder):
+    """The numbers of the page against the contributions themselves; steps and rest add up to the probe's own margin."""
+    ids = np.load(copy / "client_ids.npy")[[5, 2, 7, 11]]
+    rows = client_rows(copy, ",".join(map(str, ids)))
+    scores = score_submission(copy, toy, "gbm", threads=1, explain=rows)
+    write_scores(copy, [scores])
+    write_explanation(copy, toy, scores)
+    report = collect(copy)
+    with np.load(copy / "explain-gbm.npz") as arrays:
+        for task, push in report.attributions.pushes.items():
+            parts = arrays[f"{task}-contributions"]
+            assert push.clients == len(parts) == len(push.waterfalls)
+            assert [fall.client for fall in push.waterfalls] == [str(i) for i in arrays[f"{task}-clients"]]
+            top = max(
+                np.mean([[abs(label[i]) for label in client] for client in parts]) for i in range(parts.shape[2] - 1)
+            )
+            assert push.columns[0][1] == pytest.approx(top)
+            assert set(push.blocks) == {"counts", "recency", "graph"}
+            for fall, client in zip(push.waterfalls, parts, strict=True):
+                margins = client.sum(axis=1)
+                assert fall.margin == pytest.approx(margins.max(), abs=1e-6)
+                assert fall.base + sum(value for _, value in fall.steps) + fall.rest == pytest.approx(fall.margin)
+                assert fall.base == pytest.approx(client[margins.argmax(), -1], abs=1e-6)
+    page = render(report)
+    assert Structure(page).stack == []
+    pushes = report.attributions.pushes
+    assert page.count('class="card pushes"') == len(pushes)
+    assert (
+        page.count('class="card waterfall"') == sum(min(push.clients, DRAWN) for push in pushes.values()) > len(pushes)
+    )
+    assert f"client {pushes['churn'].waterfalls[0].client}: no purchase" in page
+    assert report.as_json()["attributions"]["pushes"]["churn"]["clients"] == pushes["churn"].clients
+    (copy / "explain-gbm.npz").write_bytes(b"PK")
+    with pytest.raises(KitError, match=r"explain-gbm\.npz"):
+        collect(copy)
 
 
 def test_a_task_that_the_data_cannot_define_is_said(toy: DataFolder, tmp_path: Path):
