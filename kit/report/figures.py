@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -19,6 +20,8 @@ from kit.report.words import number, percent, short, signed
 
 TONE: Final = {"better": "good", "worse": "bad", "cannot tell": "unsure", "helps": "good", "hurts": "bad"}
 NORM_BINS: Final = 36
+NOTHING: Final = 1e-6
+"""Log-odds that are the rounding of sums."""
 
 
 @dataclass(frozen=True)
@@ -169,12 +172,12 @@ def pushed(values: Sequence[tuple[str, float]]) -> list[Strip]:
     """Bars of mean contributions, longest first; lengths relative to the longest."""
     top = max([value for _, value in values] + [1e-12])
     ranked = sorted(values, key=lambda pair: -pair[1])
-    return [Strip(name, svg.bar(value / top), number(value, 3)) for name, value in ranked]
+    return [Strip(_breakable(name), svg.bar(value / top), number(value, 3)) for name, value in ranked]
 
 
 def waterfall(fall: Waterfall) -> Strips:
     """From the base to the margin: each step begins where the one above it ended."""
-    steps = [*fall.steps, ("all others", fall.rest)]
+    steps = [*fall.steps, ("all others", fall.rest)] if abs(fall.rest) > NOTHING else [*fall.steps]
     ends = np.cumsum([fall.base, *(value for _, value in steps)]).tolist()
     domain = svg.Domain.around([*ends, fall.margin])
     rows = [_point(domain, "base", fall.base, "base")]
@@ -182,8 +185,13 @@ def waterfall(fall: Waterfall) -> Strips:
         tip = f"{name}: {signed(value, 3)}"
         mark = svg.line(domain, before, after, "push up" if value > 0 else "push down", tip)
         drawing = svg.strip(f"{name}: {value:+.3f}, from {before:.3f} to {after:.3f}", [mark])
-        rows.append(Strip(name, drawing, signed(value, 2)))
+        rows.append(Strip(_breakable(name), drawing, signed(value, 2)))
     return Strips([*rows, _point(domain, "margin", fall.margin, "own")], svg.axis(domain, most=3))
+
+
+def _breakable(name: str) -> str:
+    """A column's name that may break behind its underscores rather than anywhere."""
+    return re.sub(r"(_+)", "\\1\u200b", name)
 
 
 def _point(domain: svg.Domain, name: str, value: float, css: str) -> Strip:
