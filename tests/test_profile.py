@@ -92,6 +92,9 @@ def test_scales_by_hand():
     np.testing.assert_allclose(scale_columns(-column, "signed-log", 0)[:3, 0], [0, -np.log(2), -np.log(11)], rtol=1e-6)
     standard = scale_columns(column, "standard", 0)[:3, 0]
     np.testing.assert_allclose([standard.mean(), standard.std()], [0, 1], atol=1e-6)
+    for size in (1e-38, 1e30):  # beyond what float32 can square
+        far = scale_columns(np.array([[size], [0], [np.nan]], dtype=np.float32), "standard", 0)[:, 0]
+        np.testing.assert_allclose(far, [1, -1, np.nan], rtol=1e-6)
 
 
 @settings(max_examples=60, deadline=None)

@@ -116,7 +116,8 @@ def scale_columns(chunk: NDArray[np.float32], scale: Scale, seed: int) -> NDArra
     if scale == "signed-log":
         return np.sign(chunk) * np.log1p(np.abs(chunk))
     if scale == "standard":
-        scaled: NDArray[np.float32] = (chunk - np.nanmean(chunk, axis=0)) / np.nanstd(chunk, axis=0)
+        wide = chunk.astype(np.float64)  # squares of float32 overflow above 1e19 and vanish below 1e-23
+        scaled: NDArray[np.float32] = ((wide - np.nanmean(wide, axis=0)) / np.nanstd(wide, axis=0)).astype(np.float32)
         return scaled
     quantiles = QuantileTransformer(
         n_quantiles=min(QUANTILES, len(chunk)), subsample=SUBSAMPLE, random_state=seed, output_distribution="uniform"
