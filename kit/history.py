@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
+from threading import RLock
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -94,11 +95,13 @@ class History:
         clients: NDArray[np.int64],
         *,
         memo: dict[str, Any] | None = None,
+        lock: RLock | None = None,
     ) -> None:
         self._source = source
         self.cut = cut
         self.clients = clients
         self._memo: dict[str, Any] = {} if memo is None else memo
+        self._lock = lock or RLock()
         self._here: dict[str, Any] = {}
 
     @classmethod
@@ -174,9 +177,12 @@ class History:
         return self.once("start", first)
 
     def once(self, key: str, compute: Callable[[], T]) -> T:
-        """`compute()` the first time, the same object afterwards; shared by all `among` views of one cut."""
+        """`compute()` the first time, the same object afterwards; shared by all `among` views of one cut, also by views that
+        are used in different threads: the first to ask computes, the others wait."""
         if key not in self._memo:
-            self._memo[key] = compute()
+            with self._lock:
+                if key not in self._memo:
+                    self._memo[key] = compute()
         value: T = self._memo[key]
         return value
 
@@ -189,7 +195,7 @@ class History:
 
     def among(self, clients: NDArray[np.int64]) -> History:
         """The same History narrowed to some of its clients; what concerns everyone is shared, not computed again."""
-        return History(self._source, self.cut, np.sort(clients), memo=self._memo)
+        return History(self._source, self.cut, np.sort(clients), memo=self._memo, lock=self._lock)
 
     def chunks(self, size: int) -> Iterator[History]:
         """Consecutive `among` views of at most `size` clients: bounds the memory of whatever is done per client."""

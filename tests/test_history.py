@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
+from time import sleep
 
 import numpy as np
 import polars as pl
@@ -78,6 +80,21 @@ def test_once_is_shared_by_views_but_not_by_cuts(toy_history: History):
     compute = lambda: calls.append(1) or len(calls)  # noqa: E731
     assert toy_history.once("k", compute) == toy_history.among(toy_history.clients[:3]).once("k", compute) == 1
     assert toy_history.rewind(14)[0].once("k", compute) == 2
+
+
+def test_once_is_computed_once_by_views_in_several_threads(toy_history: History):
+    calls = []
+
+    def slow() -> object:
+        calls.append(1)
+        sleep(0.05)
+        return toy_history.once("nested", object) and object()
+
+    views = [toy_history.among(toy_history.clients[i : i + 1]) for i in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda view: view.once("slow", slow), views))
+    assert len(calls) == 1
+    assert len({id(value) for value in found}) == 1
 
 
 def test_dropping_duplicates(toy: DataFolder, store: Store):

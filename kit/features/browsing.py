@@ -139,10 +139,8 @@ def _learn(history: History) -> UrlMeaning:
         engine="streaming"
     )
     touched = touched.sort("timestamp", "client_id", "sku").rename({"timestamp": "at"})
-    buyers = touched.lazy().select("client_id").unique()
-    visited = history.everyone(EventType.VISIT).filter(sampled)
-    counted = visited.group_by("url").agg(visits=pl.len())
-    followed = visited.join(buyers, on="client_id", how="semi").collect(engine="streaming")
+    visited = history.everyone(EventType.VISIT).filter(sampled).collect(engine="streaming")
+    followed = visited.join(touched.select("client_id").unique(), on="client_id", how="semi")
     followed = followed.sort("timestamp", "client_id", "url")
     links = followed.join_asof(
         touched,
@@ -160,7 +158,7 @@ def _learn(history: History) -> UrlMeaning:
         .head(URLS)
         .sort("url")
     )
-    totals = counted.join(urls.lazy(), on="url", how="semi").collect(engine="streaming")
+    totals = visited.select("url").join(urls, on="url", how="semi").group_by("url").agg(visits=pl.len())
     urls = urls.join(totals, on="url", how="left").sort("url")
     items = catalogue(history).select("sku", "category", "price", item=pl.int_range(pl.len(), dtype=pl.UInt32))
     known = (

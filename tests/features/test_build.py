@@ -45,8 +45,12 @@ def test_frames_hold_exactly_the_clients_as_float32(toy_history: History, whole:
     assert not np.isinf(numbers).any()
 
 
-@pytest.mark.parametrize("chunk", [7, 31])
-def test_chunks_change_nothing(toy_history: History, whole: pl.DataFrame, chunk: int) -> None:
+@pytest.mark.parametrize(("chunk", "at_once"), [(7, 4), (31, 1), (31, 2)])
+def test_chunks_change_nothing(
+    toy_history: History, whole: pl.DataFrame, chunk: int, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kit.features.build.AT_ONCE", at_once)
+    monkeypatch.setattr(pl, "thread_pool_size", lambda: 4)
     fresh = History(toy_history._source, toy_history.cut, toy_history.clients)
     assert same(built(fresh, chunk=chunk), whole) == []
 
