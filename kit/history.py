@@ -9,7 +9,8 @@ Labels for training come from `rewind` alone, so they lie before the cut too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -130,7 +131,7 @@ class History:
         artefact = store.make(plan.stage, plan.prepare)
         targets = {task: folder.targets(task) for task in TARGET_LISTS}
         history = cls(Source(plan.files, folder.products, artefact.folder, targets), plan.cut, plan.clients)
-        history._memo |= {"fingerprint": plan.fingerprint, "artefact": artefact.key}
+        history._memo |= {"fingerprint": plan.fingerprint, "artefact": artefact.key, "store": store}
         return history
 
     @property
@@ -193,6 +194,34 @@ class History:
         value: T = self._here[key]
         return value
 
+    def keep(
+        self, stage: str, inputs: Mapping[str, object], sources: Sequence[str], build: Callable[[Path], None]
+    ) -> Path:
+        """The folder that `build(folder)` filled from this view's events: made once, then found again in the store.
+
+        For what is to be mapped into memory rather than held there. Nothing of a build that was broken off remains.
+
+        Args:
+            stage: folder under the store's root.
+            inputs: what decides the bytes beside this History, its clients and `sources`.
+            sources: files and folders under kit/ whose code decides the bytes.
+            build: writes the files.
+
+        Raises:
+            ValueError: this History was not opened from a data folder, so it has no store.
+            KitError: the disk is full.
+        """
+        store = self._memo.get("store")
+        if not isinstance(store, Store):
+            raise ValueError("a History without a store cannot keep anything")
+        whole = {
+            "history": self.fingerprint,
+            "clients": digest_of(self.clients),
+            "code": code_digest(*sources),
+            **inputs,
+        }
+        return store.make(Plan(stage, whole, sources, parents=[self.artefact] if self.artefact else []), build).folder
+
     def among(self, clients: NDArray[np.int64]) -> History:
         """The same History narrowed to some of its clients; what concerns everyone is shared, not computed again."""
         return History(self._source, self.cut, np.sort(clients), memo=self._memo, lock=self._lock)
@@ -209,6 +238,7 @@ class History:
         earlier = self.cut - timedelta(days=days)
         past = History(self._source, earlier, self.clients)
         past._memo["fingerprint"] = self._memo.get("fingerprint", "")
+        past._memo["store"] = self._memo.get("store")
         return past, Window(earlier, self.cut, self._source, self.clients)
 
 
@@ -262,6 +292,15 @@ def plan_events(
     targets = store.files_digest(folder.targets(task) for task in TARGET_LISTS)
     fingerprint = digest([stage.fingerprint, targets])[:16]
     return EventsPlan(stage, files, folder.products, clients, instant, duplicates, fingerprint)
+
+
+def digest_of(*arrays: NDArray[Any]) -> str:
+    """32 hex digits of arrays' bytes, types and shapes."""
+    hasher = hashlib.blake2b(digest_size=16)
+    for array in arrays:
+        hasher.update(f"{array.dtype.str}{array.shape}".encode())
+        hasher.update(np.ascontiguousarray(array).data)
+    return hasher.hexdigest()
 
 
 def dated(fingerprint: str, cut: datetime) -> str:

@@ -9,7 +9,8 @@ from kit.tokens.batch import (
     padding_share,
     sequence_batch,
 )
-from kit.tokens.table import CUT_KIND, KINDS, Tokens, TokenSettings, kind_code, microseconds, tokenise
+from kit.tokens.build import tokenise
+from kit.tokens.table import CUT_KIND, KINDS, Tokens, TokenSettings, kind_code, microseconds, where
 from kit.tokens.vocabulary import Catalogue, Vocabulary, Words
 
 __all__ = [
@@ -30,4 +31,5 @@ __all__ = [
     "padding_share",
     "sequence_batch",
     "tokenise",
+    "where",
 ]

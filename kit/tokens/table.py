@@ -6,25 +6,24 @@ rewound ones (`Words` says how ids that were not known by then are told apart).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field
 
-from kit.challenge import CODES, SKU_EVENTS, EventType
+from kit.challenge import EventType
 from kit.errors import KitError
-from kit.history import History
 from kit.recipe import Strict
 from kit.store import write_atomically
 from kit.tokens.vocabulary import Catalogue, Int64s, Vocabulary, Words
 
+AnyNumber = TypeVar("AnyNumber", bound=np.generic)
 KINDS: Final = tuple(EventType)
 """Event types in the order of their codes: KINDS[i] has code i + 1; 0 is padding."""
 CUT_KIND: Final = len(KINDS) + 1
@@ -33,6 +32,9 @@ EPOCH: Final = datetime(1970, 1, 1)
 SMALL_FILE: Final = 4096
 """Bytes up to which a file is read rather than mapped (an empty one cannot be mapped)."""
 COLUMNS: Final = ("time", "kind", "sku", "product", "url", "query")
+FLAT: Final = ("clients", "offsets", *COLUMNS, "queries")
+BLOCK: Final = 4_000_000
+"""Tokens read at a time where a pass goes over all of them."""
 
 
 def kind_code(kind: EventType) -> int:
@@ -89,30 +91,29 @@ class Tokens:
     def __len__(self) -> int:
         return len(self.time)
 
-    @cached_property
+    @property
     def category(self) -> NDArray[np.int32]:
-        """Category index of every token, 0 = none, int32 (N,)."""
+        """Category index of every token, 0 = none, int32 (N,); made anew at each call."""
         return self.vocabulary.catalogue.category[self.product]
 
-    @cached_property
+    @property
     def price(self) -> NDArray[np.uint8]:
-        """Price bucket + 1 of every token, 0 = none, uint8 (N,)."""
+        """Price bucket + 1 of every token, 0 = none, uint8 (N,); made anew at each call."""
         return self.vocabulary.catalogue.price[self.product]
 
-    @cached_property
-    def owner(self) -> NDArray[np.int32]:
-        """Row of the client of every token, int32 (N,)."""
-        return np.repeat(np.arange(len(self.clients), dtype=np.int32), np.diff(self.offsets))
+    def owners(self, at: Int64s) -> NDArray[np.int32]:
+        """Row of the client of each of these tokens, int32, shaped as `at`."""
+        return (np.searchsorted(self.offsets, at, side="right") - 1).astype(np.int32)
 
     @cached_property
     def touches(self) -> Tokens:
-        """The tokens that name a product: purchases, cart adds and removals."""
-        return self.only(self.product > 0)
+        """The tokens that name a product (purchases, cart adds and removals), in memory: few beside the page visits."""
+        return self.only(where(self.product, lambda product: product > 0))
 
-    def only(self, keep: NDArray[np.bool_]) -> Tokens:
-        """The tokens where `keep`, bool (N,), is True; clients without any stay, with none."""
-        offsets = np.concatenate([[0], np.cumsum(keep)])[self.offsets].astype(np.int64)
-        return replace(self, offsets=offsets, **{name: getattr(self, name)[keep] for name in COLUMNS})
+    def only(self, at: Int64s) -> Tokens:
+        """The tokens at these places, ascending; clients without any stay, with none."""
+        offsets = np.searchsorted(at, self.offsets).astype(np.int64)
+        return replace(self, offsets=offsets, **{name: getattr(self, name)[at] for name in COLUMNS})
 
     def rows(self, clients: Int64s) -> Int64s:
         """Row of each client id; ValueError if one is not covered."""
@@ -150,12 +151,16 @@ class Tokens:
 
     def save(self, folder: Path) -> None:
         """One .npy per array, so that readers can map them into memory instead of loading them."""
-        for name, array in self._arrays().items():
-            write_atomically(folder / f"{name}.npy", partial(_write, array))
+        save_arrays(folder, self._arrays())
 
     @classmethod
-    def load(cls, folder: Path, *, mapped: bool = True) -> Tokens:
-        """What `save` wrote; `mapped` arrays are read-only views of the files.
+    def load(cls, folder: Path, vocabulary: Vocabulary | None = None, *, mapped: bool = True) -> Tokens:
+        """What `save` or `tokenise` wrote.
+
+        Args:
+            folder: where the files lie.
+            vocabulary: the one that the tokens were made with, where it is not among the files.
+            mapped: arrays are read-only views of the files, of which the system holds in memory what is in use.
 
         Raises:
             KitError: a file is missing.
@@ -165,101 +170,46 @@ class Tokens:
             path = folder / f"{name}.npy"
             if not path.exists():
                 raise KitError(f"{path} is missing: the tokens in {folder} are not whole.", "Make them again.")
-            array: NDArray[Any] = np.load(path, mmap_mode="r" if mapped and path.stat().st_size > SMALL_FILE else None)
-            return array
+            return read_array(path, mapped=mapped)
 
-        skus, urls = (Words(read(f"{name}_ids"), read(f"{name}_known")) for name in ("sku", "url"))
-        catalogue = Catalogue(**{f.name: read(f"catalogue_{f.name}") for f in fields(Catalogue)})
-        flat = {name: read(name) for name in ("clients", "offsets", *COLUMNS, "queries")}
-        return cls(**flat, vocabulary=Vocabulary(skus, urls, catalogue), cut=int(read("cut")))
+        if vocabulary is None:
+            skus, urls = (Words(read(f"{name}_ids"), read(f"{name}_known")) for name in ("sku", "url"))
+            catalogue = Catalogue(**{f.name: read(f"catalogue_{f.name}") for f in fields(Catalogue)})
+            vocabulary = Vocabulary(skus, urls, catalogue)
+        flat = {name: read(name) for name in FLAT}
+        return cls(**flat, vocabulary=vocabulary, cut=int(read("cut")))
 
     def _arrays(self) -> Mapping[str, NDArray[np.generic]]:
-        known = self.vocabulary
-        arrays: dict[str, NDArray[np.generic]] = {
-            name: getattr(self, name) for name in ("clients", "offsets", *COLUMNS, "queries")
-        }
-        for name, words in (("sku", known.skus), ("url", known.urls)):
-            arrays |= {f"{name}_ids": words.ids, f"{name}_known": words.known_at}
-        arrays |= {f"catalogue_{f.name}": getattr(known.catalogue, f.name) for f in fields(Catalogue)}
-        return arrays | {"cut": np.array(self.cut)}
+        arrays: dict[str, NDArray[np.generic]] = {name: getattr(self, name) for name in FLAT}
+        return arrays | vocabulary_arrays(self.vocabulary) | {"cut": np.array(self.cut)}
+
+
+def vocabulary_arrays(vocabulary: Vocabulary) -> dict[str, NDArray[np.generic]]:
+    """A vocabulary's arrays under the names of their files."""
+    arrays: dict[str, NDArray[np.generic]] = {}
+    for name, words in (("sku", vocabulary.skus), ("url", vocabulary.urls)):
+        arrays |= {f"{name}_ids": words.ids, f"{name}_known": words.known_at}
+    return arrays | {f"catalogue_{f.name}": getattr(vocabulary.catalogue, f.name) for f in fields(Catalogue)}
+
+
+def save_arrays(folder: Path, arrays: Mapping[str, NDArray[np.generic]]) -> None:
+    """Each as <name>.npy."""
+    for name, array in arrays.items():
+        write_atomically(folder / f"{name}.npy", partial(_write, array))
+
+
+def read_array(path: Path, *, mapped: bool = True) -> NDArray[Any]:
+    """A .npy file, mapped into memory read-only unless it is small."""
+    # A plain view: NumPy's own class for mapped arrays makes every small access slower.
+    return np.asarray(np.load(path, mmap_mode="r" if mapped and path.stat().st_size > SMALL_FILE else None))
+
+
+def where(column: NDArray[AnyNumber], holds: Callable[[NDArray[AnyNumber]], NDArray[np.bool_]]) -> Int64s:
+    """Places at which a long, possibly mapped column fulfils a condition, ascending: read in blocks."""
+    parts = [np.flatnonzero(holds(column[at : at + BLOCK])) + at for at in range(0, len(column), BLOCK)]
+    return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
 
 
 def _write(array: NDArray[np.generic], path: Path) -> None:
     with path.open("wb") as stream:  # np.save would append .npy to the temporary name
         np.save(stream, array)
-
-
-def tokenise(history: History, settings: TokenSettings, vocabulary: Vocabulary | None = None) -> Tokens:
-    """The tokens of `history.clients`, before the history's cut.
-
-    Args:
-        history: where the events come from.
-        settings: thresholds and duplicates.
-        vocabulary: that of a fitted model; made from this history's events if None.
-    """
-    frame, queries = _merged(history, settings.collapse)
-    client, time, kind, value = (frame[name].to_numpy() for name in ("client", "time", "kind", "value"))
-    of_sku = np.isin(kind, [kind_code(k) for k in SKU_EVENTS])
-    of_url = kind == kind_code(EventType.VISIT)
-    if vocabulary is None:
-        skus = Words.counted(value[of_sku], time[of_sku], settings.min_sku)
-        urls = Words.counted(value[of_url], time[of_url], settings.min_url)
-        vocabulary = Vocabulary(skus, urls, Catalogue.of(history, skus))
-
-    def placed(where: NDArray[np.bool_], values: NDArray[np.int32]) -> NDArray[np.int32]:
-        column = np.zeros(len(kind), dtype=np.int32)
-        column[where] = values
-        return column
-
-    of_query = kind == kind_code(EventType.SEARCH)
-    return Tokens(
-        clients=history.clients,
-        offsets=np.searchsorted(client, np.arange(len(history.clients) + 1)).astype(np.int64),
-        time=time,
-        kind=kind,
-        sku=placed(of_sku, vocabulary.skus.index(value[of_sku])),
-        product=placed(of_sku, vocabulary.catalogue.rows(value[of_sku])),
-        url=placed(of_url, vocabulary.urls.index(value[of_url])),
-        query=placed(of_query, value[of_query].astype(np.int32)),
-        queries=queries,
-        vocabulary=vocabulary,
-        cut=microseconds(history.cut),
-    )
-
-
-def _merged(history: History, collapse: bool) -> tuple[pl.DataFrame, NDArray[np.uint8]]:
-    """client (row), time, kind, value (sku, url, or row of the distinct queries) in order, and those queries."""
-    parts = []
-    queries = np.zeros((1, CODES), dtype=np.uint8)
-    for kind in KINDS:
-        events = (
-            history.events(kind).select("client_id", pl.col("timestamp").cast(pl.Int64), kind.value_column).collect()
-        )
-        if kind is EventType.SEARCH:
-            value, queries = _distinct(events[kind.value_column])
-        else:
-            value = events[kind.value_column].to_numpy()
-        part = {
-            "client": np.searchsorted(history.clients, events["client_id"].to_numpy()),
-            "time": events["timestamp"].to_numpy(),
-            "kind": np.full(len(events), kind_code(kind), dtype=np.uint8),
-            "value": value.astype(np.int64),
-        }
-        parts.append(pl.DataFrame(part))
-    key = ["client", "time", "kind", "value"]
-    merged = pl.concat(parts).sort(key)
-    return (merged.unique(key, keep="first", maintain_order=True) if collapse else merged), queries
-
-
-def _distinct(queries: pl.Series) -> tuple[Int64s, NDArray[np.uint8]]:
-    """Row of each query among the distinct ones (from 1), and those, sorted by their codes."""
-    if len(queries) == 0:
-        return np.empty(0, dtype=np.int64), np.zeros((1, CODES), dtype=np.uint8)
-    codes = np.ascontiguousarray(queries.to_numpy())
-    halves = codes.view(">u8").astype(np.uint64)  # big-endian: order of the numbers = order of the codes
-    order = np.lexsort((halves[:, 1], halves[:, 0]))
-    ranked = halves[order]
-    fresh = np.append(True, (ranked[1:] != ranked[:-1]).any(axis=1))
-    row = np.empty(len(codes), dtype=np.int64)
-    row[order] = np.cumsum(fresh)
-    return row, np.concatenate([np.zeros((1, CODES), dtype=np.uint8), codes[order[fresh]]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -51,6 +52,13 @@ class Words:
         order = np.lexsort((ids, known))
         return cls(ids[order].astype(np.int64), known[order].astype(np.int64))
 
+    @classmethod
+    def joined(cls, parts: Sequence[Words]) -> Words:
+        """Words counted apart, each part over all occurrences of its own values."""
+        ids, known = (np.concatenate([np.empty(0, dtype=np.int64), *column]) for column in _columns(parts))
+        order = np.lexsort((ids, known))
+        return cls(ids[order], known[order])
+
     def __len__(self) -> int:
         return len(self.ids)
 
@@ -65,6 +73,10 @@ class Words:
     def live(self, cut: int | Int64s) -> Int64s:
         """How many words were known before the cut(s), microseconds: index i is live at a cut iff 0 < i <= live(cut)."""
         return np.asarray(np.searchsorted(self.known_at, cut, side="left"))
+
+
+def _columns(parts: Sequence[Words]) -> tuple[list[Int64s], list[Int64s]]:
+    return [part.ids for part in parts], [part.known_at for part in parts]
 
 
 @dataclass(frozen=True)

@@ -186,8 +186,9 @@ def test_cart_fates_by_the_slow_definition(tokens: Tokens):
         if tokens.kind[i] != CART or tokens.product[i] == 0:
             assert fates[i] == -1
             continue
-        stop = tokens.offsets[tokens.owner[i] + 1]
-        start = tokens.offsets[tokens.owner[i]]
+        owner = int(tokens.owners(np.array([i]))[0])
+        stop = tokens.offsets[owner + 1]
+        start = tokens.offsets[owner]
         same = [
             j
             for j in range(start, stop)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from kit.challenge import SKU_EVENTS, EventType
 from kit.models.events import Batch, ItemTower
 from kit.models.objectives.base import Arrays, Objective, ObjectiveSettings, Spans, objective
-from kit.tokens import SequenceBatch, Tokens, Vocabulary, kind_code
+from kit.tokens import SequenceBatch, Tokens, Vocabulary, kind_code, where
 from kit.tokens.vocabulary import Int64s
 
 DAY_US: Final = 86_400 * 1_000_000
@@ -107,12 +107,13 @@ def cart_fates(tokens: Tokens, within: int) -> NDArray[np.int8]:
     microseconds later; events of the same second count as later if they are sorted later or are not cart adds.
     """
     fates = np.full(len(tokens), -1, dtype=np.int8)
-    at = np.flatnonzero(tokens.product > 0)
+    at = where(tokens.product, lambda product: product > 0)
     buy, cart = kind_code(EventType.BUY), kind_code(EventType.CART)
     last = tokens.kind[at] != cart  # within a second, adds come before their outcomes
-    order = at[np.lexsort((last, tokens.time[at], tokens.product[at], tokens.owner[at]))]
+    order = at[np.lexsort((last, tokens.time[at], tokens.product[at], tokens.owners(at)))]
     kind, time = tokens.kind[order], tokens.time[order]
-    group = np.append(0, np.cumsum((np.diff(tokens.owner[order]) != 0) | (np.diff(tokens.product[order]) != 0)))
+    owner, product = tokens.owners(order), tokens.product[order]
+    group = np.append(0, np.cumsum((np.diff(owner) != 0) | (np.diff(product) != 0)))
     following = _next_where(kind != cart)
     known = following < len(order)
     outcome = np.minimum(following, len(order) - 1)

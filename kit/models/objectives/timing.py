@@ -6,6 +6,7 @@ from typing import ClassVar, Final, Literal, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -13,7 +14,7 @@ from torch.nn import functional as F
 from kit.challenge import EventType
 from kit.models.events import Batch, ItemTower
 from kit.models.objectives.base import Arrays, Objective, ObjectiveSettings, Spans, balance, objective
-from kit.tokens import SequenceBatch, Tokens, Vocabulary, kind_code
+from kit.tokens import SequenceBatch, Tokens, Vocabulary, kind_code, where
 
 STEPS: Final = 24
 """Buckets: ⌊log2(1 + seconds)⌋, the last one beyond 97 days."""
@@ -47,15 +48,15 @@ class Timing(Objective):
     def bind(self, tokens: Tokens) -> None:
         """Positions of the events waited for."""
         codes = {name: kind_code(EventType[name.upper()]) for name in self.of if name != "event"}
-        self.where = [np.flatnonzero(tokens.kind == codes[name]) if name in codes else None for name in self.of]
+        self.where = [_places(tokens, codes[name]) if name in codes else None for name in self.of]
 
     def targets(self, tokens: Tokens, batch: SequenceBatch, spans: Spans, rng: np.random.Generator) -> Arrays:
         """bucket (M, kinds) in which each wait ended or was cut off, and ended (M, kinds)."""
         buckets, ended = [], []
-        for where in self.where:
+        for places in self.where:
             following = spans.after
-            if where is not None:
-                following = np.append(where, len(tokens))[np.searchsorted(where, following)]
+            if places is not None:
+                following = places[np.searchsorted(places, following)]
             happens = following < spans.stop
             until = np.where(happens, tokens.time[np.minimum(following, len(tokens) - 1)], spans.cut)
             seconds = np.maximum(until - spans.now, 0) / 1e6
@@ -75,6 +76,11 @@ class Timing(Objective):
         logits = self.head(states[targets["at"]]).float().view(-1, len(self.of), STEPS)
         losses = hazard_loss(logits, targets["bucket"], targets["ended"])
         return (losses.mean(dim=-1) * targets["weight"]).mean()
+
+
+def _places(tokens: Tokens, code: int) -> NDArray[np.int64]:
+    """Where the events of a type lie, and the end of all tokens after them."""
+    return np.append(where(tokens.kind, lambda kind: kind == code), len(tokens))
 
 
 def hazard_loss(logits: Tensor, bucket: Tensor, ended: Tensor) -> Tensor:

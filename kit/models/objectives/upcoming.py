@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from kit.models.events import Batch, ItemTower
 from kit.models.objectives.base import Arrays, Objective, ObjectiveSettings, Spans, balance, objective
 from kit.models.objectives.softmax import Correction, full_softmax, sampled_softmax
-from kit.tokens import SequenceBatch, Tokens, Vocabulary
+from kit.tokens import SequenceBatch, Tokens, Vocabulary, where
 
 DAY_US = 86_400 * 1_000_000
 MAX_SCALE = 100.0
@@ -51,6 +51,7 @@ class Upcoming(Objective):
         self.head = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
         self.log_scale = nn.Parameter(torch.tensor(2.5))
         self.frequency: NDArray[np.float64] = np.ones(max(self.candidates(), 1)) / max(self.candidates(), 1)
+        self.cumulative: NDArray[np.float64] = np.cumsum(self.frequency)
 
     def candidates(self) -> int:
         """How many there are; candidate i has the value i + 1 in the tokens."""
@@ -72,12 +73,12 @@ class Upcoming(Objective):
         return "full" if self.candidates() <= settings.few else "sampled"
 
     def bind(self, tokens: Tokens) -> None:
-        """Frequencies of the candidates, and how many targets lie before each token."""
+        """Frequencies of the candidates, and where the targets lie."""
         values = self.values(tokens)
-        counts = np.bincount(values[values > 0] - 1, minlength=max(self.candidates(), 1)) + 1e-3
+        self.where = where(values, lambda value: value > 0)
+        counts = np.bincount(values[self.where] - 1, minlength=max(self.candidates(), 1)) + 1e-3
         self.frequency = counts / counts.sum()
-        self.cumulative = np.append(0, np.cumsum(values > 0))
-        self.where = np.flatnonzero(values > 0)
+        self.cumulative = np.cumsum(self.frequency)
 
     def targets(self, tokens: Tokens, batch: SequenceBatch, spans: Spans, rng: np.random.Generator) -> Arrays:
         """at: states; target: candidates from 0; weight: of each; drawn: negatives."""
@@ -86,7 +87,7 @@ class Upcoming(Objective):
         if settings.skip_hours > 0:
             low = tokens.first_at(low, spans.stop, now + int(settings.skip_hours / 24 * DAY_US))
         high = tokens.first_at(low, spans.stop, now + int(settings.horizon * DAY_US))
-        first, last = self.cumulative[low], self.cumulative[np.maximum(high, low)]
+        first, last = np.searchsorted(self.where, low), np.searchsorted(self.where, np.maximum(high, low))
         chosen = np.flatnonzero(last > first)
         if len(chosen) > settings.positions:  # states of cuts first: there is one per row
             priority = rng.random(len(chosen)) - (spans.at[chosen] < 0)
@@ -127,7 +128,7 @@ class Upcoming(Objective):
         settings = cast(UpcomingSettings, self.settings)
         if self.negatives() != "sampled":
             return {}
-        by_frequency = np.searchsorted(np.cumsum(self.frequency), rng.random(settings.samples))
+        by_frequency = np.searchsorted(self.cumulative, rng.random(settings.samples))
         uniform = rng.integers(max(self.candidates(), 1), size=settings.samples)
         mixed = np.where(rng.random(settings.samples) < settings.uniform, uniform, by_frequency)
         return {"drawn": np.minimum(mixed, len(self.frequency) - 1).astype(np.int64)}
