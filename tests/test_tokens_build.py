@@ -8,13 +8,13 @@ import numpy as np
 import polars as pl
 import pytest
 
+from kit.arrays import Growing, where
 from kit.challenge import SKU_EVENTS, EventType
 from kit.errors import KitError
 from kit.history import History
 from kit.store import Store
 from kit.tokens import KINDS, Catalogue, Tokens, TokenSettings, Vocabulary, Words, kind_code, microseconds, tokenise
-from kit.tokens.build import Growing, write_tokens
-from kit.tokens.table import where
+from kit.tokens.build import write_tokens
 
 
 def at_once(history: History, settings: TokenSettings, vocabulary: Vocabulary | None = None) -> Tokens:
@@ -161,6 +161,6 @@ def test_touches_and_places(toy_history: History, monkeypatch: pytest.MonkeyPatc
         np.testing.assert_array_equal(touches.time[ours], tokens.time[mine][keep[mine]])
         np.testing.assert_array_equal(touches.product[ours], tokens.product[mine][keep[mine]])
         assert (tokens.owners(np.arange(mine.start, mine.stop)) == i).all()
-    monkeypatch.setattr("kit.tokens.table.BLOCK", 7)
+    monkeypatch.setattr("kit.arrays.BLOCK", 7)
     np.testing.assert_array_equal(where(tokens.product, lambda product: product > 0), np.flatnonzero(keep))
     assert len(where(np.empty(0, dtype=np.int32), lambda x: x > 0)) == 0

@@ -81,6 +81,7 @@ class CombinedBlock(Block):
     kind = "combined"
     description = "Deep & cross network over features and the event sequence, trained on future windows."
     sources = (
+        "arrays.py",
         "blocks/combined.py",
         "blocks/futures.py",
         "blocks/stats.py",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -11,12 +13,13 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
+from kit.arrays import Growing, read_array
 from kit.challenge import CODE_VALUES, CODES, PRICE_BUCKETS, EventType
 from kit.errors import nearest
 from kit.features.embedding import code_rows
 from kit.features.matrix import positions
 from kit.features.shared import catalogue
-from kit.history import History
+from kit.history import History, digest_of
 from kit.models.graph.edges import (
     CATEGORY,
     CLIENT,
@@ -30,8 +33,24 @@ from kit.models.graph.edges import (
     Graph,
     Relation,
 )
+from kit.progress import progress
 from kit.recipe import Strict
 
+CHUNK: Final = 50_000
+"""Clients whose edges are counted at a time."""
+MERGE: Final = 4_000_000
+"""Counts of values that wait to be added up."""
+PARTS: Final[Mapping[str, str]] = {"head": "i4", "tail": "i4", "weight": "f4"}
+"""Arrays of a relation's edges and their types."""
+SOURCES: Final = (
+    "arrays.py",
+    "history.py",
+    "data/scan.py",
+    "features/shared.py",
+    "features/matrix.py",
+    "models/graph/edges.py",
+    "blocks/edges.py",
+)
 SECONDS_PER_DAY = 86_400
 UNIT = 1 << 24
 """Decayed weights are summed as integers of 1/UNIT: exact, so any order and engine gives the same sum."""
@@ -123,30 +142,29 @@ def client_edges(
     """Edges of `clients` (sorted; head = position) from events before the history's cut; values without a node are dropped.
 
     The weight of a pair is the relation's weight · Σ over its events of 2^(−age / half_life); a search's weight is shared by
-    its 16 codes.
+    its 16 codes. Everything is held in memory: see `build_graph` for all clients of a large shop.
     """
     view = history.among(clients)
     values = {SKU: vocabulary.skus, URL: vocabulary.urls}
     found = {}
-    for name, relation in settings.relations().items():
-        if relation.head != CLIENT:
-            continue
+    for name, relation in _of_clients(settings).items():
         kind = EVENTS[name]
         age = (pl.lit(history.cut) - pl.col("timestamp")).dt.total_seconds() / (settings.half_life * SECONDS_PER_DAY)
         units = (0.5**age * UNIT).round().cast(pl.Int64).clip(lower_bound=1).alias("units")
         events = view.events(kind)
         if kind is EventType.SEARCH:
-            frame = events.select("client_id", units, node=_code_nodes()).explode("node")
+            rows = events.select("client_id", units, node=_code_nodes()).explode("node").collect()
         else:
-            frame = events.select("client_id", units, value=pl.col(kind.value_column))
-            nodes = pl.LazyFrame({"value": values[relation.tail], "node": np.arange(len(values[relation.tail]))})
-            frame = frame.join(nodes, on="value", how="inner")
-        summed = frame.group_by("client_id", "node").agg(pl.col("units").sum()).sort("client_id", "node")
-        pairs = summed.collect(engine="streaming")
+            rows = events.select("client_id", units, value=pl.col(kind.value_column)).collect()
+            nodes = positions(
+                rows["value"], values[relation.tail]
+            )  # no join: its table would be built anew for each range
+            rows = rows.select("client_id", "units", node=nodes).filter(pl.col("node") >= 0)
+        pairs = rows.group_by("client_id", "node").agg(pl.col("units").sum()).sort("client_id", "node")
         scale = settings.weights[name] / UNIT / (CODES if kind is EventType.SEARCH else 1)
         found[name] = Edges(
-            np.searchsorted(clients, pairs["client_id"].to_numpy()).astype(np.int64),
-            pairs["node"].to_numpy().astype(np.int64),
+            np.searchsorted(clients, pairs["client_id"].to_numpy()).astype(np.int32),
+            pairs["node"].to_numpy().astype(np.int32),
             (pairs["units"].to_numpy() * scale).astype(np.float32),
         )
     return found
@@ -172,14 +190,19 @@ def catalogue_edges(history: History, vocabulary: Vocabulary, settings: EdgeSett
         heads = np.repeat(node[:, None], tails.shape[1], axis=1)
         kept = (tails >= 0) & (heads >= 0)
         found[name] = Edges(
-            heads[kept].astype(np.int64), tails[kept].astype(np.int64), np.full(int(kept.sum()), weight, np.float32)
+            heads[kept].astype(np.int32), tails[kept].astype(np.int32), np.full(int(kept.sum()), weight, np.float32)
         )
     return found
 
 
 def build_graph(history: History, vocabulary: Vocabulary, settings: EdgeSettings) -> Graph:
-    """The whole graph of the history's clients and the catalogue."""
-    edges = client_edges(history, history.clients, vocabulary, settings)
+    """The whole graph of the history's clients and the catalogue; clients' edges are files of the store, mapped into memory."""
+    known = digest_of(vocabulary.skus, vocabulary.urls, vocabulary.categories)
+    inputs = {"settings": settings.model_dump(mode="json"), "vocabulary": known}
+    folder = history.keep(
+        "edges", inputs, SOURCES, lambda folder: write_client_edges(folder, history, vocabulary, settings)
+    )
+    edges = {name: _read_edges(folder, name) for name in _of_clients(settings)}
     edges |= catalogue_edges(history, vocabulary, settings)
     relations = settings.relations()
     sizes = vocabulary.sizes(len(history.clients))
@@ -188,13 +211,64 @@ def build_graph(history: History, vocabulary: Vocabulary, settings: EdgeSettings
     return Graph(kept, relations, {name: edges[name] for name in relations})
 
 
-def _frequent(history: History, kind: EventType, least: int) -> NDArray[np.int64]:
-    """Values that at least `least` relevant clients touched, sorted int64."""
+def write_client_edges(
+    folder: Path, history: History, vocabulary: Vocabulary, settings: EdgeSettings, *, chunk: int = CHUNK
+) -> None:
+    """`client_edges` of all the history's clients as <relation>_head.npy, _tail.npy and _weight.npy.
+
+    Heads ascend from one range of `chunk` clients to the next, so the parts of a relation simply follow each other.
+    """
+    with ExitStack() as stack:
+        files = {
+            name: {
+                part: stack.enter_context(Growing(folder / f"{name}_{part}.npy", dtype))
+                for part, dtype in PARTS.items()
+            }
+            for name in _of_clients(settings)
+        }
+        advance = stack.enter_context(progress("edges", len(history.clients), "clients"))
+        for first in range(0, len(history.clients), chunk):
+            some = history.clients[first : first + chunk]
+            for name, edges in client_edges(history, some, vocabulary, settings).items():
+                files[name]["head"].append(edges.head + np.int32(first))
+                files[name]["tail"].append(edges.tail)
+                files[name]["weight"].append(edges.weight)
+            advance(len(some))
+
+
+def _read_edges(folder: Path, name: str) -> Edges:
+    head, tail, weight = (read_array(folder / f"{name}_{part}.npy") for part in PARTS)
+    return Edges(head, tail, weight)
+
+
+def _of_clients(settings: EdgeSettings) -> dict[str, Relation]:
+    """The relations in use that begin at clients."""
+    return {name: relation for name, relation in settings.relations().items() if relation.head == CLIENT}
+
+
+def _frequent(history: History, kind: EventType, least: int, chunk: int = CHUNK) -> NDArray[np.int64]:
+    """Values that at least `least` relevant clients touched, sorted int64.
+
+    A client's events lie in one range, so the ranges' counts of distinct clients add up; they are added whenever they have
+    outgrown twice their sum.
+    """
     column = kind.value_column
-    counted = history.events(kind).group_by(column).agg(clients=pl.col("client_id").n_unique())
-    frequent = counted.filter(pl.col("clients") >= least).select(pl.col(column).sort()).collect(engine="streaming")
-    found: NDArray[np.int64] = frequent[column].to_numpy().astype(np.int64)
-    return found
+    waiting: list[pl.DataFrame] = []
+    merged = 0
+    for view in history.chunks(chunk):
+        pairs = view.events(kind).select("client_id", column).collect().unique()
+        waiting.append(pairs.group_by(column).agg(clients=pl.len()))
+        if sum(map(len, waiting)) > max(2 * merged, MERGE):
+            waiting = [_added(waiting, column)]
+            merged = len(waiting[0])
+    if not waiting:
+        return np.empty(0, dtype=np.int64)
+    frequent = _added(waiting, column).filter(pl.col("clients") >= least)
+    return frequent[column].sort().to_numpy().astype(np.int64)
+
+
+def _added(counts: list[pl.DataFrame], column: str) -> pl.DataFrame:
+    return pl.concat(counts).group_by(column).agg(pl.col("clients").sum())
 
 
 def _code_nodes() -> pl.Expr:

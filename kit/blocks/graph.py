@@ -21,6 +21,7 @@ from kit.recipe import Strict
 from kit.store import write_json
 
 SOURCES = (
+    "arrays.py",
     "history.py",
     "features/shared.py",
     "features/embedding.py",
@@ -32,7 +33,7 @@ SOURCES = (
     "blocks/graph.py",
 )
 """Code that decides a graph block's numbers, beside its own file."""
-CLIENTS_AT_ONCE = 250_000
+CLIENTS_AT_ONCE = 50_000
 """Clients embedded at a time: bounds the memory of their edges."""
 
 

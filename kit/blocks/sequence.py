@@ -63,6 +63,7 @@ class SequenceBlock(Block):
     kind = "sequence"
     description = "Sequence encoder trained on histories alone: next item, feedback, time to next."
     sources = (
+        "arrays.py",
         "tokens",
         "models/events.py",
         "models/sequence",

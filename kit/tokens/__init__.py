@@ -10,7 +10,7 @@ from kit.tokens.batch import (
     sequence_batch,
 )
 from kit.tokens.build import tokenise
-from kit.tokens.table import CUT_KIND, KINDS, Tokens, TokenSettings, kind_code, microseconds, where
+from kit.tokens.table import CUT_KIND, KINDS, Tokens, TokenSettings, kind_code, microseconds
 from kit.tokens.vocabulary import Catalogue, Vocabulary, Words
 
 __all__ = [
@@ -31,5 +31,4 @@ __all__ = [
     "padding_share",
     "sequence_batch",
     "tokenise",
-    "where",
 ]

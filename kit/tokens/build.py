@@ -8,34 +8,32 @@ holds more than a part of the occurrences. The bytes do not depend on the ranges
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Final
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from kit.arrays import BLOCK, Growing, blocks, read_array, save_arrays
 from kit.challenge import CODES, SKU_EVENTS, EventType
 from kit.history import History, digest_of
 from kit.progress import progress
 from kit.tokens.table import (
-    BLOCK,
     KINDS,
     Tokens,
     TokenSettings,
     kind_code,
     microseconds,
-    read_array,
-    save_arrays,
     vocabulary_arrays,
 )
 from kit.tokens.vocabulary import Catalogue, Int64s, Vocabulary, Words
 
 CHUNK: Final = 50_000
 """Clients whose events are sorted at a time."""
-SOURCES: Final = ("history.py", "data/scan.py", "tokens")
+SOURCES: Final = ("arrays.py", "history.py", "data/scan.py", "tokens")
 SKU_CODES: Final = tuple(kind_code(kind) for kind in SKU_EVENTS)
 URL_CODES: Final = (kind_code(EventType.VISIT),)
 
@@ -85,39 +83,6 @@ def write_tokens(
     value_file.unlink()
     cut = np.array(microseconds(history.cut))
     save_arrays(folder, {"clients": history.clients, "offsets": offsets, "queries": queries, "cut": cut})
-
-
-class Growing:
-    """A one-dimensional .npy file that grows: the header, which leaves room for any length, is written again at the end.
-
-    Args:
-        path: the file.
-        dtype: of its elements.
-    """
-
-    def __init__(self, path: Path, dtype: str) -> None:
-        self.path, self.dtype, self.length = path, np.dtype(dtype), 0
-        self.stream: BinaryIO = path.open("wb")
-        self.header = self._header()
-
-    def append(self, values: NDArray[Any]) -> None:
-        """Add values to the end."""
-        self.stream.write(np.ascontiguousarray(values, dtype=self.dtype).data)
-        self.length += len(values)
-
-    def __enter__(self) -> Growing:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if error[0] is None and self._header() != self.header:
-            raise ValueError(f"the header of {self.path.name} changed its size")  # NumPy pads it for 21 digits
-        self.stream.close()
-
-    def _header(self) -> int:
-        self.stream.seek(0)
-        form = {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False, "shape": (self.length,)}
-        np.lib.format.write_array_header_1_0(self.stream, form)
-        return self.stream.tell()
 
 
 def _write_events(
@@ -197,7 +162,7 @@ def _words(
     found = []
     for residue in range(parts):
         picked = []
-        for at in _blocks(len(value), block):
+        for at in blocks(len(value), block):
             mine = np.isin(kind[at], codes)
             if parts > 1:
                 mine &= value[at] % parts == residue
@@ -221,13 +186,8 @@ def _write_indices(folder: Path, value: Int64s, kind: NDArray[np.uint8], vocabul
     }
     for name, (codes, look_up) in lookups.items():
         with Growing(folder / f"{name}.npy", "i4") as column:
-            for at in _blocks(len(value), block):
+            for at in blocks(len(value), block):
                 mine = np.isin(kind[at], codes)
                 indices = np.zeros(len(mine), dtype=np.int32)
                 indices[mine] = look_up(value[at][mine])
                 column.append(indices)
-
-
-def _blocks(length: int, size: int) -> Iterator[slice]:
-    for first in range(0, length, size):
-        yield slice(first, min(first + size, length))

@@ -6,35 +6,30 @@ rewound ones (`Words` says how ids that were not known by then are told apart).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from kit.arrays import read_array, save_arrays, where
 from kit.challenge import EventType
 from kit.errors import KitError
 from kit.recipe import Strict
-from kit.store import write_atomically
 from kit.tokens.vocabulary import Catalogue, Int64s, Vocabulary, Words
 
-AnyNumber = TypeVar("AnyNumber", bound=np.generic)
 KINDS: Final = tuple(EventType)
 """Event types in the order of their codes: KINDS[i] has code i + 1; 0 is padding."""
 CUT_KIND: Final = len(KINDS) + 1
 """Kind of the token that may stand for the cut itself at the end of a batch's sequence."""
 EPOCH: Final = datetime(1970, 1, 1)
-SMALL_FILE: Final = 4096
-"""Bytes up to which a file is read rather than mapped (an empty one cannot be mapped)."""
 COLUMNS: Final = ("time", "kind", "sku", "product", "url", "query")
 FLAT: Final = ("clients", "offsets", *COLUMNS, "queries")
-BLOCK: Final = 4_000_000
-"""Tokens read at a time where a pass goes over all of them."""
 
 
 def kind_code(kind: EventType) -> int:
@@ -190,26 +185,3 @@ def vocabulary_arrays(vocabulary: Vocabulary) -> dict[str, NDArray[np.generic]]:
     for name, words in (("sku", vocabulary.skus), ("url", vocabulary.urls)):
         arrays |= {f"{name}_ids": words.ids, f"{name}_known": words.known_at}
     return arrays | {f"catalogue_{f.name}": getattr(vocabulary.catalogue, f.name) for f in fields(Catalogue)}
-
-
-def save_arrays(folder: Path, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-    """Each as <name>.npy."""
-    for name, array in arrays.items():
-        write_atomically(folder / f"{name}.npy", partial(_write, array))
-
-
-def read_array(path: Path, *, mapped: bool = True) -> NDArray[Any]:
-    """A .npy file, mapped into memory read-only unless it is small."""
-    # A plain view: NumPy's own class for mapped arrays makes every small access slower.
-    return np.asarray(np.load(path, mmap_mode="r" if mapped and path.stat().st_size > SMALL_FILE else None))
-
-
-def where(column: NDArray[AnyNumber], holds: Callable[[NDArray[AnyNumber]], NDArray[np.bool_]]) -> Int64s:
-    """Places at which a long, possibly mapped column fulfils a condition, ascending: read in blocks."""
-    parts = [np.flatnonzero(holds(column[at : at + BLOCK])) + at for at in range(0, len(column), BLOCK)]
-    return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
-
-
-def _write(array: NDArray[np.generic], path: Path) -> None:
-    with path.open("wb") as stream:  # np.save would append .npy to the temporary name
-        np.save(stream, array)

@@ -20,9 +20,10 @@ def index_in(ids: Int64s, values: Int64s, order: Int64s | None = None) -> NDArra
     """1 + position of each value in `ids`, 0 where it does not occur. `order` sorts `ids` if they are not sorted."""
     if len(ids) == 0:
         return np.zeros(len(values), dtype=np.int32)
-    slot = np.minimum(np.searchsorted(ids, values, sorter=order), len(ids) - 1)
+    ranked = ids if order is None else ids[order]  # half the time of a search that jumps through `order`
+    slot = np.minimum(np.searchsorted(ranked, values), len(ids) - 1)
     place = slot if order is None else order[slot]
-    return np.where(ids[place] == values, place + 1, 0).astype(np.int32)
+    return np.where(ranked[slot] == values, place + 1, 0).astype(np.int32)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,15 @@ import numpy as np
 import polars as pl
 import pytest
 
-from kit.blocks.edges import EdgeSettings, Vocabulary, build_graph, build_vocabulary, client_edges
+from kit.blocks.edges import (
+    EdgeSettings,
+    Vocabulary,
+    _frequent,
+    build_graph,
+    build_vocabulary,
+    client_edges,
+    write_client_edges,
+)
 from kit.blocks.gcn import GCNBlock, GCNSettings
 from kit.blocks.graph import GraphFeatures
 from kit.blocks.twhin import TwHINBlock, TwHINSettings
@@ -104,6 +112,53 @@ def test_values_without_a_node_are_dropped(toy_history: History):
         "buys": 0, "carts": 0, "removes": 0, "visits": 0,
     }  # fmt: skip
     assert len(found["searched"])
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 1000])
+def test_ranges_of_clients_leave_no_trace_in_the_edges(toy_history: History, chunk: int, tmp_path: Path):
+    """Edges written range by range are those of all clients at once, byte for byte; node numbers fit 32 bits."""
+    settings = EdgeSettings(min_clients=2)
+    vocabulary = build_vocabulary(toy_history, settings)
+    write_client_edges(tmp_path, toy_history, vocabulary, settings, chunk=chunk)
+    for name, edges in client_edges(toy_history, toy_history.clients, vocabulary, settings).items():
+        assert len(edges)
+        for part in ("head", "tail", "weight"):
+            ours, theirs = np.load(tmp_path / f"{name}_{part}.npy"), getattr(edges, part)
+            assert ours.dtype == theirs.dtype == (np.float32 if part == "weight" else np.int32)
+            assert ours.tobytes() == theirs.tobytes(), (name, part)
+    graph = build_graph(toy_history, vocabulary, settings)
+    assert not graph.edges["searched"].weight.flags.writeable  # mapped
+    nobody = toy_history.rewind(400)[0]
+    assert not any(map(len, client_edges(nobody, nobody.clients, vocabulary, settings).values()))
+    assert not graph_of_nobody(nobody, vocabulary, settings)
+
+
+def graph_of_nobody(history: History, vocabulary: Vocabulary, settings: EdgeSettings) -> list[str]:
+    """Relations of clients with edges in a history without events."""
+    graph = build_graph(history, vocabulary, settings)
+    return [name for name in graph.trained if graph.relations[name].head == "client"]
+
+
+@pytest.mark.parametrize("least", [1, 2, 4])
+def test_frequent_values_by_the_slow_definition(toy_history: History, least: int, monkeypatch: pytest.MonkeyPatch):
+    owners = defaultdict(set)
+    for row in toy_history.events(EventType.VISIT).collect().iter_rows(named=True):
+        owners[row["url"]].add(row["client_id"])
+    expected = sorted(url for url, clients in owners.items() if len(clients) >= least)
+    assert 0 < len(expected) <= len(owners)
+    monkeypatch.setattr("kit.blocks.edges.MERGE", 50)  # several mergers on the way
+    for chunk in (1, 30, 1000):
+        assert _frequent(toy_history, EventType.VISIT, least, chunk).tolist() == expected
+
+
+@pytest.mark.parametrize("kind", list(SMALL))
+def test_ranges_of_clients_leave_no_trace_in_the_vectors(
+    toy_history: History, kind: str, monkeypatch: pytest.MonkeyPatch
+):
+    block = SMALL[kind].fit(toy_history)
+    whole = block.transform(toy_history, toy_history.clients).values
+    monkeypatch.setattr("kit.blocks.graph.CLIENTS_AT_ONCE", 5)
+    assert block.transform(toy_history, toy_history.clients).values.tobytes() == whole.tobytes()
 
 
 @pytest.mark.parametrize("kind", list(SMALL))

@@ -51,12 +51,12 @@ class Edges:
     """Edges of one relation, one row per pair, sorted by head then tail.
 
     Attributes:
-        head, tail: int64 (m,) node numbers within their types.
+        head, tail: int32 (m,) node numbers within their types; possibly mapped files.
         weight: float32 (m,), > 0.
     """
 
-    head: NDArray[np.int64]
-    tail: NDArray[np.int64]
+    head: NDArray[np.int32]
+    tail: NDArray[np.int32]
     weight: NDArray[np.float32]
 
     def __len__(self) -> int:
@@ -64,7 +64,7 @@ class Edges:
 
     def matrix(self, heads: int, tails: int) -> sparse.csr_matrix:
         """Weights as CSR float32 (heads, tails)."""
-        starts = np.searchsorted(self.head, np.arange(heads + 1))
+        starts = np.searchsorted(self.head, np.arange(heads + 1, dtype=self.head.dtype))
         return sparse.csr_matrix((self.weight, self.tail, starts), shape=(heads, tails))
 
 

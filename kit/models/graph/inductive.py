@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,10 +43,42 @@ class Tables:
         vectors = {key: value for key, value in arrays.items() if key != "translation"}
         return cls(vectors, translations, tails, popular)
 
+    @cached_property
+    def expectations(self) -> dict[str, Expectation]:
+        """Per relation with tails: what does not depend on the head, computed once for all ranges of heads."""
+        return {name: self._expectation(name) for name, tail in self.tails.items() if len(self.vectors[tail])}
+
+    def _expectation(self, name: str) -> Expectation:
+        vectors = self.vectors[self.tails[name]].astype(np.float64)
+        popular = self.popular[name]
+        drawn = 0.5 * popular + 0.5 * (popular > 0) / max(int((popular > 0).sum()), 1)  # how often each was a negative
+        return Expectation(
+            mean=drawn @ vectors,
+            negative=vectors.T @ (drawn[:, None] * vectors),
+            positive=vectors.T @ (popular[:, None] * vectors),
+            score=vectors @ self.translations[name].astype(np.float64),
+        )
+
     @property
     def dim(self) -> int:
         """Length of a vector."""
         return len(next(iter(self.translations.values())))
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What the tails of a relation look like.
+
+    Attributes:
+        mean: of a negative, float64 (d,).
+        negative, positive: second moments of negatives and positives, float64 (d, d).
+        score: each tail's product with the translation, float64 (size,).
+    """
+
+    mean: NDArray[np.float64]
+    negative: NDArray[np.float64]
+    positive: NDArray[np.float64]
+    score: NDArray[np.float64]
 
 
 HEADS_AT_ONCE = 4096
@@ -76,20 +109,18 @@ def embed_heads(tables: Tables, edges: Mapping[str, Edges], count: int, *, ridge
     totals: list[NDArray[np.float64]] = []
     moments: list[NDArray[np.float64]] = []
     for name, part in edges.items():
-        vectors = tables.vectors[tables.tails[name]].astype(np.float64)
+        vectors = tables.vectors[tables.tails[name]]
         if len(part) == 0 or len(vectors) == 0:
             continue
         shift = tables.translations[name].astype(np.float64)
-        weights = part.matrix(count, len(vectors)).astype(np.float64)
+        expected = tables.expectations[name]
+        met, tail = np.unique(part.tail, return_inverse=True)  # a range of heads meets few of the tails
+        weights = Edges(part.head, tail.astype(np.int32), part.weight).matrix(count, len(met)).astype(np.float64)
         total = np.asarray(weights.sum(axis=1)).ravel()
-        popular = tables.popular[name]
-        drawn = 0.5 * popular + 0.5 * (popular > 0) / max(int((popular > 0).sum()), 1)  # how often each was a negative
-        mean, moment = drawn @ vectors, vectors.T @ (drawn[:, None] * vectors)
-        positive = vectors.T @ (popular[:, None] * vectors)
-        pull = vectors * (0.5 - 0.25 * (vectors @ shift))[:, None]
-        right += weights @ pull - total[:, None] * (0.5 * mean + 0.25 * moment @ shift)
+        pull = vectors[met].astype(np.float64) * (0.5 - 0.25 * expected.score[met])[:, None]
+        right += weights @ pull - total[:, None] * (0.5 * expected.mean + 0.25 * expected.negative @ shift)
         totals.append(total)
-        moments.append((positive + moment) / 4)
+        moments.append((expected.positive + expected.negative) / 4)
     found = np.full((count, d), np.nan, dtype=np.float32)
     known = np.flatnonzero(np.sum(totals, axis=0) > 0) if totals else np.empty(0, dtype=np.int64)
     for first in range(0, len(known), HEADS_AT_ONCE):

@@ -47,9 +47,9 @@ def pair_batches(
         rng = np.random.default_rng([seed, epoch, index])
         kind = kinds[index % len(kinds)]
         chosen = samplers[kind].draw(rng, pairs)
-        item = parts[kind].tail[chosen]
+        client, item = parts[kind].head[chosen].astype(np.int64), parts[kind].tail[chosen].astype(np.int64)
         negative = corruptions(rng, item, pools[kind], negatives) + first[kind]
-        client, item = parts[kind].head[chosen], item + first[kind]
+        item = item + first[kind]
         if sampler is None:
             return PairBatch(torch.from_numpy(client), torch.from_numpy(item), torch.from_numpy(negative))
         seeds = np.unique(np.concatenate([client, item, negative]))

@@ -163,7 +163,7 @@ def edge_batches(
         for name, share, sampler, pool in zip(names, shares, samplers, pools, strict=True):
             part = graph.edges[name]
             chosen = sampler.draw(rng, max(2, round(edges * share)))
-            head, tail = part.head[chosen], part.tail[chosen]
+            head, tail = part.head[chosen].astype(np.int64), part.tail[chosen].astype(np.int64)
             corrupt = (
                 corruptions(rng, head, pool[0], negatives),
                 corruptions(rng, tail, pool[1], negatives),
@@ -179,10 +179,10 @@ def edge_batches(
 
 
 def corruptions(
-    rng: np.random.Generator, ends: NDArray[np.int64], pool: NDArray[np.int64], count: int
+    rng: np.random.Generator, ends: NDArray[np.int64], pool: NDArray[np.int32], count: int
 ) -> NDArray[np.int64]:
     """`count` nodes: half uniform over `pool`, the rest drawn from `ends`, the batch's own nodes."""
-    uniform = pool[rng.integers(0, len(pool), count // 2)]
+    uniform = pool[rng.integers(0, len(pool), count // 2)].astype(np.int64)
     return np.concatenate([uniform, ends[rng.integers(0, len(ends), count - len(uniform))]])
 
 

@@ -11,10 +11,11 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kit.arrays import where
 from kit.challenge import SKU_EVENTS, EventType
 from kit.models.events import Batch, ItemTower
 from kit.models.objectives.base import Arrays, Objective, ObjectiveSettings, Spans, objective
-from kit.tokens import SequenceBatch, Tokens, Vocabulary, kind_code, where
+from kit.tokens import SequenceBatch, Tokens, Vocabulary, kind_code
 from kit.tokens.vocabulary import Int64s
 
 DAY_US: Final = 86_400 * 1_000_000

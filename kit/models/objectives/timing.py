@@ -11,10 +11,11 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kit.arrays import where
 from kit.challenge import EventType
 from kit.models.events import Batch, ItemTower
 from kit.models.objectives.base import Arrays, Objective, ObjectiveSettings, Spans, balance, objective
-from kit.tokens import SequenceBatch, Tokens, Vocabulary, kind_code, where
+from kit.tokens import SequenceBatch, Tokens, Vocabulary, kind_code
 
 STEPS: Final = 24
 """Buckets: ⌊log2(1 + seconds)⌋, the last one beyond 97 days."""

@@ -1,0 +1,82 @@
+"""Flat arrays on disk: .npy files that grow, are mapped into memory, and are read in blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO, Final, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kit.store import write_atomically
+
+AnyNumber = TypeVar("AnyNumber", bound=np.generic)
+SMALL_FILE: Final = 4096
+"""Bytes up to which a file is read rather than mapped (an empty one cannot be mapped)."""
+BLOCK: Final = 4_000_000
+"""Elements read at a time where a pass goes over all of them."""
+
+
+def blocks(length: int, size: int | None = None) -> Iterator[slice]:
+    """Consecutive slices of at most `size` (BLOCK if None) that cover [0, length)."""
+    size = size or BLOCK
+    for first in range(0, length, size):
+        yield slice(first, min(first + size, length))
+
+
+def read_array(path: Path, *, mapped: bool = True) -> NDArray[Any]:
+    """A .npy file, mapped into memory read-only unless it is small."""
+    # A plain view: NumPy's own class for mapped arrays makes every small access slower.
+    return np.asarray(np.load(path, mmap_mode="r" if mapped and path.stat().st_size > SMALL_FILE else None))
+
+
+def save_arrays(folder: Path, arrays: Mapping[str, NDArray[np.generic]]) -> None:
+    """Each as <name>.npy."""
+    for name, array in arrays.items():
+        write_atomically(folder / f"{name}.npy", partial(_write, array))
+
+
+def where(column: NDArray[AnyNumber], holds: Callable[[NDArray[AnyNumber]], NDArray[np.bool_]]) -> NDArray[np.int64]:
+    """Places at which a long, possibly mapped column fulfils a condition, ascending: read in blocks."""
+    parts = [np.flatnonzero(holds(column[at])) + at.start for at in blocks(len(column))]
+    return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
+
+
+class Growing:
+    """A one-dimensional .npy file that grows: the header, which leaves room for any length, is written again at the end.
+
+    Args:
+        path: the file.
+        dtype: of its elements.
+    """
+
+    def __init__(self, path: Path, dtype: str) -> None:
+        self.path, self.dtype, self.length = path, np.dtype(dtype), 0
+        self.stream: BinaryIO = path.open("wb")
+        self.header = self._header()
+
+    def append(self, values: NDArray[Any]) -> None:
+        """Add values to the end."""
+        self.stream.write(np.ascontiguousarray(values, dtype=self.dtype).data)
+        self.length += len(values)
+
+    def __enter__(self) -> Growing:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if error[0] is None and self._header() != self.header:
+            raise ValueError(f"the header of {self.path.name} changed its size")  # NumPy pads it for 21 digits
+        self.stream.close()
+
+    def _header(self) -> int:
+        self.stream.seek(0)
+        form = {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False, "shape": (self.length,)}
+        np.lib.format.write_array_header_1_0(self.stream, form)
+        return self.stream.tell()
+
+
+def _write(array: NDArray[np.generic], path: Path) -> None:
+    with path.open("wb") as stream:  # np.save would append .npy to the temporary name
+        np.save(stream, array)
