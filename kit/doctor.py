@@ -45,6 +45,7 @@ EXTRAS = {
     "mlflow": ("mlflow-skinny", "run tracking (KIT_TRACK=mlflow)"),
     "wandb": ("wandb", "run tracking (KIT_TRACK=wandb)"),
     "umap": ("umap-learn", "the map of clients in kit report"),
+    "shap": ("shap", "what the network reads (kit score --probe fast --explain)"),
     "optuna_dashboard": ("optuna-dashboard", "looking at studies of kit tune"),
     "psycopg": ("psycopg", "studies of kit tune in PostgreSQL"),
 }

@@ -40,7 +40,11 @@ def score(
         Path | None, typer.Option("--against", help="Another submission to show beside this one.")
     ] = None,
     explain: Annotated[
-        bool, typer.Option("--explain", help="With --probe gbm: what its trees read; writes explain-gbm.json.")
+        bool,
+        typer.Option(
+            "--explain",
+            help="What the probe read, by block and column: gbm, or fast with the extra shap; writes explain-PROBE.json.",
+        ),
     ] = False,
     clients: Annotated[
         str | None, typer.Option("--clients", help="Ids, with commas, whose margins --explain takes apart.")
@@ -75,7 +79,8 @@ def score(
     use_threads(threads)
     from kit.data.layout import DataFolder
     from kit.errors import KitError
-    from kit.probes.explain import check_explainable, client_rows, write_explanation
+    from kit.probes.explain import EXPLAINED, check_explainable, client_rows, explain_report
+    from kit.probes.registry import Options
     from kit.probes.score import read_ceiling, score_submission, write_scores
 
     wanted, exact, folder = (
@@ -101,13 +106,15 @@ def score(
         both: list[ScoreReport] = []
         for path in [*submissions, *([against] if against else [])]:
             own = path == submissions[0]
-            explained = client_rows(path, clients) if explain and name == "gbm" and own else None
+            explained = client_rows(path, clients) if explain and name in EXPLAINED and own else None
+            trees = explained if name == "gbm" else None
             report = score_submission(
-                path, folder, name, wanted, seeds, exact, threads, not quiet, force and own, device, explained
+                path, folder, name, wanted, seeds, exact, threads, not quiet, force and own, device, trees
             )
             write_scores(path, [report])
             if explained is not None:
-                write_explanation(path, folder, report)
+                options = Options(threads=threads, device=device, progress=not quiet)
+                report, _ = explain_report(report, folder, explained, options)
             both.append(report)
         reports.append((both[0], both[1] if len(both) > 1 else None))
     if as_json:
@@ -171,13 +178,16 @@ def _print(reports: list[tuple[ScoreReport, ScoreReport | None]], folder: DataFo
 
 
 def _print_importance(own: ScoreReport, console: Any) -> None:  # noqa: ANN401
-    """Per task the blocks' shares of the gain and the best columns; the rest is in explain-gbm.json."""
+    """Per task the blocks' shares of the weight and the best columns; the rest is in explain-PROBE.json."""
     from kit.probes.explain import importance
 
-    console.print("what the trees read (share of the gain):", highlight=False)
+    read = (
+        "the trees read (share of the gain)" if own.probe == "gbm" else "the network read (share of the attributions)"
+    )
+    console.print(f"what {read}:", highlight=False)
     for name, part in importance(own).items():
         blocks = ", ".join(f"{block} {entry['share']:.0%}" for block, entry in part["blocks"].items())
-        best = ", ".join(f"{row['column']} {row['share']:.0%}" for row in part["features"][:5])
+        best = ", ".join(f"{row['column']} {row['share']:.1%}" for row in part["features"][:5])
         console.print(f"  {name.removeprefix('propensity_')}: {blocks}; {best}", highlight=False)
 
 

@@ -1,15 +1,18 @@
-"""What the boosted-tree probe read: importance of columns and blocks, and each client's margin taken apart.
+"""What a probe read: importance of columns and blocks, and each client's margin taken apart.
 
-    SUBMISSION/explain-gbm.json   per task: blocks and columns by gain; for each client asked for its most likely labels, what
-                                  every block adds to their margins, and the columns that add most
-    SUBMISSION/explain-gbm.npz    per task: all contributions (clients, labels, columns + 1) and the clients' ids
+    SUBMISSION/explain-<probe>.json   per task: blocks and columns by weight; for each client asked for its most likely labels,
+                                      what every block adds to their margins, and the columns that add most
+    SUBMISSION/explain-<probe>.npz    per task: all contributions (clients, labels, columns + 1) and the clients' ids
 
-A contribution is exact for the trees (TreeSHAP): base and blocks add up to the margin, the log-odds of the label.
+For the boosted trees (gbm) the weight is the gain of the splits, and a contribution is exact (TreeSHAP): base and blocks add
+up to the margin, the log-odds of the label. For the network (fast) the weight is the mean size of the contributions to the most
+likely labels of a sample of clients, and these are expected gradients: what the draws leave of the margin is «unexplained».
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,9 +22,10 @@ from numpy.typing import NDArray
 from kit.challenge import PROBE_SEED, Task
 from kit.data.layout import DataFolder
 from kit.errors import KitError
+from kit.probes.expected_gradients import attribute_network, require_shap
 from kit.probes.labels import load_targets
 from kit.probes.metrics import sigmoid
-from kit.probes.registry import Explanation
+from kit.probes.registry import Explanation, Options
 from kit.probes.score import ScoreReport
 from kit.probes.vectors import load_vectors
 from kit.store import write_atomically, write_json
@@ -33,16 +37,22 @@ LABELS: Final = 3
 REASONS: Final = 10
 """Columns listed per client and label."""
 MOST_CLIENTS: Final = 100
+EXPLAINED: Final = ("gbm", "fast")
+"""Probes that can be explained."""
 
 
 def check_explainable(probes: list[str] | None, clients: str | None, *, explain: bool) -> None:
-    """KitError unless --explain, --clients and --probe fit each other."""
+    """KitError unless --explain, --clients and --probe fit each other, and what they need is installed."""
     if clients is not None and not explain:
         raise KitError("--clients names whose margins to take apart.", "Add --explain.")
-    if "gbm" not in (probes or ()):
+    wanted = probes or ["fast"]
+    if not set(EXPLAINED) & set(wanted):
         raise KitError(
-            f"--explain needs the boosted trees, not --probe {' '.join(probes or ['fast'])}.", "Use --probe gbm."
+            f"--explain cannot look into --probe {' '.join(wanted)}.",
+            "Use --probe gbm (LightGBM's trees), or --probe fast (the network; needs `pip install 'kit[shap]'`).",
         )
+    if "fast" in wanted:
+        require_shap()
 
 
 def client_rows(submission: Path, clients: str | None) -> NDArray[np.int64]:
@@ -83,24 +93,31 @@ def read_columns(submission: Path, width: int) -> tuple[list[str], dict[str, sli
 
 
 def importance(report: ScoreReport) -> dict[str, dict[str, Any]]:
-    """task → blocks by gain, and the columns with the largest gains; shares are of the task's whole gain."""
+    """task → blocks and columns by weight, the heaviest columns only; a share is of the weights of all blocks, or of all columns.
+
+    The weight is called «gain» for trees and «attribution» for networks. A block's gain is the sum of its columns' gains. A
+    block's attribution is the mean size of its columns' sum, client by client: columns that cancel each other push nobody.
+    """
     out: dict[str, dict[str, Any]] = {}
     for task, explanation in report.explanations.items():
         names, blocks = read_columns(Path(report.submission), len(explanation.gain))
         block_of = [block for block, part in blocks.items() for _ in range(part.stop - part.start)]
+        word = "gain" if explanation.sample is None else "attribution"
+        rows = explanation.gain[None] if explanation.sample is None else explanation.sample
         gain = explanation.gain
+        sums = {block: float(np.abs(rows[:, part].sum(axis=1)).mean()) for block, part in blocks.items()}
         whole = max(float(gain.sum()), np.finfo(float).tiny)
-        sums = {block: float(gain[part].sum()) for block, part in blocks.items()}
+        whole_blocks = max(sum(sums.values()), np.finfo(float).tiny)
         out[task] = {
             "blocks": {
-                block: {"gain": round(sums[block], 4), "share": round(sums[block] / whole, 4)}
+                block: {word: round(sums[block], 4), "share": round(sums[block] / whole_blocks, 4)}
                 for block in sorted(sums, key=sums.__getitem__, reverse=True)
             },
             "features": [
                 {
                     "column": names[i],
                     "block": block_of[i],
-                    "gain": round(float(gain[i]), 4),
+                    word: round(float(gain[i]), 4),
                     "share": round(float(gain[i]) / whole, 4),
                 }
                 for i in np.argsort(-gain, kind="stable")[:FEATURES]
@@ -110,19 +127,39 @@ def importance(report: ScoreReport) -> dict[str, dict[str, Any]]:
     return out
 
 
+def explain_report(
+    report: ScoreReport, folder: DataFolder, rows: NDArray[np.int64], options: Options
+) -> tuple[ScoreReport, Path]:
+    """Explain a scored submission and write the files; returns the report with explanations, and where they are.
+
+    Boosted trees are explained while they are trained (`kit.probes.score.score_submission` was given `rows`); the network is
+    trained once more here, whether its scores were known or not.
+
+    Raises:
+        KitError: the network is to be explained and SHAP is not installed.
+    """
+    submission = Path(report.submission)
+    if report.probe == "fast":
+        tasks = [Task(name) for name in report.tasks]
+        report = replace(report, explanations=attribute_network(submission, folder, tasks, rows, options))
+    return report, write_explanation(submission, folder, report)
+
+
 def write_explanation(submission: Path, folder: DataFolder, report: ScoreReport) -> Path:
-    """Write explain-gbm.json and explain-gbm.npz; returns the former's path."""
+    """Write explain-<probe>.json and explain-<probe>.npz; returns the former's path."""
     ids = load_vectors(submission).client_ids
     tasks = importance(report)
     arrays: dict[str, Any] = {}
     for name, explanation in report.explanations.items():
         arrays[f"{name}-clients"] = ids[explanation.rows]
         arrays[f"{name}-contributions"] = explanation.contributions
+        if explanation.labels is not None:
+            arrays[f"{name}-labels"] = explanation.labels
         tasks[name]["clients"] = {
             str(ids[row]): _client(explanation, place, submission, _label_names(Task(name), folder))
             for place, row in enumerate(explanation.rows)
         }
-    path = submission / "explain-gbm.json"
+    path = explanation_file(submission, report.probe)
 
     def save(temporary: Path) -> None:
         with temporary.open("wb") as stream:  # given a name, NumPy would append .npz to it
@@ -133,14 +170,22 @@ def write_explanation(submission: Path, folder: DataFolder, report: ScoreReport)
     return path
 
 
+def explanation_file(submission: Path, probe: str) -> Path:
+    """Where the explanation of a probe is kept; the contributions lie beside it with the suffix .npz."""
+    return submission / f"explain-{probe}.json"
+
+
 def _client(explanation: Explanation, place: int, submission: Path, labels: list[str]) -> list[dict[str, Any]]:
     """A client's most likely labels, with base, blocks and columns that their margins are the sum of."""
     parts = explanation.contributions[place]  # (L, d + 1)
     names, blocks = read_columns(submission, parts.shape[1] - 1)
-    margins = parts.sum(axis=1)
+    sums = parts.sum(axis=1)
+    margins = sums if explanation.margins is None else explanation.margins[place]
+    which = np.arange(len(parts)) if explanation.labels is None else explanation.labels[place]
+    noise = {} if explanation.margins is None else {"unexplained": margins - sums}
     return [
         {
-            "label": labels[label],
+            "label": labels[which[label]],
             "margin": float(margins[label]),
             "probability": float(sigmoid(margins[label])),
             "base": float(parts[label, -1]),
@@ -150,6 +195,7 @@ def _client(explanation: Explanation, place: int, submission: Path, labels: list
                 for i in np.argsort(-np.abs(parts[label, :-1]), kind="stable")[:REASONS]
                 if parts[label, i]
             },
+            **{word: float(values[label]) for word, values in noise.items()},
         }
         for label in np.argsort(-margins, kind="stable")[:LABELS].tolist()
     ]

@@ -58,15 +58,22 @@ class Explanation:
     """What a probe's margins on a task are made of.
 
     Attributes:
-        gain: (d,) how much each column's splits reduced the loss, over all trees of the task.
+        gain: (d,) how much each column's splits reduced the loss, over all trees of the task; of a network, the mean size of
+            its contributions over `sample`.
         rows: (c,) rows of the vectors that are explained: those asked for that take part in the task.
         contributions: (c, L, d + 1) float64: what each column adds to each label's margin, the last entry being what is
             added for everybody; they add up to the margin.
+        sample: (s, d) contributions to the most likely labels of a sample of clients; None for trees, which have their gain.
+        labels: (c, L) which labels are explained; None for all, in their order.
+        margins: (c, L) log-odds, where the contributions add up to them only up to the noise of a sample; None where exactly.
     """
 
     gain: NDArray[np.float64]
     rows: NDArray[np.int64]
     contributions: NDArray[np.float64]
+    sample: NDArray[np.float64] | None = None
+    labels: NDArray[np.int64] | None = None
+    margins: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)

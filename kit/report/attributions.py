@@ -1,7 +1,7 @@
-"""What the LightGBM probe read, as `kit score --probe gbm --explain --clients …` left it in a submission.
+"""What a probe read, as `kit score --probe gbm --probe fast --explain --clients …` left it in a submission.
 
-`explain-gbm.json` says how much of the gain each block and column brought, and takes the margins of named clients apart;
-`explain-gbm.npz` holds every contribution to these margins (exact TreeSHAP values).
+`explain-<probe>.json` says how much weight each block and column has (gain of LightGBM's splits, size of the network's
+attributions), and takes the margins of named clients apart; `explain-<probe>.npz` holds every contribution to these margins.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kit.errors import KitError
-from kit.probes.explain import read_columns
+from kit.probes.explain import explanation_file, read_columns
 from kit.probes.score import read_scores
 
-FILE: Final = "explain-gbm.json"
 STEPS: Final = 6
 """Columns drawn one by one in a waterfall; the others are one step together."""
 STRONGEST: Final = 6
@@ -36,7 +35,7 @@ class Waterfall:
         probability: of the label, as the probe sees it.
         base: the margin before anything is known about the client.
         steps: (column, contribution), strongest first.
-        rest: of all other columns together.
+        rest: of all other columns together, and of a network also what the draws left unexplained.
         margin: log-odds of the label.
     """
 
@@ -51,7 +50,8 @@ class Waterfall:
 
 @dataclass(frozen=True)
 class Pushes:
-    """How far a task's margins are pushed: means of |contribution| over the named clients and all labels, in log-odds.
+    """How far a task's margins are pushed: means of |contribution| over the named clients and their labels, in log-odds; all
+    labels for trees, the most likely ones for networks.
 
     Attributes:
         clients: how many were named.
@@ -68,20 +68,20 @@ class Pushes:
 
 @dataclass(frozen=True)
 class Attributions:
-    """Per task: block → share of the gain, the strongest columns as (block, column, share), and pushes if clients were named."""
+    """Per task: block → share of the weight, the strongest columns as (block, column, share), pushes if clients were named."""
 
     blocks: dict[str, dict[str, float]]
     features: dict[str, list[tuple[str, str, float]]]
     pushes: dict[str, Pushes]
 
 
-def read_attributions(submission: Path) -> Attributions | None:
-    """What was explained of a submission; None if nothing was, or if it explains other scores than the stored ones.
+def read_attributions(submission: Path, probe: str = "gbm") -> Attributions | None:
+    """What was explained of a submission's probe; None if nothing was, or if it explains other scores than the stored ones.
 
     Raises:
         KitError: a file has no such shape.
     """
-    path = submission / FILE
+    path = explanation_file(submission, probe)
     if not path.exists():
         return None
     try:
@@ -98,14 +98,14 @@ def read_attributions(submission: Path) -> Attributions | None:
         }
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise KitError(f"{path} is no explanation ({error!r}).", "Delete it and make it again.") from error
-    scored = read_scores(submission).get("gbm", {}).get("fingerprint")
+    scored = read_scores(submission).get(probe, {}).get("fingerprint")
     if found.get("fingerprint") != scored:
         return None
-    return Attributions(blocks, features, _pushes(submission, {t: w for t, w in waterfalls.items() if w}))
+    return Attributions(blocks, features, _pushes(path, {t: w for t, w in waterfalls.items() if w}))
 
 
 def _waterfall(client: str, entry: dict[str, Any]) -> Waterfall:
-    """The strongest columns of an entry of explain-gbm.json; what they leave of the margin is the rest."""
+    """The strongest columns of an entry of the file; what they leave of the margin is the rest."""
     ranked = sorted(entry["columns"].items(), key=lambda pair: -abs(pair[1]))[:STEPS]
     steps = tuple((str(name), float(value)) for name, value in ranked)
     base, margin = float(entry["base"]), float(entry["margin"])
@@ -113,13 +113,13 @@ def _waterfall(client: str, entry: dict[str, Any]) -> Waterfall:
     return Waterfall(str(client), str(entry["label"]), float(entry["probability"]), base, steps, rest, margin)
 
 
-def _pushes(submission: Path, waterfalls: dict[str, tuple[Waterfall, ...]]) -> dict[str, Pushes]:
-    path = (submission / FILE).with_suffix(".npz")
+def _pushes(explained: Path, waterfalls: dict[str, tuple[Waterfall, ...]]) -> dict[str, Pushes]:
+    path = explained.with_suffix(".npz")
     if not waterfalls or not path.exists():
         return {}
     try:
         with np.load(path) as arrays:
-            return {t: _push(submission, arrays[f"{t}-contributions"], drawn) for t, drawn in waterfalls.items()}
+            return {t: _push(path.parent, arrays[f"{t}-contributions"], drawn) for t, drawn in waterfalls.items()}
     except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise KitError(f"{path} holds no contributions ({error!r}).", "Delete it and make it again.") from error
 
@@ -128,7 +128,7 @@ def _push(submission: Path, contributions: NDArray[np.float64], waterfalls: tupl
     """Means over (clients, labels, columns + 1); the last column is the base, which pushes nobody."""
     count, _, width = contributions.shape
     if count != len(waterfalls):
-        raise ValueError(f"{count} clients, and {len(waterfalls)} in {FILE}")
+        raise ValueError(f"{count} clients, and {len(waterfalls)} in the JSON file")
     parts = contributions[:, :, :-1]
     names, slices = read_columns(submission, width - 1)
     means = np.abs(parts).mean(axis=(0, 1))

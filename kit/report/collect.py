@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,8 @@ class Report:
         verdict: what to read first.
         findings: of the validator; empty without data.
         probes: scores, the probe that speaks first.
-        health, clients, drift, ablation, training, attributions: sections; None where their input is missing.
+        health, clients, drift, ablation, training: sections; None where their input is missing.
+        attributions, network: what LightGBM and the fast probe's network read; None where that was not asked.
         missing: section → one line that says which command makes it.
     """
 
@@ -51,6 +53,7 @@ class Report:
     ablation: Ablation | None
     training: dict[str, Any]
     attributions: Attributions | None
+    network: Attributions | None
     missing: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -71,6 +74,7 @@ class Report:
             "ablation": None if self.ablation is None else self.ablation.model_dump(),
             "training": self.training,
             "attributions": None if self.attributions is None else asdict(self.attributions),
+            "network_attributions": None if self.network is None else asdict(self.network),
             "manifest": self.manifest,
             "missing": self.missing,
         }
@@ -130,6 +134,7 @@ def collect(
         ablation=read_ablation(submission),
         training=_training(submission),
         attributions=read_attributions(submission),
+        network=read_attributions(submission, "fast"),
     )
     report.missing.update(_missing(report, submission))
     return report
@@ -205,4 +210,7 @@ def _missing(report: Report, submission: Path) -> dict[str, str]:
         lines["attributions"] = f"kit score {submission} --data {data} --probe gbm --explain"
     elif not report.attributions.pushes:
         lines["pushes"] = f"kit score {submission} --data {data} --probe gbm --explain --clients ID,ID"
+    if report.network is None:
+        extra = "" if find_spec("shap") else " (first: pip install 'kit[shap]')"
+        lines["network"] = f"kit score {submission} --data {data} --probe fast --explain{extra}"
     return lines

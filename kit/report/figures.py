@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,7 +15,7 @@ from kit.report.attributions import Waterfall
 from kit.report.clients import ClientMap, Panel
 from kit.report.health import Health
 from kit.report.scores import Against, ProbeScores
-from kit.report.words import number, percent, short, signed
+from kit.report.words import breakable, number, percent, short, signed
 
 TONE: Final = {"better": "good", "worse": "bad", "cannot tell": "unsure", "helps": "good", "hurts": "bad"}
 NORM_BINS: Final = 36
@@ -172,7 +171,7 @@ def pushed(values: Sequence[tuple[str, float]]) -> list[Strip]:
     """Bars of mean contributions, longest first; lengths relative to the longest."""
     top = max([value for _, value in values] + [1e-12])
     ranked = sorted(values, key=lambda pair: -pair[1])
-    return [Strip(_breakable(name), svg.bar(value / top), number(value, 3)) for name, value in ranked]
+    return [Strip(breakable(name), svg.bar(value / top), number(value, 3)) for name, value in ranked]
 
 
 def waterfall(fall: Waterfall) -> Strips:
@@ -185,13 +184,8 @@ def waterfall(fall: Waterfall) -> Strips:
         tip = f"{name}: {signed(value, 3)}"
         mark = svg.line(domain, before, after, "push up" if value > 0 else "push down", tip)
         drawing = svg.strip(f"{name}: {value:+.3f}, from {before:.3f} to {after:.3f}", [mark])
-        rows.append(Strip(_breakable(name), drawing, signed(value, 2)))
+        rows.append(Strip(breakable(name), drawing, signed(value, 2)))
     return Strips([*rows, _point(domain, "margin", fall.margin, "own")], svg.axis(domain, most=3))
-
-
-def _breakable(name: str) -> str:
-    """A column's name that may break behind its underscores rather than anywhere."""
-    return re.sub(r"(_+)", "\\1\u200b", name)
 
 
 def _point(domain: svg.Domain, name: str, value: float, css: str) -> Strip:

@@ -11,8 +11,9 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup, escape
 
+from kit.challenge import Task
 from kit.report import figures
-from kit.report.attributions import Pushes
+from kit.report.attributions import Attributions, Pushes
 from kit.report.collect import Report
 from kit.report.scores import ProbeScores
 from kit.report.words import instant, number, percent, short, signed
@@ -32,6 +33,8 @@ SECTIONS: Final = {
 }
 DRAWN: Final = 3
 """Named clients whose margins are drawn, per task."""
+COHORTS: Final = {"history": "number of events", "mix": "what they did", "purchases": "purchases"}
+"""Groups of cohorts in words; others as they are called."""
 BRIEF: Final = {"category": "cat.", "conversion": "conv.", "new sku": "new"}
 
 
@@ -40,6 +43,7 @@ def render(report: Report) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {
         "number": number, "signed": signed, "percent": percent, "short": short, "brief": brief, "instant": instant, "code": code,
+        "cohort": lambda group: COHORTS.get(group, group),
     }  # fmt: skip
     files = resources.files("kit.report") / "templates"
     template = environment.from_string((files / "report.html.j2").read_text(encoding="utf-8"))
@@ -90,7 +94,6 @@ def _scores(report: Report) -> dict[str, Any]:
 def _parts(report: Report) -> dict[str, Any]:
     """What the other sections need."""
     health, clients, ablation = report.health, report.clients, report.ablation
-    attributions = report.attributions
     axes = ""
     if clients:
         axes = "UMAP's two axes" if clients.method == "umap" else "the first two principal components"
@@ -98,10 +101,8 @@ def _parts(report: Report) -> dict[str, Any]:
             axes += f" ({percent(sum(clients.explained))} of the variance)"
     return {
         "ablations": [figures.left_out(ablation, row) for row in ablation.rows] if ablation else [],
-        "attribution_blocks": {task: figures.shares(s) for task, s in attributions.blocks.items()}
-        if attributions
-        else {},
-        "pushes": _pushes(attributions.pushes) if attributions else [],
+        "readings": (found := readings(report)),
+        "read_tasks": [task.value for task in Task if any(task.value in reading["blocks"] for reading in found)],
         "drawn": DRAWN,
         "sparks": {name: figures.sparks(record) for name, record in report.training.items()},
         "axes": axes,
@@ -115,6 +116,24 @@ def _parts(report: Report) -> dict[str, Any]:
         "seconds": figures.seconds(report.manifest["blocks"]),
         "recipe": json.dumps({k: report.manifest[k] for k in ("recipe", "data", "code")}, indent=2, default=str),
     }
+
+
+def readings(report: Report) -> list[dict[str, Any]]:
+    """What each explained probe read: its name, file and words, bars of blocks by task, columns by task, named clients."""
+    known: list[tuple[Attributions | None, dict[str, Any]]] = [
+        (report.attributions, {"name": "LightGBM", "file": "explain-gbm.json", "labels": "all labels"}),
+        (report.network, {"name": "network", "file": "explain-fast.json", "labels": "their most likely labels"}),
+    ]
+    return [
+        about
+        | {
+            "blocks": {task: figures.shares(shares) for task, shares in found.blocks.items()},
+            "features": found.features,
+            "pushes": _pushes(found.pushes),
+        }
+        for found, about in known
+        if found is not None
+    ]
 
 
 def _pushes(found: dict[str, Pushes]) -> list[dict[str, Any]]:

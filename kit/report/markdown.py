@@ -10,14 +10,14 @@ from kit.submission.card import table
 
 
 def render_markdown(report: Report) -> str:
-    """Verdict, scores, gains, blocks, cohorts, health and drift; what is missing in one list at the end."""
+    """Verdict, scores, gains, blocks, attributions, cohorts, health and drift; what is missing in one list at the end."""
     parts = [f"## {report.verdict.headline}", "\n".join(f"- {sentence}" for sentence in report.verdict.sentences)]
     parts.append(" · ".join(f"{label}: **{value}**" for value, label in headline_tiles(report)))
     for probe in report.probes:
         parts += [f"### {probe.probe} probe, {probe.precision}, on `{probe.data}`", _scores(probe)]
     if report.first and report.first.board:
         parts += ["### Board", _board(report.first)]
-    parts += [_ablation(report), _cohorts(report), _health(report), _drift(report)]
+    parts += [_ablation(report), _attributions(report), _cohorts(report), _health(report), _drift(report)]
     if report.missing:
         parts.append("<details><summary>Not here yet</summary>\n\n" + _missing(report) + "\n\n</details>")
     parts.append(f"<sub>fingerprint `{report.manifest['fingerprint']}`, kit {report.manifest['kit']}</sub>")
@@ -91,6 +91,22 @@ def _ablation(report: Report) -> str:
         rows.append([*cells, signed(row.total)])
     text = "What each block adds (full minus without; bold = told from noise at 95 %)"
     return f"### Blocks\n\n{text}\n\n" + table(["block", *(short(task) for task in tasks), "sum"], rows)
+
+
+def _attributions(report: Report) -> str:
+    """Per task the shares of the blocks as the explained probes weigh them, heaviest first."""
+    known = {"LightGBM": report.attributions, "network": report.network}
+    read = {name: found for name, found in known.items() if found is not None}
+    tasks = list(dict.fromkeys(task for found in read.values() for task in found.blocks))
+    rows = []
+    for task in tasks:
+        cells = []
+        for found in read.values():
+            shares = sorted(found.blocks.get(task, {}).items(), key=lambda pair: -pair[1])
+            cells.append(", ".join(f"{block} {percent(share)}" for block, share in shares[:4]) or "–")
+        rows.append([short(task), *cells])
+    text = "Share of each block: of the gain of LightGBM's splits, of the size of the network's attributions"
+    return f"### What the probes look at\n\n{text}\n\n" + table(["task", *read], rows) if read else ""
 
 
 def _cohorts(report: Report) -> str:

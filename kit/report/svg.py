@@ -87,10 +87,9 @@ def axis(domain: Domain, most: int = 5) -> Markup:
     for value in values:
         at = domain.percent(value)
         marks.append(f'<line class="tick" x1="{at}%" x2="{at}%" y1="0" y2="5"/>')
-        if 3 < at < 97:
-            marks.append(
-                f'<text class="tick-label" x="{at}%" y="17" text-anchor="middle">{number(value, digits)}</text>'
-            )
+        anchor = "start" if at <= 3 else "end" if at >= 97 else "middle"  # at the edge a label stays inside
+        label = f'<text class="tick-label" x="{at}%" y="17" text-anchor="{anchor}">{number(value, digits)}</text>'
+        marks.append(label)
     return Markup(f'<svg class="strip axis" width="100%" height="20" aria-hidden="true">{"".join(marks)}</svg>')
 
 

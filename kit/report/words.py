@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from kit.challenge import Task
@@ -27,6 +28,11 @@ def percent(value: float | None, digits: int = 0) -> str:
 def short(task: str) -> str:
     """«propensity_new_sku» → «new sku»."""
     return task.removeprefix("propensity_").replace("_", " ")
+
+
+def breakable(name: str) -> str:
+    """A column's name that may break behind its underscores rather than anywhere."""
+    return re.sub(r"(_+)", "\\1\u200b", name)
 
 
 def listed(names: Sequence[str]) -> str:

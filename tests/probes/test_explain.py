@@ -120,8 +120,8 @@ def test_the_command_writes_what_adds_up(world: World, tmp_path: Path) -> None:
 
 def test_what_cannot_be_explained_is_said(world: World, tmp_path: Path) -> None:
     submission = world.submission("scaled", tmp_path / "mine")
-    with pytest.raises(KitError, match="not --probe fast"):
-        check_explainable(None, None, explain=True)
+    with pytest.raises(KitError, match="cannot look into --probe official"):
+        check_explainable(["official"], None, explain=True)
     with pytest.raises(KitError, match="--clients names"):
         check_explainable(["gbm"], "1", explain=False)
     with pytest.raises(KitError, match="no list of ids"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +11,10 @@ import numpy as np
 import pytest
 from browser import Page, browsing, executable
 
+from kit.challenge import Task
 from kit.data.layout import DataFolder
-from kit.probes.explain import client_rows, write_explanation
+from kit.probes.explain import client_rows, explain_report
+from kit.probes.registry import Options
 from kit.probes.score import score_submission, write_scores
 from kit.report import collect, render
 
@@ -55,15 +58,13 @@ def page(scored: Path, toy: DataFolder, tmp_path_factory: pytest.TempPathFactory
     root = tmp_path_factory.mktemp("page")
     folder = Path(shutil.copytree(scored.parent, root / "submissions")) / "mine"
     named = folder.rename(folder.with_name("a_submission_with_a_name_that_is_far_longer_than_a_phone_is_wide"))
-    scores = score_submission(
-        named,
-        toy,
-        "gbm",
-        threads=1,
-        explain=client_rows(named, ",".join(map(str, np.load(named / "client_ids.npy")[:4]))),
-    )
+    rows = client_rows(named, ",".join(map(str, np.load(named / "client_ids.npy")[:4])))
+    scores = score_submission(named, toy, "gbm", threads=1, explain=rows)
     write_scores(named, [scores])
-    write_explanation(named, toy, scores)
+    explain_report(scores, toy, rows, Options(threads=1))
+    if importlib.util.find_spec("shap"):
+        scores = score_submission(named, toy, "fast", [Task.CHURN, Task.CATEGORY], threads=1)
+        explain_report(scores, toy, rows[:1], Options(threads=1))
     path = root / "report.html"
     path.write_text(render(collect(named, toy.root, ablate=True, drift=True, threads=1)), encoding="utf-8")
     return path
@@ -79,6 +80,7 @@ def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 def test_it_reads_everywhere(tab: Page, page: Path, width: int, scheme: str):
     tab.open(page, width, scheme)
     assert tab.complaints() == []
+    tab.value("document.querySelectorAll('details').forEach(part => { part.open = true; })")
     assert tab.value("document.documentElement.scrollWidth") <= width
     assert tab.value(WIDE) == []
     assert tab.value("document.querySelectorAll('svg').length") > 40

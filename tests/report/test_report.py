@@ -107,7 +107,7 @@ def test_training_curves_come_with_the_submission(scored: Path):
 
 def test_missing_sections_name_a_command(scored: Path, copy: Path):
     report = collect(scored)
-    assert set(report.missing) == {"ablation", "drift", "attributions"}
+    assert set(report.missing) == {"ablation", "drift", "attributions", "network"}
     page = render(report)
     for command in report.missing.values():
         assert command in page
