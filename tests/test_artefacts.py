@@ -7,7 +7,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from kit.cli.main import app
 from kit.data.layout import DataFolder
 from kit.errors import KitError
 from kit.recipe import Recipe, parse
@@ -164,6 +166,37 @@ def test_clean_waits_for_those_who_use_the_store(built: Path, store: Store, tmp_
     assert store.users() == []
     assert remove(store, found) > 0
     assert not any(removal.path.exists() for removal in found)
+
+
+@pytest.mark.parametrize(
+    ("command", "inner"),
+    [
+        (["score", "mine", "--data", "d"], "kit.probes.score.score_submission"),
+        (["score", "mine", "other", "--data", "d", "--calibrate"], "kit.probes.calibrate.calibrate"),
+        (["report", "mine"], "kit.report.collect"),
+        (["features", "build", "r.toml", "--data", "d", "--out", "f.parquet"], "kit.features.build.write_features"),
+    ],
+    ids=["score", "calibrate", "report", "features"],
+)
+def test_commands_that_read_the_store_keep_clean_off(
+    command: list[str], inner: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Seen from inside: clean would refuse, and after the end it would not."""
+    monkeypatch.chdir(tmp_path)
+    root = tmp_path / "store"
+    monkeypatch.setattr(Store.__init__, "__defaults__", (root,))
+    monkeypatch.setattr("kit.history.History.open", lambda *_, **__: None)
+    (tmp_path / "r.toml").write_text('name = "s"\n[blocks.counts]\nkind = "stats"\nfamilies = ["counts"]\n')
+    seen: list[str] = []
+
+    def stop(*_: object, **__: object) -> None:
+        seen.extend(Store(root).users())
+        raise KitError("Far", "enough.")
+
+    monkeypatch.setattr(inner, stop)
+    done = CliRunner().invoke(app, command)
+    assert isinstance(done.exception, KitError) and done.exception.what == "Far", done.output
+    assert len(seen) == 1 and Store(root).users() == []
 
 
 def test_an_error_ends_the_use_of_a_store(store: Store):

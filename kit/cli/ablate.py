@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kit.cli.common import print_json, use_threads
+from kit.cli.common import DataOption, JsonOption, SeedOption, ThreadsOption, print_json, use_threads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +19,7 @@ COLOURS = {"helps": "green", "hurts": "red"}
 
 def ablate(
     recipe: Annotated[Path, typer.Argument(help="A recipe with several blocks, such as pipelines/blend.toml.")],
-    data: Annotated[Path, typer.Option("--data", help="The data folder, split (`kit data split`).")],
+    data: DataOption,
     probe: Annotated[str, typer.Option("--probe", help="official, fast or gbm.")] = "fast",
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Runs per task and profile; 3 or more to decide.")] = 1,
     precision: Annotated[str, typer.Option("--precision", help="fp32, or bf16 where the probe has it.")] = "fp32",
@@ -35,13 +35,13 @@ def ablate(
         bool, typer.Option("--silence", help="Set a block's columns to 0 instead of assembling without them.")
     ] = False,
     alone: Annotated[bool, typer.Option("--alone/--no-alone", help="Also score every block alone.")] = True,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Another seed than the recipe's.")] = None,
+    seed: SeedOption = None,
     submission: Annotated[
         Path | None,
         typer.Option("--submission", help="Gets ablation.json; by default submissions/NAME, built if it is missing."),
     ] = None,
-    threads: Annotated[int | None, typer.Option("--threads", min=1, help="Threads; all cores by default.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+    threads: ThreadsOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Leave one block out at a time, and score each alone: what is every block worth, and is it more than noise?
 

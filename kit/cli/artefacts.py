@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kit.cli.common import print_json
+from kit.cli.common import JsonOption, SeedOption, print_json
 
 if TYPE_CHECKING:
     from kit.lineage import Stage
     from kit.submission.explain import Origin
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 COLOURS = {"fresh": "green", "stale": "yellow", "missing": "blue"}
 
 
@@ -25,7 +24,7 @@ def status(
     name: Annotated[str | None, typer.Option(help="Name under submissions/; the recipe's name by default.")] = None,
     out: Annotated[Path | None, typer.Option(help="Another folder than submissions/NAME.")] = None,
     cut: Annotated[str, typer.Option(help="`input` or `end`, as for `kit submit`.")] = "input",
-    seed: Annotated[int | None, typer.Option(help="Another seed than the recipe's.")] = None,
+    seed: SeedOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show what is fresh, stale or missing, and why: which setting, data file or source file changed. Computes nothing.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kit.cli.common import print_json
+from kit.cli.common import JsonOption, print_json
 
 if TYPE_CHECKING:
     from kit.board import Row
@@ -19,7 +19,7 @@ def compare(
     first: Annotated[Path, typer.Argument(help="A submission that was scored.")],
     second: Annotated[Path, typer.Argument(help="Another one, scored on the same data with the same probe.")],
     probe: ProbeOption = "fast",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Say per task whether the first submission is better or worse than the second, or whether noise cannot be ruled out.
 
@@ -78,7 +78,7 @@ def board(
     data: Annotated[Path | None, typer.Option("--data", help="Only submissions scored on this folder.")] = None,
     probe: ProbeOption = "fast",
     markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Rank all scored submissions as the challenge does (Borda over the tasks), with the probability of each rank.
 

@@ -1,14 +1,21 @@
-"""What several commands share: threads, printing JSON, tables of findings."""
+"""What several commands share: options, threads, printing JSON, tables of findings."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from kit.errors import Finding, KitError, Severity
+
+DataOption = Annotated[Path, typer.Option("--data", help="The data folder, split (`kit data split`).")]
+ThreadsOption = Annotated[int | None, typer.Option("--threads", help="Threads; all cores by default.")]
+SeedOption = Annotated[int | None, typer.Option("--seed", min=0, help="Another seed than the recipe's.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
 def use_threads(threads: int | None) -> None:

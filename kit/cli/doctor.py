@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from kit.cli.common import print_findings, print_json
+from kit.cli.common import JsonOption, print_findings, print_json
 
 if TYPE_CHECKING:
     from kit.doctor import Facts
 
 
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False) -> None:
+def doctor(as_json: JsonOption = False) -> None:
     """Show versions, devices, threads, memory and disk, and known traps with their remedies. Exit 1 on an error.
 
     Example: kit doctor

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from kit.cli.common import print_json, use_threads
+from kit.cli.common import DataOption, JsonOption, ThreadsOption, print_json, use_threads
 
 app = typer.Typer(no_args_is_help=True, help="Hand-made features: which families there are, and build them.")
 
 
 @app.command("list")
-def list_families(as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False) -> None:
+def list_families(as_json: JsonOption = False) -> None:
     """Print every feature family: how many columns, examples, windows, what it is for.
 
     Example: kit features list
@@ -41,13 +41,11 @@ def build(
     recipe: Annotated[
         Path, typer.Argument(help="A recipe; its blocks of kind `stats` say which families and settings.")
     ],
-    data: Annotated[Path, typer.Option("--data", help="The data folder, split (`kit data split`).")],
+    data: DataOption,
     out: Annotated[Path, typer.Option("--out", help="The parquet file to write: client_id and Float32 columns.")],
     cut: Annotated[str, typer.Option(help="`input`: before the target windows. `end`: all events.")] = "input",
-    threads: Annotated[
-        int | None, typer.Option("--threads", help="Threads for every library; all cores by default.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+    threads: ThreadsOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Build the hand-made features of a recipe, unscaled, one row per relevant client sorted by id.
 
@@ -59,12 +57,15 @@ def build(
     from kit.features.build import write_features
     from kit.history import History
     from kit.recipe import read_recipe
+    from kit.store import Store
     from kit.submission import parse_cut
 
     plan = read_recipe(recipe)
     plans = stats_plans(plan)
-    history = History.open(DataFolder(data), parse_cut(cut), duplicates=plan.duplicates)
-    rows, columns = write_features(history, plans, out)
+    store = Store()
+    with store.in_use(f"The building of {out}"):
+        history = History.open(DataFolder(data), parse_cut(cut), store=store, duplicates=plan.duplicates)
+        rows, columns = write_features(history, plans, out)
     if as_json:
         print_json({"out": str(out), "clients": rows, "columns": columns, "cut": history.cut.isoformat()})
         return

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kit.cli.common import print_json, use_threads
+from kit.cli.common import JsonOption, ThreadsOption, print_json, use_threads
 
 if TYPE_CHECKING:
     from kit.neighbours import Neighbour
@@ -21,8 +21,8 @@ def neighbours(
     index: Annotated[
         bool, typer.Option("--index", help="Search an index (needs faiss-cpu) and report its recall; for many clients.")
     ] = False,
-    threads: Annotated[int | None, typer.Option("--threads", help="Threads; all cores by default.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+    threads: ThreadsOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """List the clients most similar to some clients by the cosine of their profiles, and why: blocks and features in common.
 

@@ -7,11 +7,10 @@ from typing import Annotated
 
 import typer
 
-from kit.cli.common import print_json, report_findings
+from kit.cli.common import JsonOption, print_json, report_findings
 
 app = typer.Typer(no_args_is_help=True, help="Look at recipes: written out in full, checked, compared; their schema.")
 RecipeArgument = Annotated[Path, typer.Argument(help="A recipe, such as pipelines/stats.toml.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
 @app.command()

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from kit.cli.common import print_json, use_threads
+from kit.cli.common import JsonOption, ThreadsOption, print_json, use_threads
 
 
 def report(
@@ -28,8 +28,8 @@ def report(
         bool, typer.Option("--ablate", help="Also score once per block with it silenced, by the fast probe.")
     ] = False,
     method: Annotated[str, typer.Option("--map", help="Axes of the map of clients: pca, or umap (an extra).")] = "pca",
-    threads: Annotated[int | None, typer.Option("--threads", help="Threads; all cores by default.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print all numbers as JSON for programs.")] = False,
+    threads: ThreadsOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Write what a team lead would read: a verdict in plain words, scores, gains, blocks, cohorts, maps, health, drift, cost.
 
@@ -45,14 +45,15 @@ def report(
     use_threads(threads)
     from kit.errors import KitError, nearest
     from kit.report import collect, render, render_markdown
-    from kit.store import write_atomically
+    from kit.store import Store, write_atomically
 
     if style not in ("html", "markdown"):
         raise KitError(f"There is no format {style!r};", nearest(style, ["html", "markdown"]))
     if method not in ("pca", "umap"):
         raise KitError(f"There is no map {method!r};", nearest(method, ["pca", "umap"]))
     axes: Literal["pca", "umap"] = "umap" if method == "umap" else "pca"
-    found = collect(submission, data, against or (), drift=drift, ablate=ablate, threads=threads, method=axes)
+    with Store().in_use(f"The report on {submission}"):
+        found = collect(submission, data, against or (), drift=drift, ablate=ablate, threads=threads, method=axes)
     if as_json:
         print_json(found.as_json())
         return

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kit.cli.common import print_json, use_threads
+from kit.cli.common import DataOption, JsonOption, ThreadsOption, print_json, use_threads
 
 if TYPE_CHECKING:
     from kit.challenge import Task
@@ -20,7 +20,7 @@ def score(
     submissions: Annotated[
         list[Path], typer.Argument(help="Folder with client_ids.npy and embeddings.npy; several with --calibrate.")
     ],
-    data: Annotated[Path, typer.Option("--data", help="The data folder, split (`kit data split`).")],
+    data: DataOption,
     probe: Annotated[
         list[str] | None, typer.Option("--probe", help="official, fast or gbm; repeat for several. Default: fast.")
     ] = None,
@@ -34,7 +34,7 @@ def score(
             "--precision", help="fp32 (default), or bf16 (default of --calibrate): faster where there are units."
         ),
     ] = None,
-    threads: Annotated[int | None, typer.Option("--threads", help="Threads; all cores by default.")] = None,
+    threads: ThreadsOption = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
     against: Annotated[
         Path | None, typer.Option("--against", help="Another submission to show beside this one.")
@@ -66,7 +66,7 @@ def score(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Score again what is known.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print no table and no progress.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Train probes on a submission's vectors and score the six tasks; results are kept in SUBMISSION/scores.json.
 
@@ -82,41 +82,43 @@ def score(
     from kit.probes.explain import EXPLAINED, check_explainable, client_rows, explain_report
     from kit.probes.registry import Options
     from kit.probes.score import read_ceiling, score_submission, write_scores
+    from kit.store import Store
 
     wanted, exact, folder = (
         tasks_named(task),
         precision_named(precision, "bf16" if calibrate else "fp32"),
         DataFolder(data),
     )
-    if calibrate:
-        from kit.cli.calibrate import run_study
-        from kit.probes.calibrate import plan_study
-
-        plan = plan_study(folder, out, wanted, stand_in, profiles, minutes, exact, threads)
-        run_study(submissions, folder, plan, as_json=as_json, quiet=quiet)
-        return
-    if len(submissions) != 1:
+    if not calibrate and len(submissions) != 1:
         raise KitError(
             f"{len(submissions)} submissions were given.", "Score one, with --against for a second beside it."
         )
     if explain or clients:
         check_explainable(probe, clients, explain=explain)
-    reports: list[tuple[ScoreReport, ScoreReport | None]] = []
-    for name in dict.fromkeys(probe or ["fast"]):
-        both: list[ScoreReport] = []
-        for path in [*submissions, *([against] if against else [])]:
-            own = path == submissions[0]
-            explained = client_rows(path, clients) if explain and name in EXPLAINED and own else None
-            trees = explained if name == "gbm" else None
-            report = score_submission(
-                path, folder, name, wanted, seeds, exact, threads, not quiet, force and own, device, trees
-            )
-            write_scores(path, [report])
-            if explained is not None:
-                options = Options(threads=threads, device=device, progress=not quiet)
-                report, _ = explain_report(report, folder, explained, options)
-            both.append(report)
-        reports.append((both[0], both[1] if len(both) > 1 else None))
+    with Store().in_use(f"The scoring of {', '.join(map(str, submissions))}"):
+        if calibrate:
+            from kit.cli.calibrate import run_study
+            from kit.probes.calibrate import plan_study
+
+            plan = plan_study(folder, out, wanted, stand_in, profiles, minutes, exact, threads)
+            run_study(submissions, folder, plan, as_json=as_json, quiet=quiet)
+            return
+        reports: list[tuple[ScoreReport, ScoreReport | None]] = []
+        for name in dict.fromkeys(probe or ["fast"]):
+            both: list[ScoreReport] = []
+            for path in [*submissions, *([against] if against else [])]:
+                own = path == submissions[0]
+                explained = client_rows(path, clients) if explain and name in EXPLAINED and own else None
+                trees = explained if name == "gbm" else None
+                report = score_submission(
+                    path, folder, name, wanted, seeds, exact, threads, not quiet, force and own, device, trees
+                )
+                write_scores(path, [report])
+                if explained is not None:
+                    options = Options(threads=threads, device=device, progress=not quiet)
+                    report, _ = explain_report(report, folder, explained, options)
+                both.append(report)
+            reports.append((both[0], both[1] if len(both) > 1 else None))
     if as_json:
         rows = [_as_json(own, other, read_ceiling(folder)) for own, other in reports]
         print_json(rows[0] if len(rows) == 1 else rows)

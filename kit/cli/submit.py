@@ -7,13 +7,15 @@ from typing import Annotated
 
 import typer
 
-from kit.cli.common import print_json, report_findings, use_threads
-
-DataOption = Annotated[Path, typer.Option("--data", help="The data folder, split (`kit data split`).")]
-ThreadsOption = Annotated[
-    int | None, typer.Option("--threads", help="Threads for every library; all cores by default.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+from kit.cli.common import (
+    DataOption,
+    JsonOption,
+    SeedOption,
+    ThreadsOption,
+    print_json,
+    report_findings,
+    use_threads,
+)
 
 
 def submit(
@@ -24,7 +26,7 @@ def submit(
     cut: Annotated[
         str, typer.Option(help="`input`: before the target windows, to score it here. `end`: all events.")
     ] = "input",
-    seed: Annotated[int | None, typer.Option(help="Another seed than the recipe's.")] = None,
+    seed: SeedOption = None,
     threads: ThreadsOption = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from kit.cli.common import print_json, use_threads
+from kit.cli.common import DataOption, JsonOption, print_json, use_threads
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -41,13 +41,12 @@ app = typer.Typer(
 )
 StudyArgument = Annotated[str, typer.Argument(help="A journal file, its bare name under .kit/tune/, or a storage URL.")]
 NameOption = Annotated[str | None, typer.Option("--name", help="Which study, where the storage holds several.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
 @app.command()
 def run(
     recipe: Annotated[Path, typer.Argument(help="A search space, such as pipelines/tune/stats.toml.")],
-    data: Annotated[Path, typer.Option("--data", help="The data folder, split (`kit data split`).")],
+    data: DataOption,
     trials: Annotated[
         int, typer.Option("--trials", min=1, help="Trials of the study in all, over all workers and runs.")
     ],

@@ -25,12 +25,45 @@ from kit.tune.study import best_trials, is_first
 MOST: Final = 12
 """Parameters per figure; those that matter most."""
 STYLE: Final = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 1150px; margin: 2em auto; padding: 0 1em; color: #222 }
-table { border-collapse: collapse; margin: 1em 0; display: block; overflow-x: auto }
-td, th { padding: .25em .7em; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap }
-td:first-child, th:first-child, td.text { text-align: left; white-space: normal }
-pre { background: #f6f6f6; padding: 1em; overflow-x: auto } .note { color: #666 } nav a { margin-right: 1em }
+:root {
+  color-scheme: light dark;
+  --bg: #ffffff; --ink: #1b1d21; --muted: #5d636b; --line: #e2e3e5; --soft: #f1f2f4; --link: #2f55d4;
+}
+@media (prefers-color-scheme: dark) {
+  :root { --bg: #121418; --ink: #e9ebee; --muted: #9ca4ae; --line: #2b3037; --soft: #1f2329; --link: #8ea8ff }
+}
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 1150px; margin: 2em auto; padding: 0 16px; color: var(--ink);
+  background: var(--bg); overflow-wrap: break-word }
+h1 { line-height: 1.2 } h2 { margin: 2em 0 .5em }
+a { color: var(--link) } nav { display: flex; flex-wrap: wrap; gap: 4px 1em } .note { color: var(--muted) }
+table { border-collapse: collapse; margin: 1em 0; display: block; overflow-x: auto; font-variant-numeric: tabular-nums }
+td, th { padding: .25em .7em; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap }
+th { color: var(--muted); font-weight: 550 }
+td:first-child, th:first-child { padding-left: 0; text-align: left } td.text { text-align: left; white-space: normal }
+pre { background: var(--soft); padding: 1em; overflow-x: auto; border-radius: 8px }
+.figure { overflow-x: auto } .figure > div { min-width: 640px }
 """
+"""Light and dark; what is wider than a phone scrolls in its own place."""
+SCRIPT: Final = """
+(() => {
+  const dark = matchMedia('(prefers-color-scheme: dark)');
+  const paint = () => {
+    const css = getComputedStyle(document.documentElement);
+    const [ink, line] = ['--ink', '--line'].map(name => css.getPropertyValue(name).trim());
+    for (const figure of document.querySelectorAll('.plotly-graph-div')) {
+      if (!figure.layout) continue;
+      const look = {paper_bgcolor: 'rgba(0,0,0,0)', plot_bgcolor: 'rgba(0,0,0,0)', 'font.color': ink};
+      for (const axis of Object.keys(figure.layout).filter(key => /^[xy]axis\\d*$/.test(key))) {
+        look[axis + '.gridcolor'] = line; look[axis + '.zerolinecolor'] = line; look[axis + '.linecolor'] = line;
+      }
+      Plotly.relayout(figure, look);
+    }
+  };
+  addEventListener('load', paint);
+  dark.addEventListener('change', paint);
+})();
+"""
+"""Plotly knows no colour schemes: its figures take the page's colours, again whenever the scheme changes."""
 Section = tuple[str, str, str]
 """(anchor, heading, HTML)."""
 
@@ -60,8 +93,10 @@ def render(study: optuna.Study, place: Place) -> str:
     title = html.escape(f"Search {study.study_name}")
     where = f"{html.escape(place.shown)}, {time.strftime('%Y-%m-%d %H:%M')}"
     return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
-        f"<script>{plotly.offline.get_plotlyjs()}</script></head><body><h1>{title}</h1>"
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<title>{title}</title><link rel="icon" href="data:,"><style>{STYLE}</style>'
+        f"<script>{plotly.offline.get_plotlyjs()}</script><script>{SCRIPT}</script></head><body><h1>{title}</h1>"
         f'<p class="note">{where}</p><nav>{links}</nav>{body}</body></html>\n'
     )
 
@@ -182,7 +217,8 @@ def _pruning(study: optuna.Study) -> str:
 def _figure(make: Callable[[], go.Figure]) -> str:
     """A figure as HTML, or why it cannot be drawn yet."""
     try:
-        return str(plotly.io.to_html(make(), include_plotlyjs=False, full_html=False))
+        drawn = plotly.io.to_html(make(), include_plotlyjs=False, full_html=False, config={"responsive": True})
+        return f'<div class="figure">{drawn}</div>'
     except (ValueError, RuntimeError, ZeroDivisionError, IndexError) as error:
         return _too_few(str(error))
 
