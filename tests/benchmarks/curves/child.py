@@ -28,7 +28,7 @@ class Order:
     """What a child is asked to do.
 
     Attributes:
-        size: relevant clients. `stage`: name in `curves.stages.STAGES`.
+        size: relevant clients. `stage`: name in STAGES or SLICES of `curves.stages`.
         data: the data folder. `place`: a folder of this size's own. `job`: where the child writes its reports.
         threads, seed: as the words say. `cap`: seconds from `started` (time.time()) until the child is stopped.
     """
@@ -140,10 +140,10 @@ def follow(job: Job, name: str) -> None:
 
 def main(path: Path) -> None:
     """Run the stage that the file asks for."""
-    from curves.stages import STAGES
+    from curves.stages import SLICES, STAGES
 
     job = Job(Order.read(path))
-    stage = STAGES[job.order.stage]
+    stage = (STAGES | SLICES)[job.order.stage]
     for module in stage.imports:
         importlib.import_module(module)
     if stage.progress:

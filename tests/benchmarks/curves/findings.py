@@ -182,12 +182,16 @@ def headline(rows: Sequence[Row], sizes: Sequence[int]) -> tuple[str, list[str]]
         else "Nothing to compare yet"
     )
     sentences = []
+    unexplained = []
     for row in steep:
         worst = max((step for step in row.times if step.exponent is not None), key=lambda step: step.exponent or 0.0)
-        sentences.append(
-            f"{row.title}: exponent {worst.exponent:.2f} between {worst.low:,} and {worst.high:,} clients. "
-            + (row.why or "Not explained yet.")
-        )
+        growth = f"{row.title}: exponent {worst.exponent:.2f} between {worst.low:,} and {worst.high:,} clients"
+        if row.why:
+            sentences.append(f"{growth}. {row.why}")
+        else:
+            unexplained.append(growth)
+    if unexplained:
+        sentences.append(f"Steeper and not explained yet. {'; '.join(unexplained)}.")
     heavy = [row.title for row in rows if row.memory_steep]
     if heavy:
         sentences.append(f"Peak memory grows faster than near-linearly: {', '.join(heavy)}.")

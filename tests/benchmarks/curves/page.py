@@ -16,12 +16,10 @@ from curves.charts import Point, loglog
 from curves.findings import Build, Codes, Floor, builds, codes, floors, headline
 from curves.results import NEAR_LINEAR, Result, Results, Step, steps
 from curves.stages import STAGES
-from kit.report import figures
+from kit.report import figures, svg
 from kit.report.words import number
 
 HERE: Final = Path(__file__).parent
-BUSY: Final = 0.3
-"""Load average per core at a stage's start from which the report warns."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +27,7 @@ class Row:
     """One stage in the report, by ascending size.
 
     Attributes:
+        times: growth of time, of CPU time if `by_cpu`: where other work disturbed a measurement.
         why: the explanation of a steep growth, from explanations.toml; "" if there is none.
     """
 
@@ -39,6 +38,7 @@ class Row:
     times: list[Step]
     memory: list[Step]
     why: str
+    by_cpu: bool = False
 
     @property
     def verdict(self) -> str:
@@ -80,6 +80,7 @@ class Report:
                 "verdict": row.verdict,
                 "memory_verdict": "steep" if row.memory_steep else "near-linear",
                 "why": row.why,
+                "by_cpu_time": row.by_cpu,
                 "exponents": [asdict(step) for step in row.times],
                 "memory_exponents": [asdict(step) for step in row.memory],
                 "results": [asdict(result) | {"per_client_us": result.per_client} for result in row.results],
@@ -106,8 +107,9 @@ def collect(results: Results, sizes: Sequence[int], slices: Sequence[int]) -> Re
     for name, stage in STAGES.items():
         found = [result for size in sorted(sizes) if (result := results.read(size, name))]
         if found:
-            memory = steps(found, "anonymous_mib")
-            rows.append(Row(name, stage.title, stage.what, found, steps(found), memory, str(why.get(name, ""))))
+            by_cpu = any(result.disturbed for result in found)
+            times, memory = steps(found, "cpu_seconds" if by_cpu else "seconds"), steps(found, "anonymous_mib")
+            rows.append(Row(name, stage.title, stage.what, found, times, memory, str(why.get(name, "")), by_cpu))
     settings = [result.setting for row in rows for result in row.results if result.setting]
     return Report(
         sorted(sizes), rows, floors(results, sizes), builds(results, sizes), codes(results, slices, sizes), settings
@@ -178,18 +180,17 @@ def facts(settings: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
     return [(what, value) for what, value in listed if value]
 
 
-def busy(report: Report) -> list[str]:
-    """Stages that began while the machine was at work on something else; loads of the benchmark itself decay slowly, so a
-    stage counts only if the load exceeds what its own predecessors' threads explain.
-    """
-    found = []
-    for row in report.rows:
-        for result in row.results:
-            cores = result.setting.get("machine", {}).get("cores")
-            load, threads = result.setting.get("load"), result.setting.get("threads")
-            if cores and load is not None and load > (threads or cores) + BUSY * cores:
-                found.append(f"{row.title} at {result.size:,} (load {load:.1f} on {cores} cores)")
-    return found
+def busy(report: Report) -> str:
+    """A sentence if other work disturbed measurements; "" otherwise."""
+    every = [result for row in report.rows for result in row.results if result.setting]
+    hit = [result for result in every if result.disturbed]
+    if not hit:
+        return ""
+    worst = max(float(result.setting["load"]) for result in hit)
+    return (
+        f"Other work kept the machine busy when {len(hit)} of {len(every)} measurements began (load average up to "
+        f"{worst:.1f}): their times are too high, and the growth of such stages is judged by CPU time."
+    )
 
 
 def growth(step: Step | None) -> str:
@@ -239,13 +240,11 @@ def ratio(value: float) -> str:
     return f"{value:,.0f} ×" if value >= 20 else f"{value:.1f} ×"
 
 
-def parts(table: dict[str, float], most: int = 14) -> list[figures.Strip]:
+def parts(table: dict[str, float], most: int = 20) -> list[figures.Strip]:
     """The largest entries of a table of seconds as bars, the others together."""
     ordered = sorted(table.items(), key=lambda pair: -pair[1])
     shown = ordered[:most]
     if ordered[most:]:
         shown.append((f"{len(ordered) - most} others", sum(value for _, value in ordered[most:])))
     top = max([value for _, value in shown] + [1e-9])
-    from kit.report import svg
-
     return [figures.Strip(name, svg.bar(value / top), seconds(value)) for name, value in shown]

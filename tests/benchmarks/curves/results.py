@@ -15,6 +15,8 @@ from kit.store import write_json
 State = Literal["measured", "extrapolated", "cut", "failed", "skipped"]
 NEAR_LINEAR: Final = 1.1
 """Largest exponent that counts as near-linear."""
+BUSY: Final = 0.3
+"""Load average per core, beyond the benchmark's own threads, from which a time is said to be disturbed."""
 SHORTEST: Final = 0.1
 """Seconds below which a time says nothing about growth."""
 
@@ -63,6 +65,12 @@ class Result:
     def tells(self) -> bool:
         """Whether `seconds` stand for the whole stage."""
         return self.state in ("measured", "extrapolated") and self.seconds is not None
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether other work kept the machine busy when it began: more load than the benchmark's own threads explain."""
+        cores, load = self.setting.get("machine", {}).get("cores"), self.setting.get("load")
+        return bool(cores) and load is not None and load > self.setting.get("threads", cores) + BUSY * cores
 
     @property
     def per_client(self) -> float | None:
@@ -135,14 +143,15 @@ def steps(results: Sequence[Result], quantity: str = "seconds") -> list[Step]:
 
     Args:
         results: of one stage, by ascending size.
-        quantity: «seconds» or «anonymous_mib»; memory of an extrapolated stage is that of the part, so it tells nothing.
+        quantity: «seconds», «cpu_seconds» or «anonymous_mib»; the latter two are those of the part where only a part ran, and
+            tell nothing then.
     """
     found = []
     for low, high in pairwise(results):
         values = [getattr(result, quantity) for result in (low, high)]
-        timed = quantity == "seconds"
-        usable = all(result.tells if timed else result.state == "measured" for result in (low, high))
-        if not usable or not all(values) or (timed and min(values) < SHORTEST):
+        reckoned = quantity == "seconds"
+        usable = all(result.tells if reckoned else result.state == "measured" for result in (low, high))
+        if not usable or not all(values) or (quantity != "anonymous_mib" and min(values) < SHORTEST):
             found.append(Step(low.size, high.size, None))
             continue
         value = exponent((low.size, values[0]), (high.size, values[1]))

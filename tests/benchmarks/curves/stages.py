@@ -239,7 +239,8 @@ def slice_of_blocks(recipe_file: Path) -> Callable[[Job], None]:
     return run
 
 
-FRAMES: Final = ("numpy", "polars", "kit.history", "kit.features.describe", "kit.profile.build", "kit.blocks.stats")
+TABLES: Final = ("numpy", "polars", "kit.history")
+FRAMES: Final = (*TABLES, "kit.features.describe", "kit.profile.build", "kit.blocks.stats")
 TORCH: Final = ("torch", "kit.probes.registry", "kit.probes.mlp", "kit.probes.score", "kit.probes.labels")
 
 STAGES: Final[dict[str, Stage]] = {
@@ -252,11 +253,11 @@ STAGES: Final[dict[str, Stage]] = {
     ),
     "events": Stage(
         "Events of the History", "Digests of the files; each table narrowed to the relevant clients, typed, joined, sorted.",
-        events, ("split",), FRAMES,
+        events, ("split",), TABLES,
     ),
     "floor": Stage(
         "Floor of the feature build", "Decode the needed columns once, group the rows by client once.", floor.run,
-        ("events",), FRAMES,
+        ("events",), TABLES,
     ),
     "features": Stage(
         "Hand-made features", "The three feature blocks of pipelines/stats.toml, built and stored.", features, ("events",),
@@ -268,11 +269,11 @@ STAGES: Final[dict[str, Stage]] = {
     ),
     "tokens": Stage(
         "Tokens", "All events of the relevant clients as flat arrays, written to disk.", tokens, ("events",),
-        (*FRAMES, "kit.tokens.table"),
+        (*TABLES, "kit.tokens.table"),
     ),
     "graph": Stage(
         "Graph edges", "Vocabulary and weighted edges of eight relations, in memory.", graph, ("events",),
-        (*FRAMES, "kit.blocks.edges"),
+        (*TABLES, "kit.blocks.edges"),
     ),
     "profile": Stage(
         "Profile assembly", "Scale, impute and permute the stored feature blocks; write the submission.", profile,
