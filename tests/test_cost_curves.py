@@ -163,13 +163,15 @@ def test_organisers_line_and_ratio_come_from_the_slices(tmp_path: Path) -> None:
     for size in (1_000, 2_000, 4_000):
         for stage, base, slope in (("slice-theirs", 4.0, 0.02), ("slice-stats", 3.0, 0.001)):
             seconds = base + slope * size
-            found = taken(size, seconds, stage=stage, spent_seconds=seconds, setting={"run": "a", "source": "shop"})
+            found = taken(size, seconds, stage=stage, spent_seconds=seconds, setting={"run": "a", "source": 10_000})
             results.write(dataclasses.replace(found, cpu_seconds=seconds, anonymous_mib=100 + size / 10))
     report = collect(results, [], [1_000, 2_000, 4_000])
     assert report.codes is not None and report.codes.one_run
     theirs = next(row for row in report.codes.rows if row.name == "slice-theirs")
     assert theirs.full_seconds == pytest.approx(20_004) and theirs.full_mib == pytest.approx(100_100)
     assert report.codes.ratios == {"slice-stats": pytest.approx(84 / 7)}
+    ours = next(row for row in report.codes.rows if row.name == "slice-stats")
+    assert ours.per_client == pytest.approx(0.001) and ours.full_seconds == pytest.approx(1_003)
     assert "5.6 h" in render(report)
 
 

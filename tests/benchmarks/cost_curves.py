@@ -74,11 +74,11 @@ def write_report(plan: Plan, slices: Sequence[int]) -> bool:
     return any(result.state == "failed" for row in report.rows for result in row.results)
 
 
-def slice_source(plan: Plan, slices: Sequence[int]) -> Path:
-    """The smallest split shop that holds the largest slice."""
+def slice_source(plan: Plan, slices: Sequence[int]) -> int:
+    """Size of the smallest split shop that holds the largest slice."""
     for size in plan.sizes:
         if size >= max(slices) and (plan.data(size) / "target" / "split.json").exists():
-            return plan.data(size)
+            return size
     raise KitError(
         f"No shop here holds {max(slices):,} clients to cut slices from.", "Add a larger --sizes or smaller --slices."
     )

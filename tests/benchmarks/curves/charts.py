@@ -30,7 +30,7 @@ class Point:
 
 
 def loglog(points: Sequence[Point], label: str, unit: str) -> Markup:
-    """Points joined by a line, with a dashed line of slope 1 through the first and ticks at powers of ten.
+    """Points joined by a line, with a dashed line of slope 1 through the first, and a tick at every number of clients.
 
     Args:
         points: by ascending x; both coordinates above 0.
@@ -48,8 +48,8 @@ def loglog(points: Sequence[Point], label: str, unit: str) -> Markup:
     def y(value: float) -> float:
         return HEIGHT - FOOT - (HEIGHT - FOOT - TOP) * up.percent(math.log10(value)) / 100
 
-    body = [_rule(x(10.0**k), f"{_clients(10.0**k)}") for k in _powers(across)]
-    body += [_level(y(10.0**k), _amount(10.0**k, unit)) for k in _powers(up)]
+    body = [_rule(x(point.x), _clients(point.x)) for point in points]
+    body += [_level(y(value), _amount(value, unit)) for value in _ticks(up)]
     first, last = points[0], points[-1]
     if last.x > first.x:
         body.append(_linear(first, up, last.x, x, y))
@@ -66,8 +66,14 @@ def _decades(values: Sequence[float]) -> Domain:
     return Domain(low - spare - 0.12, high + spare + 0.12)
 
 
-def _powers(domain: Domain) -> range:
-    return range(math.ceil(domain.low), math.floor(domain.high) + 1)
+def _ticks(domain: Domain) -> list[float]:
+    """Powers of ten in the range; 1, 2 and 5 of each where there is at most one."""
+    powers = range(math.floor(domain.low), math.floor(domain.high) + 1)
+    found = [
+        factor * 10.0**k for k in powers for factor in (1, 2, 5) if domain.low <= math.log10(factor) + k <= domain.high
+    ]
+    round_ones = [value for value in found if math.log10(value).is_integer()]
+    return round_ones if len(round_ones) > 1 else found
 
 
 def _rule(x: float, text: str) -> str:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from curves.results import Line, Result, Results
 from curves.theirs import FULL, THEIRS, TITLES, lines
 
 if TYPE_CHECKING:
     from curves.page import Row
+
+
+FULL_STAGE: Final = {"slice-baseline": "baseline", "slice-stats": "features"}
+"""Our code on the slices → the stage that does the same at every size."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +68,9 @@ class Code:
     Attributes:
         points: (clients, process seconds, CPU seconds, peak anonymous MiB or None).
         base, per_client: seconds of the fitted line. `residual`: largest distance of a point, as a share of it.
-        full_seconds, full_mib: the line at 1 M clients; memory None if it was not seen.
-        measured_full: our own process seconds at 1 M clients (tables + features), if measured; None otherwise.
+        full_seconds, full_mib: the lines at 1 M clients; None where fixed costs make up most of the largest slice, so that
+            the line says little about more clients.
+        measured_full: seconds of the same work of ours (tables + features) at 1 M clients, if measured there; else None.
     """
 
     name: str
@@ -74,7 +79,7 @@ class Code:
     base: float
     per_client: float
     residual: float
-    full_seconds: float
+    full_seconds: float | None
     full_mib: float | None
     measured_full: float | None
 
@@ -84,15 +89,18 @@ class Codes:
     """All codes on the slices.
 
     Attributes:
-        rows: one per code. `one_run`: whether all were measured in the same run. `source`: the shop's folder.
+        rows: one per code. `one_run`: whether all were measured in the same run. `source`: relevant clients of the shop they
+            are cut from.
         ratios: our code → theirs ÷ ours at the largest slice.
+        full_ratios: our code → their line at 1 M clients ÷ our measured seconds there.
         missing: code → why it is not in `rows`.
     """
 
     rows: list[Code]
     one_run: bool
-    source: str
+    source: int
     ratios: dict[str, float]
+    full_ratios: dict[str, float]
     missing: dict[str, str]
 
 
@@ -133,7 +141,7 @@ def codes(results: Results, slices: Sequence[int], sizes: Sequence[int]) -> Code
     if not known:
         return None
     rows = [
-        code(name, *fitted, full_of(results, sizes) if name == "slice-stats" else None)
+        code(name, *fitted, full_of(results, sizes, FULL_STAGE[name]) if name in FULL_STAGE else None)
         for name, fitted in found.items()
     ]
     missing = {}
@@ -143,29 +151,36 @@ def codes(results: Results, slices: Sequence[int], sizes: Sequence[int]) -> Code
             missing[TITLES[name]] = "; ".join(sorted(notes)) or "not measured"
     runs = {result.setting.get("run") for result in known}
     by_name = {row.name: row for row in rows}
-    ratios = {}
+    ratios, full_ratios = {}, {}
     if THEIRS in by_name:
         largest = by_name[THEIRS].points[-1]
         for row in rows:
             if row.name != THEIRS and row.points[-1][0] == largest[0]:
                 ratios[row.name] = largest[1] / row.points[-1][1]
-    return Codes(rows, len(runs) == 1, str(known[-1].setting.get("source", "")), ratios, missing)
+            if row.measured_full and (whole := by_name[THEIRS].full_seconds):
+                full_ratios[row.name] = whole / row.measured_full
+    return Codes(rows, len(runs) == 1, int(known[-1].setting.get("source", 0)), ratios, full_ratios, missing)
 
 
 def code(name: str, seconds: Line, memory: Line | None, whole: list[Result], full: float | None) -> Code:
     """A row of `Codes`."""
     points = [(r.size, r.spent_seconds or 0.0, r.cpu_seconds or 0.0, r.anonymous_mib) for r in whole]
     return Code(
-        name, TITLES[name], points, seconds.base, seconds.slope, seconds.residual, seconds.at(FULL),
-        None if memory is None else memory.at(FULL), full,
+        name, TITLES[name], points, seconds.base, seconds.slope, seconds.residual, at_full(seconds, points[-1][0]),
+        None if memory is None else at_full(memory, points[-1][0]), full,
     )  # fmt: skip
 
 
-def full_of(results: Results, sizes: Sequence[int]) -> float | None:
-    """Seconds of our tables and features at full size, if both were measured there."""
+def at_full(line: Line, largest: int) -> float | None:
+    """A line at 1 M clients, if at least half of its value at the largest slice is due to the clients."""
+    return line.at(FULL) if line.slope * largest >= line.at(largest) / 2 else None
+
+
+def full_of(results: Results, sizes: Sequence[int], stage: str) -> float | None:
+    """Seconds of our tables and a stage that reads them at full size, if both were measured there."""
     if FULL not in sizes:
         return None
-    both = [results.read(FULL, name) for name in ("events", "features")]
+    both = [results.read(FULL, name) for name in ("events", stage)]
     if not all(result is not None and result.tells for result in both):
         return None
     return sum(result.seconds or 0.0 for result in both if result is not None)

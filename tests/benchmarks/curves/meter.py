@@ -9,7 +9,6 @@ import os
 import resource
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,7 +76,7 @@ def watch(command: list[str], environment: dict[str, str], log: Path, cap: float
         seconds=time.perf_counter() - began,
         cpu_seconds=usage.ru_utime + usage.ru_stime,
         anonymous_mib=memory.anonymous / MIB if PROC else None,
-        resident_mib=max(memory.resident / MIB, usage.ru_maxrss / (MIB if sys.platform == "darwin" else 2**10)),
+        resident_mib=memory.resident / MIB,  # not ru_maxrss: it counts what this process held when it forked
         io=memory.io,
     )
 
@@ -122,7 +121,8 @@ class _Memory:
             self.io = read_io(self.pid) or self.io
         held = [memory_of(pid) for pid in self.tree]
         self.anonymous = max(self.anonymous, sum(anonymous for anonymous, _ in held))
-        self.resident = max(self.resident, sum(resident for _, resident in held))
+        highest = int(_fields(Path(f"/proc/{self.pid}/status")).get("VmHWM", "0").split()[0]) * 1024
+        self.resident = max(self.resident, highest, sum(resident for _, resident in held))
 
 
 def memory_of(pid: int | str) -> tuple[int, int]:

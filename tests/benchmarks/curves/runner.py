@@ -93,7 +93,7 @@ def one(plan: Plan, size: int, name: str) -> Result:
         return Result(size, name, "skipped", "the folder was given", whole=False)
     for need in STAGES[name].needs:
         known = plan.results.read(size, need)
-        if need == "synth" and given:
+        if given and need in ("synth", "split"):  # it is split already
             continue
         if known is None or not known.whole:
             why = "has not been measured" if known is None else f"was {known.state}"

@@ -108,6 +108,18 @@ def features(job: Job) -> None:
     job.details["mib"] = sum(folder_mib(artefact.folder) for artefact in made)
 
 
+def baseline(job: Job) -> None:
+    """The organisers' features by our block, for comparison with their code."""
+    from kit.profile.build import run_block
+    from kit.recipe import read_recipe
+
+    history, recipe, store = open_history(job), read_recipe(BASELINE), store_of(job)
+    shutil.rmtree(store.root / "block-organisers", ignore_errors=True)
+    with job.clock():
+        made = [run_block(name, entry, recipe.seed, history, store) for name, entry in recipe.blocks.items()]
+    job.details["mib"] = sum(folder_mib(artefact.folder) for artefact in made)
+
+
 def factorise(job: Job) -> None:
     """The factorisations of stats.toml: fit, and a vector per client."""
     from kit.profile.build import run_block
@@ -262,6 +274,10 @@ STAGES: Final[dict[str, Stage]] = {
     "features": Stage(
         "Hand-made features", "The three feature blocks of pipelines/stats.toml, built and stored.", features, ("events",),
         FRAMES,
+    ),
+    "baseline": Stage(
+        "The organisers' features", "The block of pipelines/baseline.toml: their features, our code.", baseline, ("events",),
+        (*FRAMES, "kit.blocks.organisers"),
     ),
     "factorise": Stage(
         "Factorisation", "Both ALS blocks of pipelines/stats.toml: fit, and a vector per client.", factorise, ("events",),

@@ -29,7 +29,7 @@ FULL: Final = 1_000_000
 """Relevant clients of the challenge."""
 
 
-def measure_slices(plan: Plan, checkout: Path, python: str, clients: Sequence[int], source: Path) -> None:
+def measure_slices(plan: Plan, checkout: Path, python: str, clients: Sequence[int], source: int) -> None:
     """Measure every slice with every code, all of them again if one is missing: ratios come from one run.
 
     Args:
@@ -37,21 +37,21 @@ def measure_slices(plan: Plan, checkout: Path, python: str, clients: Sequence[in
         checkout: of the organisers' repository.
         python: that can run it.
         clients: relevant clients per slice.
-        source: the split shop that slices are cut from.
+        source: size of the shop that slices are cut from.
     """
     names = list(TITLES)
     if not plan.force and all(plan.results.stands(size, name, plan.cap(name)) for size in clients for name in names):
         return
     for size in clients:
         place = plan.work / "slices" / f"{size}"
-        cut_slice(source, size, place, plan.seed)
+        cut_slice(plan.data(source), size, place, plan.seed)
         for name in names:
             job = plan.work / "slices" / "jobs" / name
             order = Order(
                 size, name, place, place.with_suffix(".work"), job, plan.threads, plan.seed, plan.cap(name), 0.0
             )
             result = run_theirs(order, checkout, python, plan) if name == THEIRS else run_child(order, plan.setting)
-            result = replace(result, setting={**result.setting, "source": source.name})
+            result = replace(result, setting={**result.setting, "source": source})
             plan.results.write(result)
             say(f"  slice of {size:,} clients · {TITLES[name]}: {said(result)}")
         shutil.rmtree(place)
