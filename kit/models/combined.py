@@ -203,7 +203,7 @@ class Combined(nn.Module):
             bias = self.item_bias[action](batch["items"])[:, 0] + self._inherited(action, z, batch, live)
         else:
             rows = torch.arange(1, self.sizes[aspect] + 1, device=z.device)
-            table = tower.norm(tower.table[tower.place(aspect, rows)])
+            table = tower.norm(tower.rows(tower.place(aspect, rows)))
             bias = self.aspect_bias[f"{action}_{aspect}"]
         query = self.queries[f"{action}_{aspect}"](z)
         logits = query @ table.T * (GAIN * self.scale).exp() + popular + bias

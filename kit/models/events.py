@@ -42,6 +42,12 @@ class EventSettings(Strict):
     )
     ids: bool = Field(True, description="Include sku words; without them products are codes, category and price alone.")
     dropout: float = Field(0.0, ge=0, lt=1)
+    dense_rows: int = Field(
+        200_000,
+        ge=0,
+        description="Embedding tables of more rows than this take row-sparse gradients: a training step then costs what the "
+        "rows that it touches cost, and rows without gradient stay as they are.",
+    )
 
 
 @dataclass(frozen=True)
@@ -86,6 +92,7 @@ class ItemTower(nn.Module):
 
     Attributes:
         table: (rows, width), all fields; row 0 is zero and stays so.
+        sparse: whether the table's gradient has only the rows that were looked up.
     """
 
     word: Tensor
@@ -97,6 +104,7 @@ class ItemTower(nn.Module):
         self.settings = settings
         self.fields = Fields.of(vocabulary, settings)
         self.table = nn.Parameter(INIT * torch.randn(self.fields.rows, settings.width))
+        self.sparse = self.fields.rows > settings.dense_rows
         with torch.no_grad():
             self.table[0] = 0.0
         self.norm = nn.LayerNorm(settings.width)
@@ -147,7 +155,11 @@ class ItemTower(nn.Module):
 
     def sum(self, rows: Tensor) -> Tensor:
         """Sum of table rows, (m, k) → (m, width); row 0 adds nothing and gets no gradient."""
-        return F.embedding_bag(rows, self.table, mode="sum", padding_idx=0)
+        return F.embedding_bag(rows, self.table, mode="sum", padding_idx=0, sparse=self.sparse)
+
+    def rows(self, index: Tensor) -> Tensor:
+        """Table rows as they are, (m, width)."""
+        return F.embedding(index, self.table, sparse=True) if self.sparse else self.table[index]
 
     def sum_ragged(self, rows: Tensor, more: Tensor, where: Tensor) -> Tensor:
         """Like `sum` of rows (m, k), but the entries `where` (j,) also have the rows `more` (j, 16): one pass for both."""
@@ -158,7 +170,7 @@ class ItemTower(nn.Module):
         flat = torch.empty(rows.numel() + more.numel(), dtype=rows.dtype, device=rows.device)
         flat[begin[:, None] + torch.arange(rows.shape[1], device=rows.device)] = rows
         flat[end[where][:, None] - 1 - torch.arange(more.shape[1], device=rows.device)] = more.to(rows.dtype)
-        return F.embedding_bag(flat.long(), self.table, begin, mode="sum", padding_idx=0)
+        return F.embedding_bag(flat.long(), self.table, begin, mode="sum", padding_idx=0, sparse=self.sparse)
 
 
 class EventEmbedding(nn.Module):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
-from torch.optim import Optimizer
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+
+from kit.errors import KitError
 
 
 class RowAdagrad(Optimizer):
@@ -47,13 +49,110 @@ class RowAdagrad(Optimizer):
             state["squares"] = torch.zeros(parameter.shape[0], device=parameter.device)
         squares: Tensor = state["squares"]
         if gradient.is_sparse:
-            gradient = gradient.coalesce()
-            rows, values = gradient.indices()[0], gradient.values()
-            squares[rows] += values.flatten(1).square().mean(dim=1)
-            scale = lr / (squares[rows].sqrt() + eps)
-            parameter.index_add_(0, rows, -values * scale.view(-1, *[1] * (values.dim() - 1)))
+            _adagrad_rows(parameter, gradient.coalesce(), squares, lr, eps)
         else:
             flat = gradient.flatten(1) if gradient.dim() > 1 else gradient[:, None]
             squares += flat.square().mean(dim=1)
             scale = lr / (squares.sqrt() + eps)
             parameter -= gradient * scale.view(-1, *[1] * (gradient.dim() - 1))
+
+
+def _adagrad_rows(parameter: Tensor, gradient: Tensor, squares: Tensor, lr: float, eps: float) -> None:
+    """One step of row-wise Adagrad on the rows of a coalesced gradient."""
+    rows, values = gradient.indices()[0], gradient.values()
+    squares[rows] += values.flatten(1).square().mean(dim=1)
+    scale = lr / (squares[rows].sqrt() + eps)
+    parameter.index_add_(0, rows, -values * scale.view(-1, *[1] * (values.dim() - 1)))
+
+
+class LazyAdamW(AdamW):
+    """AdamW that also takes row-sparse gradients, whose step costs as much as the rows that it touches.
+
+    Rows with a gradient move as under AdamW, by moments that rest while they have none (as in torch's SparseAdam); a row that
+    has one in every step is where AdamW would have it. Rows without one stay as they are: no momentum, no decay. Parameters
+    with dense gradients are AdamW's.
+
+    Args:
+        parameters: as for AdamW.
+        lr, weight_decay: as for AdamW.
+        rows: what moves row-sparse tables: `adam` keeps two numbers for each of a table's, `adagrad` one for each row.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[Tensor] | Iterable[dict[str, Any]],
+        lr: float = 1e-3,
+        weight_decay: float = 0.01,
+        rows: Literal["adam", "adagrad"] = "adam",
+    ) -> None:
+        super().__init__(parameters, lr=lr, weight_decay=weight_decay)
+        self.rows = rows
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """One update of every parameter that has a gradient."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        tables = [
+            (group, parameter, parameter.grad.coalesce())
+            for group in self.param_groups
+            for parameter in group["params"]
+            if parameter.grad is not None and parameter.grad.is_sparse
+        ]
+        for _, parameter, _ in tables:
+            parameter.grad = None  # AdamW leaves these alone
+        super().step()
+        for group, parameter, gradient in tables:
+            if self.rows == "adam":
+                self._adam_rows(group, parameter, gradient)
+            else:
+                state = self.state[parameter]
+                if not state:
+                    state["squares"] = torch.zeros(parameter.shape[0], device=parameter.device)
+                _adagrad_rows(parameter, gradient, state["squares"], group["lr"], 1e-10)
+            parameter.grad = gradient
+        return loss
+
+    def _adam_rows(self, group: dict[str, Any], parameter: Tensor, gradient: Tensor) -> None:
+        state = self.state[parameter]
+        if not state:
+            state["step"] = torch.tensor(0.0)
+            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+        state["step"] += 1
+        step, (beta1, beta2), lr = float(state["step"]), group["betas"], group["lr"]
+        rows, values = gradient.indices()[0], gradient.values()
+        mean = state["exp_avg"][rows].lerp_(values, 1 - beta1)
+        square = state["exp_avg_sq"][rows].mul_(beta2).addcmul_(values, values, value=1 - beta2)
+        state["exp_avg"][rows], state["exp_avg_sq"][rows] = mean, square
+        scale = (square.sqrt() / (1 - beta2**step) ** 0.5).add_(group["eps"])
+        moved = parameter[rows].mul_(1 - lr * group["weight_decay"])
+        parameter[rows] = moved.addcdiv_(mean, scale, value=-lr / (1 - beta1**step))
+
+
+def adam_w(
+    model: nn.Module, lr: float, weight_decay: float, rows: Literal["adam", "adagrad"], *, averaged: bool
+) -> Optimizer:
+    """AdamW for all of a model's parameters, row-sparse tables included; `averaged` is schedule-free AdamW.
+
+    Raises:
+        KitError: averaged, and a part of the model asks for row-sparse gradients (attribute `sparse`, as torch's embeddings
+            have): averaging moves every row in every step.
+    """
+    if not averaged:
+        return LazyAdamW(model.parameters(), lr=lr, weight_decay=weight_decay, rows=rows)
+    if any(getattr(module, "sparse", False) is True for module in model.modules()):
+        raise KitError(
+            "The schedule 'schedule-free' moves every row in every step; this model's table has too many for that.",
+            "Use cosine or constant, or raise `events.dense_rows` above the table's rows.",
+        )
+    from schedulefree import AdamWScheduleFree
+
+    free: Optimizer = AdamWScheduleFree(model.parameters(), lr=lr, weight_decay=weight_decay)
+    return free
+
+
+def state_bytes(rows: int, width: int, rule: Literal["adam", "adagrad"]) -> int:
+    """Bytes of a float32 table and of its optimiser's state."""
+    return 4 * rows * (3 * width if rule == "adam" else width + 1)

@@ -37,6 +37,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from kit import tracking
 from kit.errors import KitError
+from kit.models.optim import adam_w
 from kit.progress import say, track
 from kit.recipe import Strict
 from kit.store import write_atomically
@@ -48,6 +49,11 @@ class TrainSettings(Strict):
     epochs: int = Field(5, ge=1)
     lr: float = Field(2e-3, gt=0, description="Peak learning rate of AdamW.")
     weight_decay: float = Field(0.01, ge=0)
+    rows: Literal["adam", "adagrad"] = Field(
+        "adam",
+        description="What moves embedding tables with row-sparse gradients: Adam's moments rest while a row has no gradient, "
+        "Adagrad keeps one number per row instead of two per value.",
+    )
     schedule: Literal["cosine", "constant", "schedule-free"] = Field(
         "cosine",
         description="After warm-up: cosine to zero, flat, or flat with averaged weights (schedule-free AdamW), which need no "
@@ -177,11 +183,13 @@ def _loop(fabric: Fabric, run: _Run) -> TrainReport:
     """All epochs, in this process."""
     model, settings, validate = run.model, run.settings, run.validate
     _seed_everything(run.seed + 7919 * fabric.global_rank)
-    optimizer = run.optimizer or _optimizer(model, settings)
+    optimizer = run.optimizer or adam_w(
+        model, settings.lr, settings.weight_decay, settings.rows, averaged=settings.schedule == "schedule-free"
+    )
     wrapped, optim = fabric.setup(model, optimizer)
     total = settings.epochs * math.ceil(len(run.batches(0)) // fabric.world_size / settings.accumulate)
     schedule = LambdaLR(optimizer, lambda step: rate_factor(step, total, settings))
-    report, best, first = TrainReport(), _snapshot(model), 0
+    report, best, first = TrainReport(), {} if validate is None else _snapshot(model), 0
     if run.checkpoint is not None and run.checkpoint.exists():
         report, best, first = _resume(run.checkpoint, fabric, model, optimizer, schedule)
     for epoch in range(first, settings.epochs):
@@ -211,15 +219,6 @@ def _loop(fabric: Fabric, run: _Run) -> TrainReport:
         model.load_state_dict(best)
     model.eval()
     return report
-
-
-def _optimizer(model: nn.Module, settings: TrainSettings) -> Optimizer:
-    if settings.schedule == "schedule-free":
-        from schedulefree import AdamWScheduleFree
-
-        free: Optimizer = AdamWScheduleFree(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
-        return free
-    return torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
 
 
 def _switch(optimizer: Optimizer, mode: Literal["train", "eval"]) -> None:

@@ -19,13 +19,15 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, logsigmoid
+from torch.nn.functional import cross_entropy, embedding, logsigmoid
 from torch_geometric.nn import MessagePassing
 
 from kit.models.graph.edges import CLIENT, Edges, Graph
 
 INITIAL = 0.1
 """Standard deviation of fresh item vectors."""
+DENSE_ROWS = 200_000
+"""Tables of more rows take row-sparse gradients where neighbourhoods are sampled: a batch meets few of them."""
 Objective = Literal["bpr", "softmax"]
 
 
@@ -173,6 +175,7 @@ class LightGCN(nn.Module):
         self.temperature, self.l2 = temperature, l2
         self.table = nn.Parameter(torch.randn(others, dim) * INITIAL)
         self.convolve = Convolution()
+        self.sparse = adjacency is None and others > DENSE_ROWS
         self.rows = None if adjacency is None else SparseRows.of(adjacency, symmetric=True)
 
     def inputs(self, nodes: Tensor | None = None) -> Tensor:
@@ -180,7 +183,9 @@ class LightGCN(nn.Module):
         if nodes is None:
             return torch.cat([self.table.new_zeros(self.clients, self.table.shape[1]), self.table])
         known = nodes >= self.clients
-        return self.table[(nodes - self.clients).clamp(min=0)] * known[:, None]
+        places = (nodes - self.clients).clamp(min=0)
+        found = embedding(places, self.table, sparse=True) if self.sparse else self.table[places]
+        return found * known[:, None]
 
     def propagate(self) -> list[Tensor]:
         """E⁽⁰⁾ … E⁽ᴸ⁾ of all nodes, each (nodes, d)."""

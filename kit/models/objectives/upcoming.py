@@ -187,4 +187,4 @@ class NextUrl(Upcoming):
 
     def vectors(self, items: ItemTower, candidates: Tensor, live: Tensor) -> Tensor:
         """Url rows of the table (urls that are not live yet occur in no input; as candidates they cannot leak)."""
-        return items.table[items.place("url", candidates + 1)]
+        return items.rows(items.place("url", candidates + 1))
