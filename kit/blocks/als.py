@@ -24,6 +24,8 @@ from kit.recipe import Strict
 
 SECONDS_PER_DAY = 86_400
 LEAST_ITEMS = 2
+CHUNK = 50_000
+"""Clients whose events are added up at a time."""
 
 
 class ALSSettings(Strict):
@@ -98,9 +100,15 @@ class ALS(Block):
 
     def _entries(self, history: History) -> pl.DataFrame:
         """client_id, item, weight: one row per touched pair, sorted, so that equal input gives equal bytes."""
+        schema = pl.Schema({"client_id": pl.Int64, "item": pl.Int64, "weight": pl.Float64})
+        parts = [self._pairs(view) for view in history.chunks(CHUNK)]  # a client's events lie in one range
+        return pl.concat([pl.DataFrame(schema=schema), *parts])
+
+    def _pairs(self, history: History) -> pl.DataFrame:
+        """`_entries` of few clients."""
         settings = cast(ALSSettings, self.settings)
         decay = settings.half_life * SECONDS_PER_DAY
-        frames = []
+        frames = [pl.LazyFrame(schema={"client_id": pl.Int64, "item": pl.Int64, "weight": pl.Float64})]
         for kind in EventType:
             weight = settings.weights.get(kind.short, 0.0)
             carries = (kind is EventType.VISIT) if settings.items == "url" else kind.value_column == "sku"
@@ -112,8 +120,6 @@ class ALS(Block):
                 .drop_nulls(settings.items)
                 .select("client_id", pl.col(settings.items).alias("item"), (weight * 0.5**age).alias("weight"))
             )
-        if not frames:
-            return pl.DataFrame(schema={"client_id": pl.Int64, "item": pl.Int64, "weight": pl.Float64})
         pairs = pl.concat(frames).sort("client_id", "item", "weight").group_by("client_id", "item", maintain_order=True)
         return pairs.agg(pl.col("weight").sum()).collect()
 

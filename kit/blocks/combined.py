@@ -15,7 +15,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import ClassVar, cast
 
 import numpy as np
 import torch
@@ -25,24 +25,28 @@ from sklearn.preprocessing import QuantileTransformer
 from torch import Tensor, nn
 
 from kit.blocks.base import Block, BlockOutput, block
+from kit.blocks.choices import Choices, Columns, choose_candidates, published_rows
 from kit.blocks.futures import ITEM_COLUMNS, Future, Positives, item_statistics, rewound_futures
 from kit.blocks.graph import GraphFeatures
 from kit.blocks.stats import Stats, StatsSettings
 from kit.blocks.twhin import TwHINBlock, TwHINSettings
-from kit.challenge import PRICE_BUCKETS, Task
 from kit.errors import KitError
 from kit.history import History
-from kit.models.combined import ACTIONS, ASPECTS, DAY_US, INTENSITIES, Combined, CombinedBatch, NetworkSettings, Outputs
+from kit.models.combined import ACTIONS, DAY_US, Combined, CombinedBatch, NetworkSettings
 from kit.models.events import to_tensors
 from kit.models.training import TrainReport, TrainSettings, train
-from kit.progress import stage
+from kit.progress import stage, track
 from kit.recipe import Strict
 from kit.tokens import Tokens, TokenSettings, length_buckets, sequence_batch, tokenise
 
 TOUCHES = 128
 """Product events per client that choices may repeat, the latest ones."""
-NEW_CATEGORIES = 64
-"""Categories with the most never-bought products, each of which gets a forecast column."""
+CLIENTS_AT_ONCE = 100_000
+"""Clients whose features are held at a time when everyone is embedded."""
+ROWS_AT_ONCE = 20_000
+"""Clients whose features are scaled at a time."""
+SCALER_ROWS = 50_000
+"""Rows of features that their quantiles are taken from."""
 
 
 class CombinedSettings(Strict):
@@ -61,17 +65,36 @@ class CombinedSettings(Strict):
     held_out: float = Field(0.1, gt=0, lt=0.5, description="Share of clients kept for early stopping.")
     budget: int = Field(8_192, ge=256, description="Tokens per batch, padding included.")
     clients: int = Field(192, ge=2, description="Clients per batch at most.")
+    learners: int = Field(
+        100_000, ge=2, description="Clients to learn from at most, drawn by the seed; everyone is embedded."
+    )
+    candidates: int = Field(
+        32_768,
+        ge=100,
+        description="Products that compete for a choice at most: the most popular at the cut, and a draw from the others. The "
+        "rest enter by category and price alone.",
+    )
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the network reads at one cut, for all clients."""
+    """What the network reads at one cut, for a range of clients.
+
+    Attributes:
+        cut: microseconds.
+        features: scaled, float32 (m, F).
+        graph: float32 (m, g).
+        choices: the products that compete.
+        live: how many sku words are known.
+        first: row in the tokens of the first of the m clients.
+    """
 
     cut: int
     features: NDArray[np.float32]
-    items: NDArray[np.float32]
-    live: int
     graph: NDArray[np.float32]
+    choices: Choices
+    live: int
+    first: int = 0
 
 
 @block
@@ -82,6 +105,7 @@ class CombinedBlock(Block):
     description = "Deep & cross network over features and the event sequence, trained on future windows."
     sources = (
         "arrays.py",
+        "blocks/choices.py",
         "blocks/combined.py",
         "blocks/futures.py",
         "blocks/stats.py",
@@ -103,7 +127,9 @@ class CombinedBlock(Block):
         """
         settings = cast(CombinedSettings, self.settings)
         self.tokens = tokenise(history, settings.tokens)
-        futures = rewound_futures(history, self.tokens, settings.cuts, settings.stride)
+        self.cut = history.fingerprint
+        learners, tokens = self._learners(history)
+        futures = rewound_futures(learners, tokens, settings.cuts, settings.stride)
         if not futures or not any(len(future.positives["buy"].row) for future in futures):
             raise KitError(
                 f"No purchase lies in the last {settings.cuts * settings.stride} days before {history.cut}.",
@@ -111,42 +137,50 @@ class CombinedBlock(Block):
             )
         self.columns: tuple[str, ...] = ()
         with stage("features at rewound cuts"):
-            raw = [self._features(future.history) for future in futures]
-        self._fit_scaler(raw)
+            features = [self._features(future.history) for future in futures]
+        self._fit_scaler(features)
+        for k, raw in enumerate(features):  # one by one: all of them raw and scaled would need twice the memory
+            features[k] = self._scaled(raw)
         # Tables fitted at the earliest cut know nobody's future at any of the cuts; clients are embedded from their edges.
         self.graph = GraphFeatures(TwHINBlock(settings.graph, self.seed)) if settings.network.graph else None
         if self.graph is not None:
             self.graph.fit(futures[-1].history)
-        inputs = [
-            Inputs(future.cut, self._scaled(x), future.items, self._live(future.cut), self._graph(future.history))
-            for future, x in zip(futures, raw, strict=True)
-        ]
+        graph = [self._graph(future.history) for future in futures]
         torch.manual_seed(self.seed)
-        widths = inputs[0].features.shape[1], inputs[0].graph.shape[1]
+        widths = features[0].shape[1], graph[0].shape[1]
         self.network = Combined(self.tokens.vocabulary, *widths, ITEM_COLUMNS, settings.network)
-        self.report = self._train(futures, inputs)
+        inputs = [
+            Inputs(future.cut, x, g, self._choices(history, future.items), self._live(future.cut))
+            for future, x, g in zip(futures, features, graph, strict=True)
+        ]
+        self.report = self._train(tokens, futures, inputs)
         return self
 
     def transform(self, history: History, clients: NDArray[np.int64]) -> BlockOutput:
         """float32 (n, d); NaN for clients without events. Computed for all of history.clients, whatever is asked for.
 
-        Float sums depend on a batch's shape in their last bits, so a client's row must not depend on its neighbours.
+        Float sums depend on a batch's shape in their last bits, so a client's row must not depend on its neighbours. Features
+        and graph vectors are held for CLIENTS_AT_ONCE clients at a time.
         """
-        tokens = tokenise(history, cast(CombinedSettings, self.settings).tokens, self.tokens.vocabulary)
-        catalogue = tokens.vocabulary.catalogue
-        inputs = Inputs(
-            tokens.cut,
-            self._scaled(self._features(history)),
-            item_statistics(history, catalogue),
-            self._live(tokens.cut),
-            self._graph(history),
-        )
-        columns = Columns.of(history, tokens, inputs)
+        tokens = self.tokens
+        if history.fingerprint != self.cut or not np.array_equal(history.clients, tokens.clients):
+            tokens = tokenise(history, cast(CombinedSettings, self.settings).tokens, tokens.vocabulary)
+        choices = self._choices(history, item_statistics(history, tokens.vocabulary.catalogue))
+        columns = Columns.of(history, tokens, choices)
         names = columns.names(self.network)
         values = np.full((len(history.clients), len(names)), np.nan, dtype=np.float32)
         self.network.eval()
-        for rows in self._buckets(tokens, tokens.cut, None):
-            values[rows] = columns.fill(self.network.predict(_batch(self._length(), tokens, inputs, rows)))
+        ranges = range(0, len(history.clients), CLIENTS_AT_ONCE)
+        for first in track(ranges, "combined: clients", len(ranges), "parts"):
+            part = history.among(history.clients[first : first + CLIENTS_AT_ONCE])
+            features = self._scaled(self._features(part))
+            inputs = Inputs(tokens.cut, features, self._graph(part), choices, self._live(tokens.cut), first)
+            here = np.zeros(len(values), dtype=bool)
+            here[first : first + len(part.clients)] = True
+            for rows in self._buckets(tokens, tokens.cut, None, here):
+                values[rows] = columns.fill(self.network.predict(_batch(self._length(), tokens, inputs, rows)))
+        if np.array_equal(clients, history.clients):
+            return BlockOutput(values, names)  # without a copy
         return BlockOutput(values[np.searchsorted(history.clients, clients)], names)
 
     def save(self, folder: Path) -> None:
@@ -168,17 +202,43 @@ class CombinedBlock(Block):
         values[:, known] = output.values[:, [place[self.columns[i]] for i in known]]
         return values
 
+    def _learners(self, history: History) -> tuple[History, Tokens]:
+        """The clients to learn from, and their tokens in the words of everybody's."""
+        settings = cast(CombinedSettings, self.settings)
+        if len(history.clients) <= settings.learners:
+            return history, self.tokens
+        rng = np.random.default_rng([self.seed, 5])
+        learners = history.among(rng.choice(history.clients, settings.learners, replace=False))
+        return learners, tokenise(learners, settings.tokens, self.tokens.vocabulary)
+
+    def _choices(self, history: History, items: NDArray[np.float32]) -> Choices:
+        """What competes at a cut at which the products' statistics are `items`."""
+        most = cast(CombinedSettings, self.settings).candidates
+        rows = choose_candidates(items, published_rows(history, self.tokens.vocabulary.catalogue), most, self.seed)
+        return Choices.of(self.network, items, rows)
+
     def _fit_scaler(self, raw: Sequence[NDArray[np.float32]]) -> None:
-        stacked = np.concatenate(raw)
+        """Quantiles of SCALER_ROWS rows drawn from all cuts: those that scikit-learn would draw from the cuts' rows together."""
+        starts = np.cumsum([0, *map(len, raw)])
+        rows = np.arange(starts[-1])
+        if len(rows) > SCALER_ROWS:
+            np.random.RandomState(self.seed).shuffle(rows)
+            rows = rows[:SCALER_ROWS]
+        cut = np.searchsorted(starts, rows, side="right") - 1
+        stacked = np.empty((len(rows), raw[0].shape[1]), dtype=np.float32)
+        for k, part in enumerate(raw):
+            stacked[cut == k] = part[rows[cut == k] - starts[k]]
         stacked[~np.isfinite(stacked)] = np.nan
         quantiles = min(256, len(stacked))
-        self.scaler = QuantileTransformer(n_quantiles=quantiles, subsample=50_000, random_state=self.seed).fit(stacked)
+        self.scaler = QuantileTransformer(n_quantiles=quantiles, subsample=None, random_state=self.seed).fit(stacked)
 
     def _scaled(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Quantile-uniform in [-1, 1]; NaN stays NaN."""
-        clean = np.where(np.isfinite(raw), raw, np.nan).astype(np.float32)
-        scaled: NDArray[np.float32] = (2 * self.scaler.transform(clean) - 1).astype(np.float32)
-        return scaled
+        """Quantile-uniform in [-1, 1], in place; NaN stays NaN."""
+        for first in range(0, len(raw), ROWS_AT_ONCE):
+            part = raw[first : first + ROWS_AT_ONCE]
+            clean = np.where(np.isfinite(part), part, np.nan).astype(np.float32)
+            part[:] = 2 * self.scaler.transform(clean) - 1
+        return raw
 
     def _graph(self, history: History) -> NDArray[np.float32]:
         """Graph vectors of all clients at the history's cut, float32 (n, dim), NaN without edges; (n, 0) without a graph."""
@@ -202,9 +262,8 @@ class CombinedBlock(Block):
             sizes = np.where(allowed, sizes, 0)
         return length_buckets(sizes, settings.budget, rng, most=settings.clients)
 
-    def _train(self, futures: Sequence[Future], inputs: Sequence[Inputs]) -> TrainReport:
-        settings = cast(CombinedSettings, self.settings)
-        tokens, length = self.tokens, self._length()
+    def _train(self, tokens: Tokens, futures: Sequence[Future], inputs: Sequence[Inputs]) -> TrainReport:
+        settings, length = cast(CombinedSettings, self.settings), self._length()
         held_out = np.random.default_rng([self.seed, 1]).random(len(tokens.clients)) < settings.held_out
 
         def batches(epoch: int) -> Sequence[Callable[[], CombinedBatch]]:
@@ -242,9 +301,9 @@ def _batch(
     batch: CombinedBatch = {
         "sequence": to_tensors(sequence_batch(tokens, rows, inputs.cut, length)),
         "touched": touched_products(tokens, rows, inputs.cut),
-        "features": torch.from_numpy(inputs.features[rows]),
-        "graph": torch.from_numpy(inputs.graph[rows]),
-        "items": torch.from_numpy(inputs.items),
+        "features": torch.from_numpy(inputs.features[rows - inputs.first]),
+        "graph": torch.from_numpy(inputs.graph[rows - inputs.first]),
+        **inputs.choices.tensors(),
         "cut": torch.full((len(rows),), inputs.cut),
         "live": inputs.live,
     }
@@ -291,55 +350,3 @@ def _labels(positives: Positives, rows: NDArray[np.int64], tokens: Tokens) -> tu
         "weight": (1.0 / counts[index]).astype(np.float32),
     }
     return torch.from_numpy(some), {name: torch.from_numpy(value) for name, value in labels.items()}
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Which forecasts become columns: positions in the network's choices."""
-
-    categories: NDArray[np.int64]
-    skus: NDArray[np.int64]
-    new: tuple[NDArray[np.int64], ...]
-    new_names: tuple[str, ...]
-
-    @classmethod
-    def of(cls, history: History, tokens: Tokens, inputs: Inputs) -> Columns:
-        """Published categories and skus, and the categories richest in products that nobody has bought."""
-        catalogue = tokens.vocabulary.catalogue
-        published = history.published_targets(Task.CATEGORY)
-        place = np.searchsorted(catalogue.categories, published)
-        place = place[(place < len(catalogue.categories)) & np.isin(published, catalogue.categories)]
-        rows = catalogue.rows(history.published_targets(Task.SKU)).astype(np.int64)
-        unsold = np.flatnonzero(inputs.items[:, 6] > 0)
-        category = catalogue.category[1:][unsold].astype(np.int64)
-        counts = np.bincount(category, minlength=len(catalogue.categories) + 1)
-        richest = [
-            c for c in np.lexsort((np.arange(len(counts)), -counts))[:NEW_CATEGORIES].tolist() if counts[c] and c > 0
-        ]
-        return cls(
-            place, rows[rows > 0] - 1, tuple(unsold[category == c] for c in richest), tuple(f"new_{c}" for c in richest)
-        )
-
-    def names(self, network: Combined) -> tuple[str, ...]:
-        """Names of the columns that `fill` gives."""
-        settings = network.settings
-        choices = [
-            *(f"category_{c}" for c in self.categories),
-            *(f"sku_{s}" for s in self.skus),
-            *(f"price_{p}" for p in range(PRICE_BUCKETS)),
-            *self.new_names,
-        ]
-        vectors = [f"z_{i}" for i in range(settings.width)] + [f"query_{i}" for i in range(settings.events.width)]
-        forecasts = [f"forecast_{name}" for name in (*INTENSITIES, *choices)]
-        return (*vectors, *forecasts, *(f"choice_{name}" for name in choices))
-
-    def fill(self, outputs: Outputs) -> NDArray[np.float32]:
-        """(B, columns): choice = log P(this, if anything); forecast = the log of the expected purchases of it, later."""
-        far = outputs.intensity[:, INTENSITIES.index("far")]
-        later = torch.nn.functional.softplus(far).log()[:, None]  # −log P(no purchase) is the mean of a Poisson count
-        product, category, price = (outputs.choice["buy", aspect] for aspect in ASPECTS)
-        new = [torch.logsumexp(product[:, torch.from_numpy(group)], dim=1, keepdim=True) for group in self.new]
-        choices = torch.cat([category[:, self.categories], product[:, self.skus], price, *new], dim=1)
-        parts: list[Any] = [outputs.z, outputs.query, outputs.intensity, choices + later, choices]
-        filled: NDArray[np.float32] = torch.cat(parts, dim=1).float().numpy()
-        return filled

@@ -28,6 +28,7 @@ SOURCES = (
     "features/matrix.py",
     "models/graph",
     "models/training.py",
+    "models/loader.py",
     "models/optim.py",
     "blocks/edges.py",
     "blocks/graph.py",

@@ -68,6 +68,7 @@ class SequenceBlock(Block):
         "models/events.py",
         "models/sequence",
         "models/objectives",
+        "models/loader.py",
         "models/optim.py",
         "models/training.py",
         "history.py",

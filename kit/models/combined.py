@@ -30,8 +30,9 @@ from kit.recipe import Strict
 from kit.tokens import Vocabulary
 
 CombinedBatch = dict[str, Any]
-"""See `kit.blocks.combined`: «sequence» (a token batch), «features» (B, F) in [-1, 1] or NaN, «graph» (B, g), «items» (P, k),
-«cut» (B,), «live», and labels."""
+"""See `kit.blocks.combined`: «sequence» (a token batch), «features» (B, F) in [-1, 1] or NaN, «graph» (B, g), «cut» (B,),
+«live», labels, and what competes in choices of a product: «items» (K, k), «popular» (see `Combined.popularity`), and where not
+all products do «candidates», their K catalogue rows, and «place» (p + 1,), 1 + position among them or 0; None otherwise."""
 ACTIONS: Final = ("buy", "cart")
 """What is chosen in the future window: bought, or put into the cart (denser)."""
 ASPECTS: Final = ("product", "category", "price")
@@ -98,7 +99,7 @@ class Outputs:
         z: (B, width), the combined vector.
         query: (B, D), where in product space the client will buy.
         intensity: (B, 4) logits of INTENSITIES.
-        choice: per action and aspect, log-probabilities (B, P), (B, C) or (B, 100).
+        choice: per action and aspect, log-probabilities (B, K), (B, C) or (B, 100).
     """
 
     z: Tensor
@@ -195,12 +196,14 @@ class Combined(nn.Module):
         return torch.where(gone, self.absent[name], x)
 
     def choice(self, action: str, aspect: str, z: Tensor, batch: CombinedBatch, live: int) -> Tensor:
-        """Log-probabilities over products (B, P), categories (B, C) or price buckets (B, 100)."""
+        """Log-probabilities over the products that compete (B, K), categories (B, C) or price buckets (B, 100)."""
         tower = self.client.embedding.items
-        popular = self._popular(aspect, batch["items"])
+        popular, touched = batch["popular"][aspect], batch["touched"]
         if aspect == "product":
-            table = tower.all(live)
+            rows = batch["candidates"]
+            table = tower.all(live) if rows is None else tower(rows, live)
             bias = self.item_bias[action](batch["items"])[:, 0] + self._inherited(action, z, batch, live)
+            touched = touched if rows is None else {**touched, "product": batch["place"][touched["product"]]}
         else:
             rows = torch.arange(1, self.sizes[aspect] + 1, device=z.device)
             table = tower.norm(tower.rows(tower.place(aspect, rows)))
@@ -208,27 +211,37 @@ class Combined(nn.Module):
         query = self.queries[f"{action}_{aspect}"](z)
         logits = query @ table.T * (GAIN * self.scale).exp() + popular + bias
         prior = torch.log_softmax(logits.float(), dim=1)
-        return cast(Tensor, self.copies(prior, action, aspect, z, batch["touched"]))
+        return cast(Tensor, self.copies(prior, action, aspect, z, touched))
 
-    def _popular(self, aspect: str, items: Tensor) -> Tensor:
-        """Log popularity at the cut, (P,), (C,) or (100,): decayed purchases and cart adds of everybody."""
+    @torch.no_grad()
+    def popularity(self, items: Tensor, candidates: Tensor | None) -> dict[str, Tensor]:
+        """Log popularity at a cut, (K,), (C,) and (100,): decayed purchases and cart adds of everybody.
+
+        Args:
+            items: statistics of all products, (p, k).
+            candidates: catalogue rows of those that compete, (K,), or None for all.
+        """
         counts = torch.expm1(items[:, :2]).sum(1) + 0.03 * torch.expm1(items[:, 2:4]).sum(1) + 0.1
-        if aspect == "product":
-            return counts.log()
-        place = getattr(self, f"item_{aspect}")
-        total = torch.zeros(self.sizes[aspect] + 1, device=items.device).scatter_add(0, place, counts)
-        return (total[1:] + 0.1).log()
+        found = {"product": (counts if candidates is None else counts[candidates - 1]).log()}
+        for aspect in ASPECTS[1:]:
+            place = getattr(self, f"item_{aspect}")
+            total = torch.zeros(self.sizes[aspect] + 1, device=items.device).scatter_add(0, place, counts)
+            found[aspect] = (total[1:] + 0.1).log()
+        return found
 
     def _inherited(self, action: str, z: Tensor, batch: CombinedBatch, live: int) -> Tensor:
-        """How much more than others the client wants a product's category and price bucket, (B, P) log lifts.
+        """How much more than others the client wants a product's category and price bucket, (B, K) log lifts.
 
         It is all there is to know of a product that nobody has touched, besides its codes.
         """
-        total = torch.zeros(len(z), self.sizes["product"], device=z.device)
+        total = torch.zeros(len(z), len(batch["items"]), device=z.device)
         for aspect in ASPECTS[1:]:
             logp = self.choice(action, aspect, z, batch, live)
-            lift = logp - torch.log_softmax(self._popular(aspect, batch["items"]), dim=0)
-            total = total + self.inherit[f"{action}_{aspect}"] * F.pad(lift, (1, 0))[:, getattr(self, f"item_{aspect}")]
+            lift = logp - torch.log_softmax(batch["popular"][aspect], dim=0)
+            of_item = getattr(self, f"item_{aspect}")
+            if batch["candidates"] is not None:
+                of_item = of_item[batch["candidates"] - 1]
+            total = total + self.inherit[f"{action}_{aspect}"] * F.pad(lift, (1, 0))[:, of_item]
         return total
 
     def forward(self, batch: CombinedBatch) -> dict[str, Tensor]:
@@ -252,7 +265,10 @@ class Combined(nn.Module):
                 name = f"{action}_{aspect}"
                 if weights.get(name, 0) > 0:
                     logp = self.choice(action, aspect, self.balance.fork(z[rows], name), some, live)
-                    terms[name] = choice_loss(logp, labels[aspect], labels["row"], labels["weight"])
+                    target = labels[aspect]
+                    if aspect == "product" and batch["place"] is not None:
+                        target = batch["place"][target]
+                    terms[name] = choice_loss(logp, target, labels["row"], labels["weight"])
         if weights.get("contrast", 0) > 0 and len(batch["cart_rows"]) > 1:
             terms["contrast"] = self._contrast(z, batch, live)
         return cast(dict[str, Tensor], self.balance(terms))
@@ -322,4 +338,5 @@ def choice_loss(logp: Tensor, target: Tensor, row: Tensor, weight: Tensor) -> Te
 
 def _rows(batch: CombinedBatch, rows: Tensor) -> CombinedBatch:
     """What `choice` reads, narrowed to some rows of the batch."""
-    return {"items": batch["items"], "touched": {name: values[rows] for name, values in batch["touched"].items()}}
+    shared = {name: batch[name] for name in ("items", "popular", "candidates", "place")}
+    return {**shared, "touched": {name: values[rows] for name, values in batch["touched"].items()}}

@@ -37,6 +37,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from kit import tracking
 from kit.errors import KitError
+from kit.models.loader import ahead
 from kit.models.optim import adam_w
 from kit.progress import say, track
 from kit.recipe import Strict
@@ -66,6 +67,7 @@ class TrainSettings(Strict):
     patience: int | None = Field(
         None, ge=1, description="Stop after this many epochs without a better validation; never if absent."
     )
+    prefetch: int = Field(0, ge=0, description="Batches that a thread makes ahead; of use where a GPU takes the steps.")
     accelerator: str = Field("auto", description="cpu, cuda, auto: Lightning Fabric's word.")
     devices: int = Field(1, ge=1, description="Data-parallel processes: n take the steps of `accumulate` × n.")
 
@@ -183,9 +185,8 @@ def _loop(fabric: Fabric, run: _Run) -> TrainReport:
     """All epochs, in this process."""
     model, settings, validate = run.model, run.settings, run.validate
     _seed_everything(run.seed + 7919 * fabric.global_rank)
-    optimizer = run.optimizer or adam_w(
-        model, settings.lr, settings.weight_decay, settings.rows, averaged=settings.schedule == "schedule-free"
-    )
+    averaged = settings.schedule == "schedule-free"
+    optimizer = run.optimizer or adam_w(model, settings.lr, settings.weight_decay, settings.rows, averaged=averaged)
     wrapped, optim = fabric.setup(model, optimizer)
     total = settings.epochs * math.ceil(len(run.batches(0)) // fabric.world_size / settings.accumulate)
     schedule = LambdaLR(optimizer, lambda step: rate_factor(step, total, settings))
@@ -267,8 +268,8 @@ def _run_epoch(
     mine = thunks[fabric.global_rank :: fabric.world_size][: len(thunks) // fabric.world_size]
     told = track(mine, f"{run.name}: epoch {epoch + 1} of {settings.epochs}", len(mine), "batches")
     sums, seen = dict[str, Tensor](), 0
-    for index, thunk in enumerate(told if fabric.is_global_zero else mine):
-        batch = fabric.to_device(thunk())
+    for index, made in enumerate(ahead(told if fabric.is_global_zero else mine, settings.prefetch)):
+        batch = fabric.to_device(made)
         stepping = (index + 1) % settings.accumulate == 0 or index + 1 == len(mine)
         with fabric.no_backward_sync(wrapped, enabled=not stepping):
             terms: dict[str, Tensor] = wrapped(batch)

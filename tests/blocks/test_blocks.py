@@ -216,3 +216,14 @@ def test_one_category_and_a_wholesaler_break_nothing(toy_history: History, monke
 def test_als_without_entries_gives_missing_rows(toy_history: History):
     values = ALS(ALSSettings(weights={}), 0).fit(toy_history).transform(toy_history, toy_history.clients).values
     assert np.isnan(values).all()
+
+
+@pytest.mark.parametrize("items", ["sku", "url"])
+def test_als_entries_do_not_depend_on_the_ranges(toy_history: History, items: str, monkeypatch: pytest.MonkeyPatch):
+    block = ALS(ALSSettings(items=items), 0)
+    whole = block._entries(toy_history)
+    assert len(whole) > 100
+    monkeypatch.setattr("kit.blocks.als.CHUNK", 3)
+    assert block._entries(toy_history).equals(whole)
+    assert whole["client_id"].is_sorted()
+    assert len(block._entries(toy_history.rewind(400)[0])) == 0

@@ -8,14 +8,16 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from sklearn.preprocessing import QuantileTransformer
 
+from kit.blocks.choices import Choices, choose_candidates
 from kit.blocks.combined import TOUCHES, CombinedBlock, CombinedSettings, touched_products
 from kit.blocks.futures import item_statistics, rewound_futures
 from kit.blocks.stats import Stats, StatsSettings
-from kit.challenge import EventType
+from kit.challenge import EventType, Task
 from kit.errors import KitError
 from kit.history import History
-from kit.models.combined import INTENSITIES, Copies, choice_loss
+from kit.models.combined import INTENSITIES, Combined, Copies, choice_loss
 from kit.tokens import TokenSettings, microseconds, tokenise
 
 SMALL = {
@@ -185,3 +187,80 @@ def test_columns_that_a_cut_lacks_are_missing_there(toy_history: History):
     for i, name in enumerate(block.columns):
         want = own.values[:, own.columns.index(name)] if name in own.columns else np.full(len(values), np.nan)
         np.testing.assert_array_equal(values[:, i], want)
+
+
+def test_few_learners_everyone_embedded_range_by_range(toy_history: History, monkeypatch: pytest.MonkeyPatch):
+    """With fewer learners than clients all still get rows; ranges of clients change no more than the last bits."""
+    block = CombinedBlock(small(learners=40), 0).fit(toy_history)
+    assert len(block._learners(toy_history)[1].clients) == 40
+    whole = block.transform(toy_history, toy_history.clients).values
+    known = np.diff(block.tokens.offsets) > 0
+    assert len(known) == len(toy_history.clients) > 40
+    np.testing.assert_array_equal(np.isfinite(whole).all(axis=1), known)
+    monkeypatch.setattr("kit.blocks.combined.CLIENTS_AT_ONCE", 11)
+    np.testing.assert_allclose(block.transform(toy_history, toy_history.clients).values, whole, atol=1e-4)
+    some = toy_history.clients[5:20]
+    np.testing.assert_allclose(block.transform(toy_history, some).values, whole[5:20], atol=1e-4)
+
+
+def test_scaler_rows_are_those_that_sklearn_draws(toy_history: History, monkeypatch: pytest.MonkeyPatch):
+    rng = np.random.default_rng(0)
+    raw = [rng.normal(size=(n, 3)).astype(np.float32) for n in (50, 1, 80)]
+    raw[0][3, 1] = np.inf
+    block = CombinedBlock(small(), 7)
+    monkeypatch.setattr("kit.blocks.combined.SCALER_ROWS", 60)
+    monkeypatch.setattr("kit.blocks.combined.ROWS_AT_ONCE", 7)
+    block._fit_scaler(raw)
+    stacked = np.concatenate(raw)
+    stacked[~np.isfinite(stacked)] = np.nan
+    want = QuantileTransformer(n_quantiles=60, subsample=60, random_state=7).fit(stacked)
+    np.testing.assert_array_equal(block.scaler.quantiles_, want.quantiles_)
+    np.testing.assert_array_equal(block._scaled(stacked.copy()), 2 * want.transform(stacked) - 1)
+
+
+def test_candidates_are_the_popular_a_draw_and_the_published():
+    items = np.zeros((1000, 8), dtype=np.float32)
+    items[::2, 0] = np.log1p(np.arange(500, 0, -1))
+    published = np.array([2, 4])  # rows count from 1: products 1 and 3, which nobody has touched
+    rows = choose_candidates(items, published, 100, seed=0)
+    assert set(range(1, 150, 2)) <= set(rows.tolist())  # 75 most popular: products 0, 2 … 148
+    assert {2, 4} <= set(rows.tolist())
+    assert 100 <= len(rows) <= 102
+    assert (np.diff(rows) > 0).all()
+    assert (rows % 2 == 0).sum() > 5  # untouched ones among the draw
+    np.testing.assert_array_equal(rows, choose_candidates(items, published, 100, seed=0))
+    assert choose_candidates(items, published, 1000, seed=0) is None
+
+
+def test_choices_among_candidates_are_those_among_all_renormalised(toy_history: History):
+    """What competes changes the denominator alone: log odds between two candidates stay, copies aside; every product as a
+    candidate is the same as no candidates at all."""
+    tokens = tokenise(toy_history, TokenSettings())
+    catalogue = tokens.vocabulary.catalogue
+    torch.manual_seed(0)
+    network = Combined(tokens.vocabulary, 2, 0, 8, small().network).eval()
+    items = item_statistics(toy_history, catalogue)
+    rows = np.flatnonzero(np.arange(len(catalogue) + 1) % 3 == 1)
+    z = torch.randn(4, 16)
+    nothing = {name: torch.zeros(4, 1, dtype=torch.long) for name in ("product", "category", "price", "kind")}
+    touched = {**nothing, "days": torch.zeros(4, 1)}
+    found = {}
+    for name, some in {"none": None, "all": np.arange(1, len(catalogue) + 1), "some": rows}.items():
+        choices = Choices.of(network, items, some)
+        batch = {"touched": touched, **choices.tensors()}
+        with torch.no_grad():
+            found[name] = network.choice("buy", "product", z, batch, 10)
+    torch.testing.assert_close(found["all"], found["none"])
+    kept = found["none"][:, rows - 1]
+    torch.testing.assert_close(found["some"], torch.log_softmax(kept, dim=1), atol=1e-4, rtol=1e-4)
+    chosen = Choices.of(network, items, rows)
+    assert chosen.positions(np.array([rows[0], rows[0] + 1, rows[3]])).tolist() == [0, 3]
+
+
+def test_a_shop_with_more_products_than_candidates_trains(toy_history: History):
+    block = CombinedBlock(small(candidates=100), 0).fit(toy_history)  # of 140
+    output = block.transform(toy_history, toy_history.clients)
+    assert np.isfinite(output.values[np.diff(block.tokens.offsets) > 0]).all()
+    skus = [name for name in output.columns if name.startswith("choice_sku_")]
+    assert len(skus) == len(toy_history.published_targets(Task.SKU))
+    assert "buy_product" in block.report.losses[0]

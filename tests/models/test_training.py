@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from kit.errors import KitError
+from kit.models.loader import ahead
 from kit.models.training import TrainSettings, rate_factor, train
 
 
@@ -189,3 +190,24 @@ def test_a_foreign_checkpoint_is_refused(tmp_path: Path):
     (tmp_path / "c.pt").write_bytes(b"not a checkpoint")
     with pytest.raises(KitError, match="Delete it"):
         train(new_model(), batches, TrainSettings(epochs=1), seed=0, name="t", checkpoint=tmp_path / "c.pt")
+
+
+def test_batches_made_ahead_are_the_same_and_errors_come_in_their_turn():
+    def fail() -> int:
+        raise RuntimeError("the third")
+
+    made = []
+    thunks = [lambda i=i: made.append(i) or i for i in range(7)]
+    for count in (0, 1, 3, 50):
+        made.clear()
+        assert list(ahead(thunks, count)) == list(range(7))
+        assert made == list(range(7))
+    taken = ahead([*thunks[:2], fail, *thunks], 4)
+    assert [next(taken), next(taken)] == [0, 1]
+    with pytest.raises(RuntimeError, match="the third"):
+        next(taken)
+    losses = []
+    for prefetch in (0, 2):
+        report = train(new_model(), batches, TrainSettings(epochs=2, prefetch=prefetch), seed=0, name="t")
+        losses.append(report.losses)
+    assert losses[0] == losses[1]
