@@ -62,7 +62,7 @@ class Slice:
         activation_bytes: kept by autograd in one step.
         update_bytes: moved by the optimiser in one step.
         parameter_bytes, state_bytes, gradient_bytes: of the model, of the optimiser, and of its gradients.
-        dense_seconds: CPU seconds of one optimiser step alone.
+        optimiser_seconds: CPU seconds of one optimiser step alone.
     """
 
     steps: int
