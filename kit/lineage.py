@@ -101,7 +101,7 @@ def changes(
         elif key not in old or key not in new:
             phrases.append(f"{key}: {'new' if key in new else 'gone'}")
         elif key == "history":
-            phrases.append("history: the events before it")
+            phrases.append("history: its events, named above")
         elif DIGEST.fullmatch(str(old[key])) and DIGEST.fullmatch(str(new[key])):
             phrases.append(f"{key}: other bytes")
         else:

@@ -70,7 +70,7 @@ def test_a_changed_data_file_is_named_and_goes_down_the_line(
     shutil.copy(other.root / "page_visit.parquet", path)
     found = states(recipe_status(plan(), other.root, built, store=store))
     assert found["events"] == ("stale", ("events.page_visit.parquet: other bytes",))
-    assert found["block als"] == ("stale", ("history: the events before it",))
+    assert found["block als"] == ("stale", ("history: its events, named above",))
     assert found["submission"][0] == "stale"
     assert states(submission_status(built, store))["submission"] == ("fresh", ())  # by its own data folder
 

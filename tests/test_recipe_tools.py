@@ -142,7 +142,9 @@ def test_the_reference_has_every_kind_and_the_defaults_that_count():
 
 def test_init_writes_files_that_are_valid_and_never_overwrites(tmp_path: Path):
     folder = tmp_path / "mine"
-    assert kit("init", folder).exit_code == 0
+    done = kit("init", folder)
+    assert done.exit_code == 0
+    assert f"kit data convert {folder / 'mapping.toml'} SRC DIR" in done.stdout, "what comes next can be pasted"
     assert check_recipe(folder / "recipe.toml") == []
     assert read_mapping(folder / "mapping.toml").tables
     before = (folder / "recipe.toml").read_bytes()

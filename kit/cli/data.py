@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -71,6 +72,7 @@ def split(
             help="Keep the folder's own active_clients.npy. It holds buyers of all time, so local churn reads far too high.",
         ),
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Cut the last 28 days off as two target windows, exactly as the organisers' script does.
 
@@ -79,6 +81,10 @@ def split(
     from kit.data.split import split_folder
 
     result = split_folder(root, official_active_clients=official_active_clients)
+    if as_json:
+        moments = {key: str(value) for key, value in asdict(result).items()}
+        typer.echo(json.dumps({"data": str(root), **moments}, indent=1))
+        return
     typer.echo(f"input          t < {result.train_start}")
     typer.echo(f"train target   [{result.train_start}, {result.validation_start})")
     typer.echo(f"validation     [{result.validation_start}, {result.end}]")

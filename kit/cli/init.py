@@ -27,6 +27,7 @@ def init(
         write_atomically(folder / name, lambda path, text=text: path.write_text(text, encoding="utf-8"))  # type: ignore[misc]
         typer.echo(f"wrote {folder / name}")
     typer.echo(
-        "next: `kit data convert mapping.toml SRC DIR` for your own log, or `kit data synth DIR` for a made-up shop;"
+        f"next: `kit data convert {folder / 'mapping.toml'} SRC DIR` and `kit data split DIR` for your own log, "
+        "or `kit data synth DIR` for a made-up shop;"
     )
     typer.echo(f"      then `kit submit {folder / 'recipe.toml'} --data DIR`")

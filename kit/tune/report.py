@@ -17,7 +17,7 @@ from optuna import visualization as draw
 from optuna.trial import FrozenTrial
 
 from kit.store import write_atomically
-from kit.tune.best import provenance, recipe_text, winner
+from kit.tune.best import recipe_text, winner
 from kit.tune.status import status
 from kit.tune.storage import Place
 from kit.tune.study import best_trials, is_first
@@ -41,29 +41,10 @@ td, th { padding: .25em .7em; border-bottom: 1px solid var(--line); text-align: 
 th { color: var(--muted); font-weight: 550 }
 td:first-child, th:first-child { padding-left: 0; text-align: left } td.text { text-align: left; white-space: normal }
 pre { background: var(--soft); padding: 1em; overflow-x: auto; border-radius: 8px }
-.figure { overflow-x: auto } .figure > div { min-width: 640px }
+.figure { overflow-x: auto; background: #fff; border-radius: 8px; margin: 1em 0 } .figure > div { min-width: 640px }
 """
-"""Light and dark; what is wider than a phone scrolls in its own place."""
-SCRIPT: Final = """
-(() => {
-  const dark = matchMedia('(prefers-color-scheme: dark)');
-  const paint = () => {
-    const css = getComputedStyle(document.documentElement);
-    const [ink, line] = ['--ink', '--line'].map(name => css.getPropertyValue(name).trim());
-    for (const figure of document.querySelectorAll('.plotly-graph-div')) {
-      if (!figure.layout) continue;
-      const look = {paper_bgcolor: 'rgba(0,0,0,0)', plot_bgcolor: 'rgba(0,0,0,0)', 'font.color': ink};
-      for (const axis of Object.keys(figure.layout).filter(key => /^[xy]axis\\d*$/.test(key))) {
-        look[axis + '.gridcolor'] = line; look[axis + '.zerolinecolor'] = line; look[axis + '.linecolor'] = line;
-      }
-      Plotly.relayout(figure, look);
-    }
-  };
-  addEventListener('load', paint);
-  dark.addEventListener('change', paint);
-})();
-"""
-"""Plotly knows no colour schemes: its figures take the page's colours, again whenever the scheme changes."""
+"""Light and dark; what is wider than a phone scrolls in its own place. Figures stand on white in the dark too: Plotly's scales
+from white to dark blue would be lost on any other ground."""
 Section = tuple[str, str, str]
 """(anchor, heading, HTML)."""
 
@@ -95,8 +76,8 @@ def render(study: optuna.Study, place: Place) -> str:
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<title>{title}</title><link rel="icon" href="data:,"><style>{STYLE}</style>'
-        f"<script>{plotly.offline.get_plotlyjs()}</script><script>{SCRIPT}</script></head><body><h1>{title}</h1>"
+        f"<title>{title}</title><style>{STYLE}</style>"
+        f"<script>{plotly.offline.get_plotlyjs()}</script></head><body><h1>{title}</h1>"
         f'<p class="note">{where}</p><nav>{links}</nav>{body}</body></html>\n'
     )
 
@@ -109,7 +90,7 @@ def _sections(study: optuna.Study, place: Place) -> Iterator[Section]:
         return
     chosen = winner(study)
     text = recipe_text(study, chosen, place)
-    yield "best", "The winner", _lines(provenance(study, chosen, place)) + f"<pre>{html.escape(text)}</pre>"
+    yield "best", "The winner", f"<pre>{html.escape(text)}</pre>"
     yield "trials", "Best trials", _trials(ranked, goals, state["official"])
     label = str(state["gain"])
 
@@ -158,7 +139,8 @@ def _trials(ranked: Sequence[FrozenTrial], goals: Sequence[str], official: dict[
         marks = [str(official.get(str(trial.number), {}).get("sum", ""))]
         values = [f"{value:.4g}" for value in trial.values]
         rows.append((name, *values, *scores, str(result.get("width", "")), str(result.get("seconds", "")), *marks))
-    return _table(("trial", *goals, *tasks, "width", "seconds", "official sum"), rows)
+    names = [task.removeprefix("propensity_") for task in tasks]
+    return _table(("trial", *goals, *names, "width", "seconds", "official sum"), rows)
 
 
 def _importances(study: optuna.Study, score: Callable[[FrozenTrial], float]) -> dict[str, float]:
@@ -225,10 +207,6 @@ def _figure(make: Callable[[], go.Figure]) -> str:
 
 def _too_few(why: str) -> str:
     return f'<p class="note">Nothing to draw yet: {html.escape(why)}.</p>'
-
-
-def _lines(lines: Sequence[str]) -> str:
-    return "<pre>" + html.escape("\n".join(lines)) + "</pre>"
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, text: bool = False) -> str:

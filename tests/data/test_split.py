@@ -17,8 +17,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
 from kit.challenge import EventType, Task
+from kit.cli.main import app
 from kit.data.layout import DataFolder, Split
 from kit.data.split import split_folder
 from kit.errors import KitError
@@ -280,3 +282,12 @@ def test_windows_that_came_with_the_folder_are_kept(make_folder: Make) -> None:
     ).write_parquet(DataFolder(root).window("train"))
     with pytest.raises(KitError, match="as the last purchase of"):
         split_folder(root)
+
+
+def test_the_command_prints_the_instants_for_programs(make_folder: Make) -> None:
+    root = make_folder("printed")
+    said = json.loads(CliRunner().invoke(app, ["data", "split", str(root), "--json"]).stdout)
+    split = DataFolder(root).split()
+    assert said == {"data": str(root)} | {
+        key: str(getattr(split, key)) for key in ("train_start", "validation_start", "end")
+    }
