@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
+from unittest.mock import patch
 
 from curves.meter import MIB, memory_of, read_io
 
@@ -135,7 +136,7 @@ def follow(job: Job, name: str) -> None:
 
         return both
 
-    progress._lines = marking
+    patch.object(progress, "_lines", marking).start()  # until this process ends
 
 
 def main(path: Path) -> None:

@@ -147,11 +147,11 @@ def official(job: Job) -> None:
     from kit.probes.metrics import evaluate
     from kit.probes.mlp import BATCH, EPOCHS, EVALUATION_BATCH, Learner
     from kit.probes.network import OFFICIAL, products
-    from kit.probes.registry import Options
+    from kit.probes.registry import Options, Precision
 
     vectors, tasks = loaded(job)
     torch.set_num_threads(job.order.threads)
-    precision = "bf16" if look(job.order.place).bf16 == "fast" else "fp32"
+    precision: Precision = "bf16" if look(job.order.place).bf16 == "fast" else "fp32"
     data = next((one for one in tasks if one.task is Task.SKU), tasks[-1])
     learner = Learner(data, PROBE_SEED, vectors.shape[1], OFFICIAL, Options(precision=precision))
     budget = job.order.cap / 10

@@ -159,13 +159,14 @@ def seen(result: Result, watched: Watched) -> Result:
 
 def with_io(result: Result, io: Mapping[str, int]) -> Result:
     """A result with bytes read and written, from names of /proc/PID/io."""
-    names = {
-        "rchar": "read_mib",
-        "wchar": "written_mib",
-        "read_bytes": "disk_read_mib",
-        "write_bytes": "disk_written_mib",
-    }
-    return replace(result, **{field: io[name] / MIB for name, field in names.items() if name in io})
+    seen = {name: count / MIB for name, count in io.items()}
+    return replace(
+        result,
+        read_mib=seen.get("rchar", result.read_mib),
+        written_mib=seen.get("wchar", result.written_mib),
+        disk_read_mib=seen.get("read_bytes", result.disk_read_mib),
+        disk_written_mib=seen.get("write_bytes", result.disk_written_mib),
+    )
 
 
 def stopped(result: Result, order: Order) -> Result:

@@ -139,30 +139,25 @@ def factorise(job: Job) -> None:
 
 def tokens(job: Job) -> None:
     """All events as flat arrays, written so that they can be mapped."""
-    from kit.tokens.table import TokenSettings, tokenise
+    from kit.tokens import TokenSettings, tokenise
 
-    history, out = open_history(job), job.order.place / "tokens"
+    history, out = open_history(job), store_of(job).root / "tokens"
     shutil.rmtree(out, ignore_errors=True)
     with job.clock():
         made = tokenise(history, TokenSettings())
-        made.save(out)
     job.details |= {"tokens": len(made), "mib": folder_mib(out)}
-    shutil.rmtree(out)
 
 
 def graph(job: Job) -> None:
-    """Vocabulary and weighted edges of every relation."""
+    """Vocabulary and weighted edges of every relation; those of clients written so that they can be mapped."""
     from kit.blocks.edges import EdgeSettings, build_graph, build_vocabulary
 
-    history, settings = open_history(job), EdgeSettings()
+    history, settings, out = open_history(job), EdgeSettings(), store_of(job).root / "edges"
+    shutil.rmtree(out, ignore_errors=True)
     with job.clock():
         made = build_graph(history, build_vocabulary(history, settings), settings)
-    arrays = [(edges.head, edges.tail, edges.weight) for edges in made.edges.values()]
-    job.details |= {
-        "nodes": dict(made.sizes),
-        "edges": {name: len(edges) for name, edges in made.edges.items()},
-        "mib": sum(array.nbytes for three in arrays for array in three) / MIB,
-    }
+    edges = {name: len(edges) for name, edges in made.edges.items()}
+    job.details |= {"nodes": dict(made.sizes), "edges": edges, "mib": folder_mib(out)}
 
 
 def profile(job: Job) -> None:
@@ -285,10 +280,10 @@ STAGES: Final[dict[str, Stage]] = {
     ),
     "tokens": Stage(
         "Tokens", "All events of the relevant clients as flat arrays, written to disk.", tokens, ("events",),
-        (*TABLES, "kit.tokens.table"),
+        (*TABLES, "kit.tokens"),
     ),
     "graph": Stage(
-        "Graph edges", "Vocabulary and weighted edges of eight relations, in memory.", graph, ("events",),
+        "Graph edges", "Vocabulary and weighted edges of eight relations; those of clients written to disk.", graph, ("events",),
         (*TABLES, "kit.blocks.edges"),
     ),
     "profile": Stage(
