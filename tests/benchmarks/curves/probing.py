@@ -115,7 +115,7 @@ def gbm(job: Job) -> None:
         runs = load_probes()["gbm"].run(vectors, part, options)
     of_one, of_few, of_more = (run.seconds for run in runs)
     shared = max((job.seconds or 0.0) - of_one - of_few - of_more, 0.0)
-    label = (of_more - of_few) / (more - few)
+    label = max(of_more - of_few, 0.0) / (more - few)
     singles = of_one * sum(len(data.rows) for data in narrow) / len(part[0].rows)
     whole = shared + singles + sum(of_few + label * (data.width - few) for data in wide)
     job.details["parts"] = {
