@@ -195,6 +195,11 @@ class Store:
         """Where the artefact of this plan lies or would lie."""
         return self.root / plan.stage / plan.fingerprint
 
+    def scratch(self, plan: Plan) -> Path:
+        """Folder for what a killed run may leave to the next one that wants the same artefact: it is deleted when the artefact
+        is whole. Nobody but the holder of the artefact's lock may use it, that is `build`; it need not exist."""
+        return _scratch(self.folder(plan))
+
     def get(self, stage: str, inputs: Mapping[str, object], build: Callable[[Path], None]) -> Artefact:
         """`make` for an artefact that is explained by its inputs alone."""
         return self.make(Plan(stage, inputs), build)
@@ -296,6 +301,10 @@ class Store:
             lock.release()
 
 
+def _scratch(final: Path) -> Path:
+    return final.with_name(f"{final.name}.scratch")
+
+
 def _build(final: Path, plan: Plan, build: Callable[[Path], None]) -> None:
     """Fill a temporary folder, add artefact.json and DONE, rename. The caller holds the lock, so nobody else writes there."""
     temporary = final.with_name(f"{final.name}.tmp")
@@ -323,6 +332,7 @@ def _build(final: Path, plan: Plan, build: Callable[[Path], None]) -> None:
         write_json(temporary / "artefact.json", record)
         (temporary / "DONE").write_text(digest(files) + "\n", encoding="utf-8")
         os.replace(temporary, final)
+        remove_tree(_scratch(final))
     except Exception as error:
         trouble = disk_trouble(error, final)
         if trouble is error:

@@ -45,6 +45,7 @@ class Block(ABC):
         description: one line.
         sources: files and folders under kit/ whose code decides the numbers; a change makes stored outputs stale.
         Settings: pydantic schema of the block's own keys in a recipe.
+        scratch: folder for `checkpoint`, if whoever runs the block has one; it outlives a killed run.
     """
 
     kind: ClassVar[str]
@@ -55,6 +56,7 @@ class Block(ABC):
     def __init__(self, settings: Strict, seed: int) -> None:
         self.settings = settings
         self.seed = seed
+        self.scratch: Path | None = None
 
     @abstractmethod
     def fit(self, history: History) -> Block:
@@ -66,6 +68,10 @@ class Block(ABC):
 
     def save(self, folder: Path) -> None:  # noqa: B027 - most blocks have nothing to keep
         """Write what was learned, for inspection and for other cuts; nothing by default."""
+
+    def checkpoint(self) -> Path | None:
+        """File for `train` to save to and to resume from after a kill; None without a `scratch`."""
+        return None if self.scratch is None else self.scratch / "training.pt"
 
 
 BLOCKS: Registry[type[Block]] = Registry("block")

@@ -32,9 +32,10 @@ from kit.blocks.stats import Stats, StatsSettings
 from kit.blocks.twhin import TwHINBlock, TwHINSettings
 from kit.errors import KitError
 from kit.history import History
+from kit.models.checkpoint import TrainReport
 from kit.models.combined import ACTIONS, DAY_US, Combined, CombinedBatch, NetworkSettings
 from kit.models.events import to_tensors
-from kit.models.training import TrainReport, TrainSettings, train
+from kit.models.training import TrainSettings, train
 from kit.progress import stage, track
 from kit.recipe import Strict
 from kit.tokens import Tokens, TokenSettings, length_buckets, sequence_batch, tokenise
@@ -144,6 +145,7 @@ class CombinedBlock(Block):
         # Tables fitted at the earliest cut know nobody's future at any of the cuts; clients are embedded from their edges.
         self.graph = GraphFeatures(TwHINBlock(settings.graph, self.seed)) if settings.network.graph else None
         if self.graph is not None:
+            self.graph.block.scratch = self.scratch and self.scratch / "graph"
             self.graph.fit(futures[-1].history)
         graph = [self._graph(future.history) for future in futures]
         torch.manual_seed(self.seed)
@@ -290,6 +292,7 @@ class CombinedBlock(Block):
 
         return train(
             self.network, batches, settings.train, seed=self.seed, name="combined", validate=validate,
+            checkpoint=self.checkpoint(),
             size=lambda batch: int(batch["sequence"]["mask"].sum()),
         )  # fmt: skip
 

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from kit.blocks.base import block
 from kit.blocks.graph import SOURCES, GraphBlock, GraphSettings
+from kit.models.checkpoint import TrainReport
 from kit.models.graph.convolution import (
     Convolved,
     LightGCN,
@@ -21,7 +22,7 @@ from kit.models.graph.convolution import (
 from kit.models.graph.edges import CLIENT, Edges, Graph
 from kit.models.graph.pairs import pair_batches
 from kit.models.graph.sampler import NeighbourSampler
-from kit.models.training import TrainReport, TrainSettings, train
+from kit.models.training import TrainSettings, train
 from kit.recipe import Strict
 
 WHOLE = 4_000_000
@@ -74,7 +75,9 @@ class GCNBlock(GraphBlock):
             seed=self.seed, sampler=sampler,
         )  # fmt: skip
         size = lambda batch: len(batch.client)  # noqa: E731
-        report = train(model, batches, settings.train, seed=self.seed, name=self.kind, size=size)
+        report = train(
+            model, batches, settings.train, seed=self.seed, name=self.kind, size=size, checkpoint=self.checkpoint()
+        )
         self.convolved = Convolved.of(model.table.detach().cpu().numpy(), graph, settings.layers)
         self.tails = {name: relation.tail for name, relation in graph.relations.items()}
         return report

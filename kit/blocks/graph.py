@@ -15,8 +15,8 @@ from kit.blocks.base import Block, BlockOutput
 from kit.blocks.edges import EdgeSettings, Vocabulary, build_graph, build_vocabulary, client_edges
 from kit.features.shared import catalogue
 from kit.history import History
+from kit.models.checkpoint import TrainReport
 from kit.models.graph.edges import SKU, Edges, Graph
-from kit.models.training import TrainReport
 from kit.recipe import Strict
 from kit.store import write_json
 

@@ -16,11 +16,12 @@ from pydantic import Field
 
 from kit.blocks.base import Block, BlockOutput, block
 from kit.history import History
+from kit.models.checkpoint import TrainReport
 from kit.models.events import EventSettings
 from kit.models.objectives import SequenceModel, make_objectives
 from kit.models.sequence import ClientEncoder, EncoderSettings
 from kit.models.sequence.client import Pool
-from kit.models.training import TrainReport, TrainSettings, train
+from kit.models.training import TrainSettings, train
 from kit.recipe import Strict
 from kit.store import write_json
 from kit.tokens import Tokens, TokenSettings, length_buckets, tokenise
@@ -86,7 +87,15 @@ class SequenceBlock(Block):
         self.report = TrainReport()
         if len(tokens):
             batches = epochs_of(self.model, tokens, settings, self.seed)
-            self.report = train(self.model, batches, settings.train, seed=self.seed, name=self.kind, size=events_in)
+            self.report = train(
+                self.model,
+                batches,
+                settings.train,
+                seed=self.seed,
+                name=self.kind,
+                size=events_in,
+                checkpoint=self.checkpoint(),
+            )
         self._states: tuple[str, NDArray[np.int64], NDArray[np.float32]] = self._embed(history, tokens)
         return self
 

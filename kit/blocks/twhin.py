@@ -12,11 +12,12 @@ from pydantic import Field
 
 from kit.blocks.base import block
 from kit.blocks.graph import SOURCES, GraphBlock, GraphSettings
+from kit.models.checkpoint import TrainReport
 from kit.models.graph.edges import CLIENT, Edges, Graph
 from kit.models.graph.inductive import Tables, embed_heads
 from kit.models.graph.twhin import TwHIN, edge_batches
 from kit.models.optim import RowAdagrad
-from kit.models.training import TrainReport, TrainSettings, train
+from kit.models.training import TrainSettings, train
 from kit.recipe import Strict
 
 
@@ -63,6 +64,7 @@ class TwHINBlock(GraphBlock):
             seed=self.seed,
             name=self.kind,
             size=lambda batch: sum(len(part.head) for part in batch.values()),
+            checkpoint=self.checkpoint(),
             optimizer=RowAdagrad(model.parameters(), lr=settings.train.lr),
         )
         self.tables = Tables.of(model, graph)

@@ -18,7 +18,7 @@ import random
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, TypeVar, cast
@@ -37,11 +37,11 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from kit import tracking
 from kit.errors import KitError
+from kit.models.checkpoint import Checkpoint, Partial, TrainReport, snapshot
 from kit.models.loader import ahead
 from kit.models.optim import adam_w
 from kit.progress import say, track
 from kit.recipe import Strict
-from kit.store import write_atomically
 
 
 class TrainSettings(Strict):
@@ -77,23 +77,6 @@ Batches = Callable[[int], Sequence[Callable[[], Any]]]
 """epoch → that epoch's batches in order, each made when called; a function of the epoch and a fixed seed alone."""
 
 
-@dataclass
-class TrainReport:
-    """What happened: one entry per epoch."""
-
-    losses: list[dict[str, float]] = field(default_factory=list)
-    validation: list[float] = field(default_factory=list)
-    best_epoch: int = -1
-    seconds: float = 0.0
-    steps: int = 0
-    items: int = 0
-    """Events (or edges) trained on, as counted by `size`; items / seconds is the throughput."""
-
-    def as_json(self) -> dict[str, Any]:
-        """For a block's saved files."""
-        return {**self.__dict__, "items_per_second": round(self.items / max(self.seconds, 1e-9), 1)}
-
-
 def train(
     model: nn.Module,
     batches: Batches,
@@ -116,7 +99,7 @@ def train(
         name: for progress lines.
         validate: higher is better; called after each epoch with the model in eval mode.
         size: how many events a batch holds, for the throughput.
-        checkpoint: file to save after each epoch and to resume from if it exists.
+        checkpoint: file to save after each epoch, every few minutes within one, and to resume from if it exists.
         optimizer: used instead of AdamW (then `lr` and `weight_decay` are its own affair); sparse gradients are clipped too.
 
     Raises:
@@ -190,20 +173,19 @@ def _loop(fabric: Fabric, run: _Run) -> TrainReport:
     wrapped, optim = fabric.setup(model, optimizer)
     total = settings.epochs * math.ceil(len(run.batches(0)) // fabric.world_size / settings.accumulate)
     schedule = LambdaLR(optimizer, lambda step: rate_factor(step, total, settings))
-    report, best, first = TrainReport(), {} if validate is None else _snapshot(model), 0
-    if run.checkpoint is not None and run.checkpoint.exists():
-        report, best, first = _resume(run.checkpoint, fabric, model, optimizer, schedule)
-    for epoch in range(first, settings.epochs):
+    saved = Checkpoint(run.checkpoint, fabric, model, optimizer, schedule)
+    saved.best = {} if validate is None else snapshot(model)
+    saved.resume()
+    report = saved.report
+    for epoch in range(len(report.losses), settings.epochs):
         if _out_of_patience(report, settings):
             break
-        began = time.perf_counter()
         wrapped.train()
         _switch(optimizer, "train")
-        terms = _run_epoch(fabric, wrapped, optim, schedule, run, epoch, report)
+        terms = _run_epoch(fabric, wrapped, optim, schedule, run, epoch, saved)
         # Averaged weights between epochs, asked for or not: the way there and back costs a rounding, and a run with
         # checkpoints must take the very steps of one without.
         _switch(optimizer, "eval")
-        report.seconds += time.perf_counter() - began
         report.losses.append(terms)
         if validate is not None:
             wrapped.eval()
@@ -211,13 +193,12 @@ def _loop(fabric: Fabric, run: _Run) -> TrainReport:
                 # All processes go by one number: were they to disagree when to stop, the others would wait for ever.
                 report.validation.append(fabric.broadcast(validate(model)))
             if report.validation[-1] >= max(report.validation):
-                report.best_epoch, best = epoch, _snapshot(model)
+                report.best_epoch, saved.best = epoch, snapshot(model)
         if fabric.is_global_zero:
             _tell(run.name, epoch, settings.epochs, report)
-        if run.checkpoint is not None:
-            _save(run.checkpoint, fabric, model, optimizer, schedule, report, best)
+        saved.save()
     if validate is not None and report.best_epoch >= 0:
-        model.load_state_dict(best)
+        model.load_state_dict(saved.best)
     model.eval()
     return report
 
@@ -261,23 +242,26 @@ def _run_epoch(
     schedule: LRScheduler,
     run: _Run,
     epoch: int,
-    report: TrainReport,
+    saved: Checkpoint,
 ) -> dict[str, float]:
-    """One pass; returns the mean of each loss term over all processes, each of which takes its own slice of the batches."""
-    settings, thunks = run.settings, run.batches(epoch)
+    """One pass, or what is left of it; returns the mean of each loss term over all processes, each of which takes its own
+    slice of the batches."""
+    settings, thunks, report, partial = run.settings, run.batches(epoch), saved.report, saved.partial
     mine = thunks[fabric.global_rank :: fabric.world_size][: len(thunks) // fabric.world_size]
-    told = track(mine, f"{run.name}: epoch {epoch + 1} of {settings.epochs}", len(mine), "batches")
-    sums, seen = dict[str, Tensor](), 0
-    for index, made in enumerate(ahead(told if fabric.is_global_zero else mine, settings.prefetch)):
+    left = mine[partial.done :]
+    told = track(left, f"{run.name}: epoch {epoch + 1} of {settings.epochs}", len(left), "batches")
+    began = time.perf_counter()
+    for made in ahead(told if fabric.is_global_zero else left, settings.prefetch):
         batch = fabric.to_device(made)
-        stepping = (index + 1) % settings.accumulate == 0 or index + 1 == len(mine)
+        partial.done += 1
+        stepping = partial.done % settings.accumulate == 0 or partial.done == len(mine)
         with fabric.no_backward_sync(wrapped, enabled=not stepping):
             terms: dict[str, Tensor] = wrapped(batch)
             loss = torch.stack(list(terms.values())).sum() / settings.accumulate
             fabric.backward(loss)
-        seen += run.size(batch)
+        partial.seen += run.size(batch)
         for key, value in terms.items():
-            sums[key] = sums.get(key, torch.zeros((), device=value.device)) + value.detach()
+            partial.sums[key] = partial.sums.get(key, torch.zeros((), device=value.device)) + value.detach()
         if stepping:
             norm = _clip(fabric, wrapped, optimizer, settings.clip)
             if norm is not None and not bool(torch.isfinite(norm)):
@@ -289,10 +273,13 @@ def _run_epoch(
             schedule.step()
             optimizer.zero_grad(set_to_none=True)
             report.steps += 1
-    report.items += _over_processes(fabric, seen)
+            report.seconds, began = report.seconds + time.perf_counter() - began, time.perf_counter()
+            saved.save_if_due()
+    saved.partial = Partial()
+    report.items += _over_processes(fabric, partial.seen)
     return {
         key: _over_processes(fabric, float(value)) / (max(len(mine), 1) * fabric.world_size)
-        for key, value in sums.items()
+        for key, value in partial.sums.items()
     }
 
 
@@ -331,10 +318,6 @@ def _out_of_patience(report: TrainReport, settings: TrainSettings) -> bool:
     return len(report.validation) - 1 - report.best_epoch >= settings.patience
 
 
-def _snapshot(model: nn.Module) -> dict[str, Tensor]:
-    return {key: value.detach().clone() for key, value in model.state_dict().items()}
-
-
 def _tell(name: str, epoch: int, epochs: int, report: TrainReport) -> None:
     terms = ", ".join(f"{key} {value:.4f}" for key, value in report.losses[-1].items())
     score = f", validation {report.validation[-1]:.4f}" if report.validation else ""
@@ -348,53 +331,3 @@ def _log(name: str, epoch: int, report: TrainReport) -> None:
     numbers = report.losses[epoch] | ({"validation": report.validation[epoch]} if report.validation else {})
     rate = report.items / max(report.seconds, 1e-9)
     tracking.log("epoch", numbers | {"items_per_second": rate}, step=epoch + 1, about={"model": name})
-
-
-def _save(
-    path: Path,
-    fabric: Fabric,
-    model: nn.Module,
-    optimizer: Optimizer,
-    schedule: LRScheduler,
-    report: TrainReport,
-    best: dict[str, Tensor],
-) -> None:
-    """Everything that moves, atomically: weights, optimiser, schedule, every process's random state, report, best weights."""
-    random_states = cast("Tensor", fabric.all_gather(torch.get_rng_state())).reshape(fabric.world_size, -1)
-    if not fabric.is_global_zero:
-        return
-    state = {
-        "model": model.state_dict(),
-        "best": best,
-        "optimizer": optimizer.state_dict(),
-        "schedule": schedule.state_dict(),
-        "report": dict(report.__dict__),
-        "torch": random_states,
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
-    write_atomically(path, lambda temporary: torch.save(state, temporary))
-
-
-def _resume(
-    path: Path, fabric: Fabric, model: nn.Module, optimizer: Optimizer, schedule: LRScheduler
-) -> tuple[TrainReport, dict[str, Tensor], int]:
-    """Load what `_save` wrote; a file that cannot be read is an error that says so, not a silent fresh start."""
-    try:
-        state = torch.load(path, weights_only=True)
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-    except (pickle.UnpicklingError, RuntimeError, KeyError, EOFError, ValueError, OSError) as error:
-        raise KitError(
-            f"The checkpoint {path} does not fit this model ({error}).", "Delete it to start again."
-        ) from error
-    schedule.load_state_dict(state["schedule"])
-    if len(state["torch"]) != fabric.world_size:
-        raise KitError(
-            f"The checkpoint {path} was written by {len(state['torch'])} processes, not {fabric.world_size}.",
-            "Set `train.devices` to that, or delete the checkpoint to start again.",
-        )
-    torch.set_rng_state(state["torch"][fabric.global_rank].clone())
-    if state["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])
-    report = TrainReport(**state["report"])
-    return report, state["best"], len(report.losses)

@@ -158,6 +158,8 @@ def _training(blocks: list[tuple[str, Artefact]]) -> dict[str, Any]:
 def run_block(name: str, entry: BlockEntry, seed: int, history: History, store: Store) -> Artefact:
     """One block's output for history.clients (sorted): values.npy float32 (n, d), columns.json, and what it saved."""
     unit = make_block(name, entry, seed)
+    plan = plan_block(name, entry, seed, history.fingerprint, history.artefact)
+    unit.scratch = store.scratch(plan)
 
     def build(folder: Path) -> None:
         began = time.perf_counter()
@@ -171,7 +173,7 @@ def run_block(name: str, entry: BlockEntry, seed: int, history: History, store: 
         unit.save(folder)
         say(f"  block {name}: {output.values.shape[1]} columns in {time.perf_counter() - began:.1f} s")
 
-    return store.make(plan_block(name, entry, seed, history.fingerprint, history.artefact), build)
+    return store.make(plan, build)
 
 
 def _joint_row(rows: list[BlockRow], width: int) -> BlockRow:

@@ -47,11 +47,13 @@ def plan_removals(store: Store, submissions: Path = Path("submissions"), everyth
     needed = set() if everything else _needed(store, folders)
     found = []
     for place in sorted(store.root.glob("*/*")):
-        lock = place.with_name(place.name.removesuffix(".tmp") + ".lock")
+        lock = place.with_name(place.name.removesuffix(".tmp").removesuffix(".scratch") + ".lock")
         if not place.is_dir() or place.parent.name in KEPT_FOLDERS or _locked(lock):
             continue
         if place.suffix == ".tmp":
             why = "left by a run that was killed"
+        elif place.suffix == ".scratch":
+            why = "half of a stage: the run that was stopped here could go on from it"
         elif not is_whole(place):
             why = "cut short or altered"
         elif f"{place.parent.name}/{place.name}" not in needed:

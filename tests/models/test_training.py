@@ -93,6 +93,50 @@ def test_stopped_and_resumed_equals_uninterrupted(tmp_path: Path, stop_after: in
     assert len(report.losses) == 5
 
 
+@pytest.mark.parametrize("schedule", ["cosine", "schedule-free"])
+@pytest.mark.parametrize("stop_at", [(0, 1), (2, 5), (2, 8)])
+def test_stopped_within_an_epoch_and_resumed_equals_uninterrupted(
+    tmp_path: Path, stop_at: tuple[int, int], schedule: str, monkeypatch: pytest.MonkeyPatch
+):
+    """Checkpoints after every step, two batches each; a kill between the two batches of a step goes back to the step before."""
+    monkeypatch.setattr("kit.models.checkpoint.EVERY", 0.0)
+    settings = TrainSettings(epochs=4, lr=0.02, schedule=schedule, accumulate=2)
+    whole, taken = new_model(), []
+    expected = train(whole, batches, settings, seed=3, name="t", size=lambda batch: len(batch[1]))
+
+    def dying(epoch: int):
+        def interrupted():
+            raise KeyboardInterrupt
+
+        cut = stop_at[1] if epoch == stop_at[0] else 8
+        return [*batches(epoch)[:cut], *[interrupted] * (8 - cut)]
+
+    def counted(epoch: int):
+        return [lambda thunk=thunk: taken.append(epoch) or thunk() for thunk in batches(epoch)]
+
+    with pytest.raises(KeyboardInterrupt):
+        train(new_model(), dying if stop_at[1] < 8 else _dying_in(stop_at[0] + 1), settings, seed=3, name="t",
+              size=lambda batch: len(batch[1]), checkpoint=tmp_path / "c.pt")  # fmt: skip
+    resumed = new_model()
+    torch.manual_seed(99)
+    report = train(
+        resumed, counted, settings, seed=3, name="t", size=lambda batch: len(batch[1]), checkpoint=tmp_path / "c.pt"
+    )
+    assert weights(resumed) == weights(whole)
+    assert (report.losses, report.items, report.steps) == (expected.losses, expected.items, expected.steps)
+    done = stop_at[0] * 8 + stop_at[1] // 2 * 2
+    assert len(taken) == 32 - done
+
+
+def _dying_in(epoch: int):
+    def dying(current: int):
+        if current == epoch:
+            raise KeyboardInterrupt
+        return batches(current)
+
+    return dying
+
+
 def test_accumulation_equals_larger_batches():
     def merged(epoch: int):
         small = [thunk() for thunk in batches(epoch)]
