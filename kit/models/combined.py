@@ -245,7 +245,7 @@ class Combined(nn.Module):
         return total
 
     def forward(self, batch: CombinedBatch) -> dict[str, Tensor]:
-        """Weighted loss terms; a term without a single positive client in the batch is left out."""
+        """Weighted loss terms; a term that no client of the batch defines is left out, and «near» is 0 if all are."""
         z = self.encode(batch)
         weights, terms = self.settings.weights, {}
         logits = self.intensity(self.balance.fork(z, "intensity"))
@@ -271,6 +271,8 @@ class Combined(nn.Module):
                     terms[name] = choice_loss(logp, target, labels["row"], labels["weight"])
         if weights.get("contrast", 0) > 0 and len(batch["cart_rows"]) > 1:
             terms["contrast"] = self._contrast(z, batch, live)
+        if not terms:  # of these clients nothing is known and nothing happened: a step of zero, for all processes alike
+            return {"near": 0.0 * z.sum()}
         return cast(dict[str, Tensor], self.balance(terms))
 
     def _contrast(self, z: Tensor, batch: CombinedBatch, live: int) -> Tensor:

@@ -26,7 +26,7 @@ EVALUATOR_BATCH: Final = 128
 ROWS: Final = 8192
 """Rows handled at a time by novelty and diversity."""
 COLUMNS: Final = 8
-"""Columns copied at a time by the multi-label AUROC."""
+"""Columns copied at a time by the multi-label AUROC where a row is contiguous; where a column is, none is copied."""
 
 Matrix: TypeAlias = Any
 """(n, L) dense array or scipy.sparse matrix; scipy ships no types."""
@@ -76,9 +76,13 @@ def auroc(scores: NDArray[Any], labels: NDArray[Any]) -> float:
 
 
 def auroc_multilabel(
-    logits: NDArray[Any], labels: Matrix, batch: int | None = None, threads: int | None = None
+    logits: NDArray[Any],
+    labels: Matrix,
+    batch: int | None = None,
+    threads: int | None = None,
+    rows: NDArray[np.integer[Any]] | None = None,
 ) -> NDArray[np.float64]:
-    """AUROC of every label.
+    """AUROC of every label. Exact, by sorting: needs a few numbers per client and thread, whatever the number of labels.
 
     Args:
         logits: (n, L).
@@ -86,31 +90,32 @@ def auroc_multilabel(
         batch: None ranks the logits themselves; a number ranks what torchmetrics ranks when it is updated with batches
             of that many rows: float32 sigmoids, or the logits where a whole batch lies in [0, 1].
         threads: columns ranked at a time; None for one per core.
+        rows: (k,) which rows of the logits to rank, in place of all; labels are then (k, L), and `batch` is None.
 
     Returns:
         (L,) float64; NaN marks labels without positives or without negatives.
     """
-    n, count = logits.shape
-    if labels.shape != logits.shape:
-        raise ValueError(f"labels are {labels.shape}, logits are {logits.shape}")
+    n, count = logits.shape if rows is None else (len(rows), logits.shape[1])
+    if labels.shape != (n, count):
+        raise ValueError(f"labels are {labels.shape}, logits are {(n, count)}")
+    if rows is not None and batch is not None:
+        raise ValueError("batches are made of all rows")
     columns = sp.csc_matrix(labels)
     columns.eliminate_zeros()
     squash = None if batch is None else _given_logits(logits, batch)
+    together = 1 if logits.flags.f_contiguous else COLUMNS
 
     def rank(start: int) -> list[float]:
-        block = np.ascontiguousarray(logits[:, start : start + COLUMNS].T)  # (≤ COLUMNS, n)
-        if squash is not None and squash.all():
-            block = sigmoid(block)
-        elif squash is not None:
-            block = np.where(squash, sigmoid(block), block)
+        block = logits[:, start : start + together].T
+        block = np.ascontiguousarray(block) if rows is None else block[:, rows]  # (≤ COLUMNS, n)
         begins = columns.indptr[start : start + len(block) + 1]
         return [
-            _auroc_of(scores, columns.indices[begins[i] : begins[i + 1]]) if n else float("nan")
+            _auroc_of(_ranked(scores, squash), columns.indices[begins[i] : begins[i + 1]]) if n else float("nan")
             for i, scores in enumerate(block)
         ]
 
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:  # np.sort releases the lock
-        values = [value for block in pool.map(rank, range(0, count, COLUMNS)) for value in block]
+        values = [value for block in pool.map(rank, range(0, count, together)) for value in block]
     return np.array(values, dtype=np.float64)
 
 
@@ -125,7 +130,7 @@ def novelty(logits: NDArray[Any], popularity: NDArray[Any]) -> float:
     k = min(NOVELTY_TOP, len(popularity))
     weights = np.asarray(popularity, dtype=np.float64) / np.sort(popularity)[-k:].sum()
     total = 0.0
-    for rows in _chunks(logits):
+    for rows in row_chunks(logits):
         chosen = np.argpartition(rows, rows.shape[1] - k, axis=1)[:, -k:]
         total += float(np.sum(sigmoid(np.take_along_axis(rows, chosen, axis=1)) * weights[chosen]))
     return float((1.0 - total / (len(logits) + EPSILON)) ** 100)
@@ -138,7 +143,7 @@ def diversity(logits: NDArray[Any]) -> float:
         logits: (n, L) with L ≥ 2.
     """
     total = 0.0
-    for rows in _chunks(logits):
+    for rows in row_chunks(logits):
         chances = sigmoid(rows)
         sums = chances.sum(axis=1, keepdims=True)
         lost = np.flatnonzero(sums[:, 0] == 0)  # every probability underflows: their ratios are those of exp(logit)
@@ -185,6 +190,13 @@ def evaluate(
     return TaskMetrics(score, mean, new, wide, mean_defined, empty)
 
 
+def _ranked(scores: NDArray[Any], squash: NDArray[np.bool_] | None) -> NDArray[Any]:
+    """What torchmetrics ranks in place of these logits (n,)."""
+    if squash is None or not squash.any():
+        return scores
+    return sigmoid(scores) if squash.all() else np.where(squash, sigmoid(scores), scores)
+
+
 def _auroc_of(scores: NDArray[Any], positives: NDArray[np.integer[Any]]) -> float:
     """Mann-Whitney by one sort: only the rarer class is looked up in the sorted scores."""
     n, count = len(scores), len(positives)
@@ -214,13 +226,13 @@ def _given_logits(logits: NDArray[Any], batch: int) -> NDArray[np.bool_]:
     n = len(logits)
     if not n:
         return np.zeros(0, dtype=np.bool_)
-    outside = (logits.min(axis=1) < 0) | (logits.max(axis=1) > 1)
+    outside = np.concatenate([(rows.min(axis=1) < 0) | (rows.max(axis=1) > 1) for rows in row_chunks(logits)])
     starts = np.arange(0, n, batch)
     return np.repeat(np.logical_or.reduceat(outside, starts), batch)[:n]
 
 
-def _chunks(logits: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    """Row blocks of at least float32."""
+def row_chunks(logits: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Row blocks of at least float32, a row contiguous: the order of a sum is that of the memory."""
     for start in range(0, len(logits), ROWS):
-        rows = logits[start : start + ROWS]
+        rows = np.ascontiguousarray(logits[start : start + ROWS])
         yield rows.astype(np.float32) if rows.dtype == np.float16 else rows

@@ -1,8 +1,8 @@
 """The official probe: one network per task, 3 epochs of AdamW in file order, scored on the second window after each.
 
-Source: section 6 of the challenge contract. Vectors stay in their memory map and are converted a block of rows at a time;
-the tasks share these passes over the data. Everything that decides the result is per task, so scores do not depend on
-which tasks run together.
+Source: section 6 of the challenge contract. Vectors stay in their memory map and are converted a block of rows at a time,
+logits go to files (`kit.probes.scratch`), and the tasks share these passes over the data. Everything that decides the result
+is per task, so scores do not depend on which tasks run together.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from kit.probes.labels import TaskData
 from kit.probes.metrics import EVALUATOR_BATCH, TaskMetrics, evaluate
 from kit.probes.network import OFFICIAL, Shape, build, fuse_updates, parameter_groups, products
 from kit.probes.registry import Options, TaskRun, Vectors, probe
+from kit.probes.scratch import scratch
 from kit.progress import track
 
 EPOCHS: Final = 3
@@ -123,7 +124,7 @@ class Learner:
             if EPOCHS * len(data.rows) > COMPILE_FROM * BATCH:
                 self.forward = torch.compile(network)
         self.epochs: list[TaskMetrics] = []
-        self.outputs = np.empty((0, data.width), dtype=np.float32)
+        self.outputs: NDArray[np.float32] | None = None
         self.kept: NDArray[np.float32] | None = None
         self.seconds = 0.0
         self.rewind(BATCH)
@@ -132,6 +133,7 @@ class Learner:
         """Back to the first row, to be cut into batches of `batch` clients."""
         self.batch, self.taken, self.done = batch, 0, 0
         self.carry: Tensor | None = None
+        self.closed = False
 
     def learn(self, first: int, block: Tensor) -> None:
         """Train on the clients of this task among rows `first`, `first` + 1, … of the vectors.
@@ -151,27 +153,27 @@ class Learner:
     def score(self, first: int, block: Tensor) -> None:
         """Predict as `learn` learns; once all clients are done, compute the epoch's metrics."""
         began = time.perf_counter()
-        if not self.done:
-            self.outputs = np.empty((len(self.data.rows), self.data.width), dtype=np.float32)
+        if self.outputs is None:
+            self.outputs = scratch(len(self.data.rows), self.data.width)
         with torch.no_grad():
             for x in self._batches(first, block):
                 self.outputs[self.done : self.done + len(x)] = self._logits(x).cpu().numpy()
                 self.done += len(x)
-        if self.done == len(self.data.rows) and len(self.outputs):
-            self._close_epoch()
+        if self.done == len(self.data.rows) and not self.closed:
+            self._close_epoch(self.outputs)
         self.seconds += time.perf_counter() - began
 
     def result(self) -> TaskRun:
         """What came out, after the last epoch."""
         return TaskRun(self.data.task, self.seed, tuple(self.epochs), self.seconds, self.kept)
 
-    def _close_epoch(self) -> None:
+    def _close_epoch(self, outputs: NDArray[np.float32]) -> None:
         data = self.data
-        metrics = evaluate(data.task, self.outputs, data.validation, data.popularity, threads=self.options.threads)
+        metrics = evaluate(data.task, outputs, data.validation, data.popularity, threads=self.options.threads)
         if self.options.keep_logits and all(metrics.score > epoch.score for epoch in self.epochs):
-            self.kept = self.outputs
+            self.kept, self.outputs = outputs, self.kept  # the next epoch writes over the best one before
         self.epochs.append(metrics)
-        self.outputs = self.outputs[:0]
+        self.closed = True
 
     def _logits(self, x: Tensor) -> Tensor:
         if self.device.type == "cpu":

@@ -99,8 +99,9 @@ def slice_scores(masks: Masks, data: TaskData, logits: NDArray[np.float32]) -> d
 
 
 def _slice(mask: NDArray[np.bool_], data: TaskData, logits: NDArray[np.float32]) -> dict[str, Any]:
-    labels = data.validation[np.flatnonzero(mask)]
-    areas = auroc_multilabel(logits[mask], labels) if mask.any() else np.empty(0)
+    rows = np.flatnonzero(mask)
+    labels = data.validation[rows]
+    areas = auroc_multilabel(logits, labels, rows=rows) if len(rows) else np.empty(0)
     defined = areas[~np.isnan(areas)]
     return {
         "clients": int(mask.sum()),

@@ -16,7 +16,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from kit.challenge import AUROC_WEIGHT, DIVERSITY_WEIGHT, NOVELTY_TOP, NOVELTY_WEIGHT, Task
-from kit.probes.metrics import EPSILON, Matrix, sigmoid
+from kit.probes.metrics import EPSILON, Matrix, row_chunks, sigmoid
 
 Floats = NDArray[np.float64]
 TWO_SIDED: Final = 1.959964
@@ -67,24 +67,29 @@ def influence(
     area /= width
     if not task.is_propensity or popularity is None:
         return area.astype(np.float32)
-    chances = sigmoid(logits.astype(np.float32, copy=False))
-    total = AUROC_WEIGHT * area + NOVELTY_WEIGHT * _novelty_influence(chances, popularity)
-    return (total + DIVERSITY_WEIGHT * _diversity_influence(chances)).astype(np.float32)
+    parts = [(_fame(chances, popularity), _entropy(chances)) for chances in map(sigmoid, row_chunks(logits))]
+    fame, entropy = (np.concatenate(part) for part in zip(*parts, strict=True))
+    total = AUROC_WEIGHT * area + NOVELTY_WEIGHT * _novelty_influence(fame)
+    return np.asarray(total + DIVERSITY_WEIGHT * (entropy - entropy.mean()) / n, dtype=np.float32)
 
 
-def _novelty_influence(chances: NDArray[Any], popularity: NDArray[Any]) -> Floats:
-    """Novelty is (1 − mean_i m_i)^100, so its derivative is −100 (1 − m̄)^99 (m_i − m̄) / n."""
+def _fame(chances: NDArray[Any], popularity: NDArray[Any]) -> Floats:
+    """m_i of novelty: the popularity of each client's best targets, as a share of the largest possible."""
     k = min(NOVELTY_TOP, len(popularity))
     weights = np.asarray(popularity, dtype=np.float64) / np.sort(popularity)[-k:].sum()
     chosen = np.argpartition(chances, chances.shape[1] - k, axis=1)[:, -k:]
-    each = np.sum(np.take_along_axis(chances, chosen, axis=1) * weights[chosen], axis=1)
-    return np.asarray(-100 * (1 - each.mean()) ** 99 * (each - each.mean()) / len(each))
+    return np.asarray(np.sum(np.take_along_axis(chances, chosen, axis=1) * weights[chosen], axis=1))
 
 
-def _diversity_influence(chances: NDArray[Any]) -> Floats:
+def _novelty_influence(fame: Floats) -> Floats:
+    """Novelty is (1 − mean_i m_i)^100, so its derivative is −100 (1 − m̄)^99 (m_i − m̄) / n."""
+    return np.asarray(-100 * (1 - fame.mean()) ** 99 * (fame - fame.mean()) / len(fame))
+
+
+def _entropy(chances: NDArray[Any]) -> Floats:
+    """What each client adds to diversity, times n."""
     shares = chances / np.maximum(chances.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)
-    each = -np.sum(shares * np.log2(shares + EPSILON), axis=1, dtype=np.float64) / np.log2(chances.shape[1])
-    return np.asarray((each - each.mean()) / len(each))
+    return np.asarray(-np.sum(shares * np.log2(shares + EPSILON), axis=1, dtype=np.float64) / np.log2(chances.shape[1]))
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,13 @@
 
 Makes seeded random data, times one task (propensity_sku, 100 labels) for the official probe in fp32 and bf16, all six for the
 fast and the gbm probe, and, given a checkout of Synerise/recsys2025 and a Python that can run it (see
-tests/probes/golden/README.md), their code on the same files, from «Running on» to «completed» in its log. Ours includes
-reading the labels, as theirs does.
+organisers.py, beside this file), their code on the same files, from «Running on» to «completed» in its log: without starting
+and importing. Ours includes reading the labels, as theirs does.
 
 The rate is the best of several products of the probe's own sizes. «Whole run» is the share of it that training, scoring and
 metrics reach together, «training loop» that of the steps alone; the input layer, which stays fp32, is counted at that rate.
 Memory is what the process itself holds at its peak (anonymous pages, Linux only), for the fast probe on all six tasks, at the
-given number of clients (4,096 at least) and at four times as many: the vectors stay in their file, the logits do not.
+given number of clients (4,096 at least) and at four times as many: vectors stay in their file, and logits go to one.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import organisers
 import polars as pl
 import torch
 
@@ -39,23 +40,6 @@ from kit.probes.registry import Options, Precision, load_probes
 
 TARGETS = 100
 EPOCHS = 3
-STAND_IN = """
-import importlib.abc, importlib.util, sys
-class Finder(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name != "pytorch_lightning.loggers":
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        run = spec.loader.exec_module
-        def exec_module(module):
-            run(module)
-            if not hasattr(module, "NeptuneLogger"):
-                module.NeptuneLogger = type("NeptuneLogger", (module.Logger,), {})
-        spec.loader.exec_module = exec_module
-        return spec
-sys.meta_path.insert(0, Finder())
-"""
 
 
 def make_data(root: Path, clients: int, width: int) -> Path:
@@ -126,37 +110,6 @@ def training_loop(vectors: np.ndarray, data: TaskData, precision: Precision) -> 
             seconds = time.perf_counter() - began
     others, enter = 6 * 2048 * 4096 + 2048 * TARGETS, vectors.shape[1] * 2048
     return (2 * clients * 2 * enter / 1e9, 2 * clients * 3 * others / 1e9), seconds
-
-
-def theirs(root: Path, checkout: Path, python: str, threads: int) -> float:
-    """Seconds that the organisers' code takes for the same task, from its own log; without starting and importing."""
-    stub, said = root / "stub", root / "theirs.log"
-    stub.mkdir()
-    (stub / "sitecustomize.py").write_text(STAND_IN, encoding="utf-8")
-    command = [python, "-W", "ignore", "-m", "training_pipeline.train", "--tasks", Task.SKU.value]
-    command += ["--data-dir", str(root), "--embeddings-dir", str(root / "submission"), "--score-dir", str(root)]
-    command += ["--num-workers", "0", "--log-name", "x", "--accelerator", "cpu", "--devices", "auto"]
-    paths = os.pathsep.join([str(stub), str(checkout)])
-    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
-    marks: dict[str, float] = {}
-    with said.open("w", encoding="utf-8") as log:
-        process = subprocess.Popen(
-            [*command, "--hidden-logging-mode"],
-            cwd=root,  # Lightning leaves checkpoints where it runs
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stderr is not None
-        for line in process.stderr:
-            log.write(line)
-            for mark in (f"Running on {Task.SKU.value}", f"Run on {Task.SKU.value} completed"):
-                if mark in line:
-                    marks[mark.split(maxsplit=1)[0]] = time.perf_counter()
-    if process.wait() or set(marks) != {"Running", "Run"}:
-        sys.exit(f"the organisers' code ended with {process.returncode}:\n" + said.read_text(encoding="utf-8")[-2000:])
-    return marks["Run"] - marks["Running"]
 
 
 @contextmanager
@@ -240,7 +193,9 @@ def main() -> None:
         root = Path(name) / "data"
         seconds = ours(make_data(root, given.clients, given.width), given.threads)
         if given.theirs:
-            base = theirs(root, given.theirs.resolve(), given.python, given.threads)
+            place = (given.theirs, given.python, root, root / "submission")
+            ((_, run),) = organisers.evaluate(*place, [Task.SKU.value], given.threads)
+            base = run.seconds
             print(f"  {'organisers, 1 task':24s} {base:8.1f} s")
             for label in ("official fp32, 1 task", "official bf16, 1 task"):
                 print(f"    {label} is {base / seconds[label]:.2f} × as fast")

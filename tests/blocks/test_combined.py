@@ -171,6 +171,12 @@ def test_alternatives_train(toy_history: History, choice: dict):
     assert all(np.isfinite(list(losses.values())).all() for losses in block.report.losses)
 
 
+def test_a_batch_of_clients_with_nothing_to_learn_from_is_no_error(toy_history: History):
+    """Before a cut of a week ago the windows of 14 days are not over; two clients may have bought nothing since."""
+    block = CombinedBlock(small(clients=2, cuts=1), 0).fit(toy_history)
+    assert all(np.isfinite(list(losses.values())).all() for losses in block.report.losses)
+
+
 def test_a_history_without_purchases_in_the_rewound_windows_is_refused(toy_history: History):
     early = toy_history.rewind(30)[0]
     with pytest.raises(KitError, match="raise `cuts` or `stride`"):

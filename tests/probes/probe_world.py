@@ -27,10 +27,10 @@ class World:
         return where
 
 
-def make_world(root: Path) -> World:
-    """Write the folder to `root`."""
-    spec = importlib.util.spec_from_file_location("golden_world", Path(__file__).parent / "golden" / "world.py")
+def make_world(root: Path, name: str = "world") -> World:
+    """Write a folder of the golden record to `root`: «world», made with NumPy, or «tiny», a stored synthetic shop's."""
+    spec = importlib.util.spec_from_file_location(f"golden_{name}", Path(__file__).parent / "golden" / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return World(DataFolder(root), module.write_world(root))
+    return World(DataFolder(root), getattr(module, f"write_{name}")(root))

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 CLIENTS, SKUS, CATEGORIES, FACTORS = 700, 400, 140, 6
-PROFILES = ("raw_counts", "scaled", "random")
+PROFILES = ("raw_counts", "scaled", "random", "learned")
 TASK_LISTS = ("category", "sku", "new_sku", "price")
 
 
@@ -70,7 +70,25 @@ def write_world(root: Path, seed: int = 7) -> dict[str, tuple[np.ndarray, np.nda
     scaled = np.hstack([np.log1p(raw), tastes + rng.normal(size=tastes.shape)])
     scaled = (scaled - scaled.mean(axis=0)) / (scaled.std(axis=0) + 1e-6) * 0.3
     vectors = {"raw_counts": raw, "scaled": scaled, "random": rng.normal(size=(CLIENTS, 64))}
+    vectors["learned"] = factorise(past.astype(np.float64))
     return {name: (ids[order], vectors[name][order].astype(np.float16)) for name in PROFILES}
+
+
+def factorise(counts: np.ndarray, factors: int = 16, rounds: int = 8) -> np.ndarray:
+    """Client vectors (n, factors + 1) learned by weighted alternating least squares (Hu et al. 2008), and the total's log."""
+    rng = np.random.default_rng(0)
+    sides = [rng.normal(0, 0.1, (size, factors)) for size in counts.shape]
+    for _ in range(rounds):
+        for side, matrix in ((0, counts), (1, counts.T)):
+            other = sides[1 - side]
+            gram = other.T @ other + 3.0 * np.eye(factors)
+            for row, seen in enumerate(matrix):
+                some = np.flatnonzero(seen)
+                own, weights = other[some], 2.0 * seen[some]
+                sides[side][row] = np.linalg.solve(gram + own.T * weights @ own, own.T @ (1 + weights))
+    total = np.log1p(counts.sum(axis=1, keepdims=True))
+    both = np.hstack([sides[0], total])
+    return (both - both.mean(axis=0)) / both.std(axis=0) * 0.5
 
 
 if __name__ == "__main__":
