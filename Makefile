@@ -6,10 +6,11 @@ DATA ?= data/$(PRESET)
 RECIPE ?= pipelines/blend.toml
 NAME ?= $(basename $(notdir $(RECIPE)))
 BASELINE ?= pipelines/baseline.toml
+SIZES ?= 10000,100000,1000000
 KIT := .venv/bin/kit
 
 .DEFAULT_GOAL := help
-.PHONY: help submission install test check format reference clean
+.PHONY: help submission install test check bench format reference clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -49,6 +50,9 @@ check: .venv/installed-dev ## ruff, mypy --strict on kit/, and the tests
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/python -m pytest -n auto
+
+bench: .venv/installed-dev ## cost curves of every stage → data/bench/cost_curves.html (SIZES=10000,100000 BENCH="options")
+	.venv/bin/python tests/benchmarks/cost_curves.py --work data/bench --sizes $(SIZES) $(BENCH)
 
 format: .venv/installed-dev ## let ruff format and sort
 	.venv/bin/ruff format .
