@@ -31,8 +31,9 @@ def _print(content: dict[str, Any], out: Path) -> None:
     from rich.table import Table
 
     tasks = content["tasks"]
-    title = f"Kendall's τ against the official probe, {len(content['profiles'])} profiles on {content['data']}"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    count = len(content["profiles"])
+    title = f"Kendall's τ against the official probe, {count} profile{'' if count == 1 else 's'} on {content['data']}"
+    table = Table(box=box.SIMPLE_HEAD)
     table.add_column("stand-in", no_wrap=True)
     for task in tasks:
         table.add_column(task.removeprefix("propensity_"), justify="right")
@@ -44,6 +45,7 @@ def _print(content: dict[str, Any], out: Path) -> None:
     table.add_row("limit (seed noise)", *(_number(tasks[task]["seed_noise"]["limit"]) for task in tasks), "")
     console = Console()
     console.width = max(console.width, 100)
+    console.print(title, highlight=False)  # above a narrow table it would be broken into many lines
     console.print(table)
     for reason in content["undefined"].values():
         console.print(f"  {reason}", highlight=False)

@@ -49,7 +49,10 @@ def _lines(facts: Facts) -> list[tuple[str, str]]:
         ("memory", f"{facts.available / GIB:.1f} of {facts.memory / GIB:.1f} GiB available"),
         ("store", f"{facts.store} on {facts.filesystem or 'an unknown file system'}, {facts.free / GIB:.1f} GiB free"),
         *(
-            ("extra", f"{package}: {'installed' if here else 'not installed'}; for {purposes[package]}")
+            (
+                "extra",
+                f"{package}: {'installed' if here else f'not installed (pip install {package})'}; for {purposes[package]}",
+            )
             for package, here in facts.extras.items()
         ),
     ]

@@ -119,11 +119,12 @@ def _cost(study: Study, name: str) -> dict[str, float | None]:
 def _markdown(content: dict[str, Any]) -> list[str]:
     tasks = content["tasks"]
     short = [name.removeprefix("propensity_") for name in tasks]
+    count = len(content["profiles"])
     lines = [
         "# Which stand-in ranks profiles as the official probe does",
         "",
-        f"{len(content['profiles'])} profiles from {', '.join(content['sources'])} on {content['data']}; the official probe "
-        f"in {content['precision']}. Kendall's τ ± its standard error over profiles.",
+        f"{count} profile{'' if count == 1 else 's'} from {', '.join(content['sources'])} on {content['data']}; the official "
+        f"probe in {content['precision']}. Kendall's τ ± its standard error over profiles.",
         *([] if content["complete"] else ["", "The study is not complete: the same command goes on."]),
         *(f"\n{reason}." for reason in content["undefined"].values()),
         "",
@@ -160,14 +161,13 @@ def _details(content: dict[str, Any], short: list[str]) -> list[str]:
     tasks = content["tasks"]
     lines = ["", "What they are:", ""]
     lines += [f"- `{name}`: {part['description']}" for name, part in content["stand_ins"].items()]
-    lines += ["", "Ranked most differently (official rank → own rank):", ""]
-    for name in content["stand_ins"]:
-        for task, label in zip(tasks, short, strict=True):
-            worst = tasks[task]["stand_ins"].get(name, {}).get("worst", [])
-            if worst:
-                lines.append(
-                    f"- {name}, {label}: " + ", ".join(f"{who} {theirs} → {own}" for who, theirs, own in worst)
-                )
+    apart = [
+        f"- {name}, {label}: " + ", ".join(f"{who} {theirs} → {own}" for who, theirs, own in worst)
+        for name in content["stand_ins"]
+        for task, label in zip(tasks, short, strict=True)
+        if (worst := tasks[task]["stand_ins"].get(name, {}).get("worst", []))
+    ]
+    lines += ["", "Ranked most differently (official rank → own rank):", "", *apart] if apart else []
     lines += ["", "The official probe's scores:", ""]
     lines += [f"| profile | columns | {' | '.join(short)} | what it is |", "|---|---|" + "---|" * (len(short) + 1)]
     for name, profile in content["profiles"].items():

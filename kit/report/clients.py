@@ -84,9 +84,7 @@ def project(wide: NDArray[np.float32], method: Method) -> tuple[NDArray[np.float
         try:
             from umap import UMAP
         except ImportError as error:
-            raise KitError(
-                "UMAP is not installed.", "Run `pip install umap-learn`, or leave --map out for PCA."
-            ) from error
+            raise KitError("UMAP is not installed.", "pip install 'kit[umap]', or leave --map out for PCA.") from error
         flat = np.asarray(UMAP(random_state=0, n_jobs=1).fit_transform(wide), dtype=np.float64)
         explained: tuple[float, ...] = ()
     else:
