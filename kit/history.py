@@ -187,6 +187,14 @@ class History:
         value: T = self._memo[key]
         return value
 
+    def always(self, key: str, compute: Callable[[], T]) -> T:
+        """Like `once`, but shared by rewound Histories too: for what carries no time, such as the catalogue."""
+        timeless: dict[str, Any] = self._memo.setdefault("timeless", {})
+        if key not in timeless:
+            timeless[key] = compute()
+        value: T = timeless[key]
+        return value
+
     def here(self, key: str, compute: Callable[[], T]) -> T:
         """Like `once`, but for this view alone: what concerns its clients only, dropped together with the view."""
         if key not in self._here:
@@ -239,6 +247,7 @@ class History:
         past = History(self._source, earlier, self.clients)
         past._memo["fingerprint"] = self._memo.get("fingerprint", "")
         past._memo["store"] = self._memo.get("store")
+        past._memo["timeless"] = self._memo.setdefault("timeless", {})
         return past, Window(earlier, self.cut, self._source, self.clients)
 
 

@@ -145,3 +145,11 @@ def test_clients_of_another_folder_are_refused(toy: DataFolder, tmp_path: Path, 
     np.save(DataFolder(other).relevant_clients, np.array([1, 1, 2]))
     with pytest.raises(KitError, match="1 duplicate ids"):
         History.open(DataFolder(other), store=store)
+
+
+def test_what_carries_no_time_is_made_once_for_all_cuts(toy_history: History):
+    past, _ = toy_history.rewind(7)
+    view = past.among(past.clients[:3])
+    made = [history.always("test.timeless", object) for history in (view, toy_history, past, past.rewind(3)[0])]
+    assert all(one is made[0] for one in made)
+    assert toy_history.once("test.timed", object) is not past.once("test.timed", object)

@@ -185,7 +185,7 @@ def catalogue(history: History) -> pl.DataFrame:
             products = products.sort("sku", "category", "price", text).unique("sku", keep="first", maintain_order=True)
         return products.sort("sku")
 
-    return history.once("shared.catalogue", load)
+    return history.always("shared.catalogue", load)
 
 
 def sku_facts(history: History) -> pl.DataFrame:

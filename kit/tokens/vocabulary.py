@@ -103,7 +103,7 @@ class Catalogue:
     @classmethod
     def of(cls, history: History, skus: Words) -> Catalogue:
         """The history's catalogue. It carries no time, so it is the same at every cut but for `word`."""
-        frame = history.products().unique("sku", keep="first", maintain_order=True).sort("sku").collect()
+        frame = history.always("tokens.products", lambda: _products(history))
         sku = frame["sku"].to_numpy()
         raw = frame["category"].fill_null(-1).to_numpy()
         categories = np.unique(raw[raw >= 0])
@@ -126,6 +126,11 @@ class Catalogue:
     def rows(self, skus: Int64s) -> NDArray[np.int32]:
         """Row 1 … p of each raw sku, 0 where it has no properties."""
         return index_in(self.sku[1:], skus)
+
+
+def _products(history: History) -> pl.DataFrame:
+    """One row per sku, sorted."""
+    return history.products().unique("sku", keep="first", maintain_order=True).sort("sku").collect()
 
 
 @dataclass(frozen=True)
