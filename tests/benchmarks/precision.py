@@ -1,0 +1,101 @@
+"""How far bf16 departs from fp32 in the official probe, and whether `kit score` warns where it does.
+
+    python tests/benchmarks/precision.py DATA SUBMISSION… [--task churn …] [--threads 2]
+
+Every submission is scored as it is and in treatments that make precision matter: as counts, tiny, huge, one column a thousand
+times the others, all rows pointing one way. Prints per profile the largest difference over the tasks beside the three numbers
+that `kit.probes.conditions.precision_notes` looks at.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kit.challenge import Task
+from kit.data.layout import DataFolder
+from kit.probes.conditions import _mean_cosine, precision_notes, uneven
+from kit.probes.labels import UndefinedTask, load_task
+from kit.probes.registry import Options, Precision, load_probes
+from kit.probes.variants import read_source, variants
+from kit.probes.vectors import Scorable
+
+KINDS = ("whole", "counts", "norm-0.1", "norm-100", "row-l2")
+Values = NDArray[np.float32]
+
+
+def one_large(values: Values) -> Values:
+    """The first column that varies, a thousand times as large."""
+    changed = values.copy()
+    changed[:, int(np.argmax(values.std(axis=0) > 0))] *= 1000
+    return changed
+
+
+def one_way(values: Values) -> Values:
+    """Ten standard deviations added to every value: rows differ by little of their length."""
+    return values + 10 * values.std()
+
+
+TREATMENTS: dict[str, Callable[[Values], Values]] = {"one-large": one_large, "one-way": one_way}
+
+
+def scorable(ids: NDArray[np.int64], values: Values) -> Scorable:
+    """As a submission would be read."""
+    vectors = np.clip(values, -60_000, 60_000).astype(np.float16)
+    wide = vectors.astype(np.float64)
+    return Scorable(ids, vectors, float(np.abs(wide).max()), np.sqrt(np.mean(wide**2, axis=0)))
+
+
+def profiles(submission: Path) -> dict[str, Scorable]:
+    """Name → profile."""
+    source = read_source(submission, lambda ids: None)
+    made = {v.name: v.make() for v in variants([source]) if v.name.split("/")[1] in KINDS}
+    found = {name: scorable(ids, vectors.astype(np.float32)) for name, (ids, vectors) in made.items()}
+    return found | {
+        f"{source.name}/{name}": scorable(source.ids, change(source.values)) for name, change in TREATMENTS.items()
+    }
+
+
+def main() -> None:
+    """Print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("submission", type=Path, nargs="+")
+    parser.add_argument("--task", action="append", choices=[task.value for task in Task])
+    parser.add_argument("--threads", type=int)
+    given = parser.parse_args()
+    folder, run = DataFolder(given.data), load_probes()["official"].run
+    print(f"{'profile':34s} {'largest':>9s} {'uneven':>8s} {'cosine':>8s}  warned  max |bf16 - fp32|  (task)")
+    missed, quiet = 0, 0
+    for submission in given.submission:
+        for name, profile in profiles(submission).items():
+            gaps: dict[str, float] = {}
+            for task in [Task(value) for value in given.task or [task.value for task in Task]]:
+                try:
+                    data = load_task(task, profile.client_ids, folder)
+                except UndefinedTask:
+                    continue
+                scores = {}
+                precisions: tuple[Precision, ...] = ("fp32", "bf16")
+                for precision in precisions:
+                    (found,) = run(profile.vectors, [data], Options(precision=precision, threads=given.threads))
+                    scores[precision] = found.best.score
+                gaps[task.value] = scores["bf16"] - scores["fp32"]
+            worst = max(gaps, key=lambda task: abs(gaps[task]))
+            warned = bool(precision_notes(profile))
+            missed += abs(gaps[worst]) > 0.002 and not warned
+            quiet += abs(gaps[worst]) <= 0.002 and warned
+            print(
+                f"{name:34s} {profile.largest:9.1f} {uneven(profile.scales):8.1f} {_mean_cosine(profile):8.4f}  "
+                f"{'yes' if warned else 'no':6s}  {abs(gaps[worst]):.4f}  ({worst})",
+                flush=True,
+            )
+    print(f"{missed} profiles depart by more than .002 without a warning, {quiet} with one do not.")
+
+
+if __name__ == "__main__":
+    main()
