@@ -21,6 +21,7 @@ import psutil
 
 from kit import __version__
 from kit.errors import Finding, Severity
+from kit.limits.memory import memory
 from kit.store import DEFAULT_ROOT, LIBRARIES
 
 GIB = 2**30
@@ -108,9 +109,7 @@ def look(store: Path = DEFAULT_ROOT) -> Facts:
     import torch
 
     place = next(folder for folder in (store.absolute(), *store.absolute().parents) if folder.is_dir())
-    limit = _number(Path("/sys/fs/cgroup/memory.max"))
-    used = _number(Path("/sys/fs/cgroup/memory.current")) or 0
-    memory = psutil.virtual_memory()
+    room = memory()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return Facts(
         kit=__version__,
@@ -122,8 +121,8 @@ def look(store: Path = DEFAULT_ROOT) -> Facts:
         quota=_quota(),
         threads={"polars": pl.thread_pool_size(), "torch": torch.get_num_threads()},
         variables={name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ},
-        memory=min(memory.total, limit or memory.total),
-        available=min(memory.available, limit - used) if limit else memory.available,
+        memory=room.total,
+        available=room.available,
         store=str(store),
         free=shutil.disk_usage(place).free,
         filesystem=filesystem_of(place),
@@ -255,14 +254,6 @@ def _installed(module: str) -> bool:
     """Whether it can be imported; a folder of that name in the working directory («wandb») has no origin and is none."""
     spec = importlib.util.find_spec(module)
     return spec is not None and spec.origin is not None
-
-
-def _number(path: Path) -> int | None:
-    """A control group's limit; None if there is none («max») or no such file."""
-    try:
-        return int(path.read_text(encoding="ascii"))
-    except (OSError, ValueError):
-        return None
 
 
 def _quota() -> float | None:

@@ -20,6 +20,7 @@ from scipy import sparse
 from kit.blocks.base import Block, BlockOutput, block
 from kit.challenge import EventType
 from kit.history import History
+from kit.limits.need import Counts, Need, matrix
 from kit.recipe import Strict
 
 SECONDS_PER_DAY = 86_400
@@ -91,6 +92,18 @@ class ALS(Block):
         if len(filled):
             values[filled] = self.model.recalculate_user(filled, matrix[filled])
         return BlockOutput(values, columns)
+
+    def need(self, counts: Counts) -> Need:
+        """The touched pairs: client, item and weight (24) of ranges of clients, then together, as a sparse matrix with a
+        transposed copy (2 · 8) and the index that makes it (16); and the factors of clients and items."""
+        settings = cast(ALSSettings, self.settings)
+        rows = counts.visits if settings.items == "url" else counts.touches
+        items = counts.urls(settings.min_clients) if settings.items == "url" else counts.products
+        factors = matrix(counts.clients + items, settings.factors)
+        values = matrix(counts.clients, settings.factors)
+        memory = rows * (2 * 24 + 16 + 16) + factors + 2 * values
+        helps = 'a `weights` table without visits, or `items = "category"`'
+        return Need(memory, memory, factors + 8 * items, settings.factors, helps)
 
     def save(self, folder: Path) -> None:
         """items.npy int64 (m,) and item_factors.npy float32 (m, factors)."""

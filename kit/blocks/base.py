@@ -11,7 +11,9 @@ from typing import ClassVar, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from kit.challenge import MAX_WIDTH
 from kit.history import History
+from kit.limits.need import Counts, Need, matrix
 from kit.recipe import BlockEntry, Strict, parse
 from kit.registry import Registry, import_modules
 
@@ -65,6 +67,14 @@ class Block(ABC):
     @abstractmethod
     def transform(self, history: History, clients: NDArray[np.int64]) -> BlockOutput:
         """Numbers for exactly `clients` (sorted int64 (n,)), from events before the history's cut."""
+
+    def need(self, counts: Counts) -> Need:
+        """What this block will take, for the plan that is made before anything runs. A block that does not say is taken to
+        give as many columns as a profile may have, and to hold its matrix three times."""
+        size = matrix(counts.clients, MAX_WIDTH)
+        return Need(
+            3 * size, 3 * size, size, MAX_WIDTH, "fewer clients: this block does not say what it needs (`Block.need`)"
+        )
 
     def save(self, folder: Path) -> None:  # noqa: B027 - most blocks have nothing to keep
         """Write what was learned, for inspection and for other cuts; nothing by default."""

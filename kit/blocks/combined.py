@@ -25,15 +25,19 @@ from sklearn.preprocessing import QuantileTransformer
 from torch import Tensor, nn
 
 from kit.blocks.base import Block, BlockOutput, block
-from kit.blocks.choices import Choices, Columns, choose_candidates, published_rows
+from kit.blocks.choices import NEW_CATEGORIES, Choices, Columns, choose_candidates, published_rows
 from kit.blocks.futures import ITEM_COLUMNS, Future, Positives, item_statistics, rewound_futures
 from kit.blocks.graph import GraphFeatures
+from kit.blocks.sizes import COPIES, embedding_bytes, token_bytes
 from kit.blocks.stats import Stats, StatsSettings
 from kit.blocks.twhin import TwHINBlock, TwHINSettings
+from kit.challenge import CODES, PRICE_BUCKETS
 from kit.errors import KitError
 from kit.history import History
+from kit.limits import memory as limits
+from kit.limits.need import Counts, Need, matrix
 from kit.models.checkpoint import TrainReport
-from kit.models.combined import ACTIONS, DAY_US, Combined, CombinedBatch, NetworkSettings
+from kit.models.combined import ACTIONS, DAY_US, INTENSITIES, Combined, CombinedBatch, NetworkSettings
 from kit.models.events import to_tensors
 from kit.models.training import TrainSettings, train
 from kit.progress import stage, track
@@ -170,7 +174,8 @@ class CombinedBlock(Block):
         choices = self._choices(history, item_statistics(history, tokens.vocabulary.catalogue))
         columns = Columns.of(history, tokens, choices)
         names = columns.names(self.network)
-        values = np.full((len(history.clients), len(names)), np.nan, dtype=np.float32)
+        values: NDArray[np.float32] = limits.empty((len(history.clients), len(names)), np.float32)
+        values[:] = np.nan
         self.network.eval()
         ranges = range(0, len(history.clients), CLIENTS_AT_ONCE)
         for first in track(ranges, "combined: clients", len(ranges), "parts"):
@@ -184,6 +189,38 @@ class CombinedBlock(Block):
         if np.array_equal(clients, history.clients):
             return BlockOutput(values, names)  # without a copy
         return BlockOutput(values[np.searchsorted(history.clients, clients)], names)
+
+    def need(self, counts: Counts) -> Need:
+        """The largest of its phases: tokens, features of the learners at all cuts (in files where memory is limited), the graph,
+        training, prediction for CLIENTS_AT_ONCE clients at a time.
+
+        Choices are (clients, candidates) matrices. In training ten of them live per action: logits, their prior and its
+        logarithm, counts, sums and the gradients; at most `budget` / `length` clients of long histories share a batch. In
+        prediction five live at a time, for all `clients` of a batch.
+        """
+        settings = cast(CombinedSettings, self.settings)
+        network, width = settings.network, settings.network.events.width
+        learners, part = counts.share(settings.learners), counts.share(CLIENTS_AT_ONCE)
+        making, tokens, kept = token_bytes(counts)
+        graph = TwHINBlock(settings.graph, self.seed).need(learners) if network.graph else Need(0, 0, 0)
+        stats, some = (Stats(settings.stats, self.seed).need(clients) for clients in (learners, part))
+        candidates = min(settings.candidates, counts.products)
+        long = min(settings.clients, max(settings.budget // network.encoder.length, 2))
+        choices = matrix(max(10 * len(ACTIONS) * long, 5 * settings.clients), candidates)
+        products = counts.products * (CODES + 3) * 4 + candidates * (CODES + 3) * 16 + 5 * matrix(candidates, width)
+        table = embedding_bytes(counts, settings.tokens, width)
+        columns = network.width + width + len(INTENSITIES) + 2 * (sum(counts.targets) + PRICE_BUCKETS + NEW_CATEGORIES)
+        values = matrix(counts.clients, columns)
+        cuts = settings.cuts * matrix(learners.clients, stats.width)
+        vectors = settings.cuts * matrix(learners.clients, graph.width)
+        network_bytes = table + products + choices + vectors
+        memory = tokens + max(
+            cuts + max(stats.memory, graph.memory, network_bytes), network_bytes + some.memory + values
+        )
+        floor = tokens + max(stats.floor, graph.floor, network_bytes, network_bytes + some.floor)
+        helps = "`tokens.min_url` higher (fewer words), `candidates`, `clients` or `learners` smaller, `network.graph = false`"
+        disk = values + table // COPIES + kept + graph.disk
+        return Need(max(making, memory), max(making, floor), disk, columns, helps)
 
     def save(self, folder: Path) -> None:
         """network.pt (weights) and training.json (losses, validation, throughput)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import ClassVar, Literal, cast
 
 import numpy as np
@@ -12,6 +13,8 @@ from pydantic import Field
 
 from kit.blocks.base import block
 from kit.blocks.graph import SOURCES, GraphBlock, GraphSettings
+from kit.blocks.sizes import graph_size
+from kit.limits.need import Counts, Need, matrix
 from kit.models.checkpoint import TrainReport
 from kit.models.graph.convolution import (
     Convolved,
@@ -81,6 +84,19 @@ class GCNBlock(GraphBlock):
         self.convolved = Convolved.of(model.table.detach().cpu().numpy(), graph, settings.layers)
         self.tails = {name: relation.tail for name, relation in graph.relations.items()}
         return report
+
+    def need(self, counts: Counts) -> Need:
+        """As for all graph blocks, and the symmetric adjacency: twice every edge (12), as it was, made symmetric, normalised
+        and for torch (20); and when it is convolved whole, every layer's vectors and their gradients."""
+        settings, base = cast(GCNSettings, self.settings), super().need(counts)
+        size = graph_size(counts, settings.edges)
+        weights = 2 * (size.edges + size.catalogue)
+        whole = settings.mode == "whole" or (settings.mode == "auto" and weights <= WHOLE)
+        levels = (
+            2 * (settings.layers + 1) if whole else 3
+        )  # after training it is convolved whole, three levels at a time
+        more = weights * (3 * 12 + 20) + levels * matrix(size.nodes + counts.clients, settings.dim)
+        return replace(base, memory=base.memory + more, floor=base.floor + more)
 
     def embed(self, edges: Mapping[str, Edges], count: int) -> NDArray[np.float32]:
         """See `Convolved.embed_clients`."""

@@ -13,8 +13,10 @@ from pydantic import Field
 
 from kit.blocks.base import Block, BlockOutput
 from kit.blocks.edges import EdgeSettings, Vocabulary, build_graph, build_vocabulary, client_edges
+from kit.blocks.sizes import edge_bytes, graph_size
 from kit.features.shared import catalogue
 from kit.history import History
+from kit.limits.need import Counts, Need, matrix
 from kit.models.checkpoint import TrainReport
 from kit.models.graph.edges import SKU, Edges, Graph
 from kit.recipe import Strict
@@ -89,6 +91,22 @@ class GraphBlock(Block):
         if self.report is None:
             return self.catalogue, np.full((len(self.catalogue), cast(GraphSettings, self.settings).dim), np.nan, "f4")
         return self.catalogue, self.nodes(SKU)[np.searchsorted(self.vocabulary.skus, self.catalogue)]
+
+    def need(self, counts: Counts) -> Need:
+        """Edges, vectors of clients and nodes (row-wise optimiser: one number a row more), and their float64 copies while the
+        clients are placed."""
+        settings = cast(GraphSettings, self.settings)
+        size = graph_size(counts, settings.edges)
+        making, edges, kept = edge_bytes(counts, size)
+        tables = matrix(size.nodes + counts.clients, settings.dim + 1)
+        values = matrix(counts.clients, settings.dim)
+        placing = matrix(size.nodes, 2 * settings.dim, 8) + matrix(
+            min(CLIENTS_AT_ONCE, counts.clients), settings.dim, 8
+        )
+        memory = max(making, edges + 2 * tables, tables + values + placing)
+        disk = values + matrix(size.nodes, settings.dim) + kept
+        helps = "`edges.min_clients` higher (fewer nodes), `dim` smaller, an `edges.weights` table without visits"
+        return Need(memory, memory, disk, settings.dim, helps)
 
     def save(self, folder: Path) -> None:
         """skus.npy, urls.npy, categories.npy int64; tables.npz float32; training.json."""

@@ -20,9 +20,11 @@ from numpy.typing import NDArray
 from kit.blocks.base import Block, BlockOutput, block
 from kit.challenge import CODES, SKU_EVENTS, EventType
 from kit.history import History
+from kit.limits.need import Counts, Need, matrix
 
 DAYS = (1, 7, 30)
 TOP = 10
+WIDTH = 320
 ORDER = (EventType.BUY, EventType.CART, EventType.REMOVE, EventType.VISIT, EventType.SEARCH)
 
 
@@ -54,6 +56,12 @@ class Organisers(Block):
         frames.append(_mean_query(history, clients))
         table = pl.concat(frames, how="horizontal")
         return BlockOutput(table.to_numpy().astype(np.float32), tuple(table.columns))
+
+    def need(self, counts: Counts) -> Need:
+        """Client, time, value and product columns of the largest table twice, and 320 columns as frames (8) and float32."""
+        values = matrix(counts.clients, WIDTH)
+        memory = 2 * 40 * max(counts.events.values()) + 4 * values
+        return Need(memory, memory, values, WIDTH, "another kind of block: this one is a yardstick, made all at once")
 
     def _counts(self, history: History, kind: EventType, clients: NDArray[np.int64]) -> pl.DataFrame:
         aggregates = [pl.len().alias(f"{kind.short}_n")]

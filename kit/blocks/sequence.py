@@ -15,7 +15,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from kit.blocks.base import Block, BlockOutput, block
+from kit.blocks.sizes import COPIES, embedding_bytes, token_bytes
+from kit.challenge import CODES
 from kit.history import History
+from kit.limits.need import Counts, Need, matrix
 from kit.models.checkpoint import TrainReport
 from kit.models.events import EventSettings
 from kit.models.objectives import SequenceModel, make_objectives
@@ -109,6 +112,19 @@ class SequenceBlock(Block):
             _, known, states = self._states
         names = tuple(f"{pool}_{i}" for pool in settings.pools for i in range(settings.events.width))
         return BlockOutput(states[np.searchsorted(known, clients)], names)
+
+    def need(self, counts: Counts) -> Need:
+        """Tokens, the embedding table in training (once more for the catalogue's vectors), and the states of all clients."""
+        settings = cast(SequenceSettings, self.settings)
+        making, tokens, kept = token_bytes(counts)
+        width = settings.events.width
+        table = embedding_bytes(counts, settings.tokens, width)
+        columns = len(settings.pools) * width
+        values = matrix(counts.clients, columns)
+        catalogue = counts.products * (CODES + 3) * 12 + 2 * matrix(counts.products, width)
+        memory = max(making, tokens + table + catalogue + 2 * values)
+        helps = "`tokens.min_sku` and `tokens.min_url` higher (fewer words), `events.width` smaller"
+        return Need(memory, memory, values + table // COPIES + kept, columns, helps)
 
     def save(self, folder: Path) -> None:
         """weights.npz, words.npz (sku and url ids in the order of their rows), settings.json, training.json (losses)."""

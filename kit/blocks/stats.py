@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import ClassVar, cast
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field
 
 from kit.blocks.base import Block, BlockOutput, block
+from kit.challenge import EventType
 from kit.errors import KitError
-from kit.features.build import CHUNK, build_features
+from kit.features.browsing import SAMPLE_VISITS
+from kit.features.build import AT_ONCE, CHUNK, build_features
+from kit.features.describe import widths
+from kit.features.embedding import DIMS
 from kit.features.registry import FeatureSettings
-from kit.history import History
+from kit.history import TARGET_LISTS, History
+from kit.limits import memory as limits
+from kit.limits.need import SAFETY, Counts, Need, matrix
 from kit.recipe import Recipe, Strict, parse
+
+LEAST = 5_000
+"""Clients per pass at least: every pass opens the tables anew."""
 
 
 class StatsSettings(FeatureSettings, Strict):
@@ -46,16 +57,72 @@ class Stats(Block):
         values: NDArray[np.float32] | None = None
         columns: tuple[str, ...] = ()
         first = 0
-        for frame in build_features(history.among(clients), families, shared, chunk=CHUNK):
+        for frame in self._frames(history.among(clients), families, shared):
             part = frame.drop("client_id")
             if values is None:  # allocated once: a list of chunks and its concatenation would hold everything twice
                 columns = tuple(part.columns)
-                values = np.empty((len(clients), len(columns)), dtype=np.float32)
+                values = limits.empty((len(clients), len(columns)), np.float32)
             values[first : first + len(part)] = part.to_numpy()
             first += len(part)
         if values is None:
             raise ValueError("stats was asked for no clients")
         return BlockOutput(values, columns)
+
+    def need(self, counts: Counts) -> Need:
+        """The matrix, what families learn of everybody, and AT_ONCE chunks of clients at a time."""
+        settings = cast(StatsSettings, self.settings)
+        width, widest = self._widths(chosen_families(settings), counts.targets)
+        shared = once_bytes(counts)
+        each = client_bytes(counts, width, widest)
+        values = matrix(counts.clients, width)
+        most, least = min(AT_ONCE * CHUNK, counts.clients), min(AT_ONCE * LEAST, counts.clients)
+        helps = "`families` or `without`: fewer feature families"
+        return Need(values + shared + int(most * each), shared + int(least * each), values, width, helps)
+
+    def _widths(self, families: list[str], targets: tuple[int, int]) -> tuple[int, int]:
+        """Columns of these families together, and of the widest one."""
+        settings = cast(StatsSettings, self.settings)
+        shared = FeatureSettings(**settings.model_dump(include=set(FeatureSettings.model_fields)))
+        known = widths(shared, targets)
+        return sum(known[name] for name in families), max((known[name] for name in families), default=0)
+
+    def _frames(self, history: History, families: list[str], shared: FeatureSettings) -> Iterator[pl.DataFrame]:
+        """Frames of features in CHUNKs, or in smaller ones where memory is limited; the numbers do not depend on it. If CHUNKs
+        might not do, a small one goes first: then what is learned of everybody is in place, and the room left is known."""
+        clients = history.clients
+        if limits.room() is not None and len(clients):
+            targets = [len(history.published_targets(task)) for task in TARGET_LISTS]
+            events = {kind: history.prepared(kind) for kind in EventType}
+            counts = Counts(len(clients), 0, events, events, {}, (targets[0], targets[1]))
+            each = AT_ONCE * SAFETY * client_bytes(counts, *self._widths(families, counts.targets))
+            if limits.at_once(2 * each, CHUNK, LEAST) < min(CHUNK, len(clients)):
+                yield from build_features(history.among(clients[:LEAST]), families, shared, chunk=LEAST)
+                rest = history.among(clients[LEAST:])
+                yield from build_features(rest, families, shared, chunk=limits.at_once(each, CHUNK, LEAST))
+                return
+        yield from build_features(history, families, shared, chunk=CHUNK)
+
+
+def client_bytes(counts: Counts, width: int, widest: int) -> float:
+    """Bytes per client of a chunk: its events in every table that families share, and its columns.
+
+    A row of `table` has client, time, value, age and gap (8 each) and day (4), sku rows also category and price; `touches`
+    repeats sku rows with kind, weight and item (13 more), `timeline` all rows (37); both are sorted copies, so they exist
+    twice for a moment. Visits and touches are also entries of sparse matrices (position, index and weight, 24).
+    Columns exist as the families' frames, aligned, joined and as NumPy (float32), and those of the widest family in four
+    float64 matrices on the way.
+    """
+    rows = 44 * counts.visits + 52 * counts.searches + 60 * counts.touches
+    rows += 2 * (73 * counts.touches + 37 * counts.all_events) + 24 * (counts.visits + counts.touches)
+    return rows / max(counts.clients, 1) + 4 * 4 * width + 4 * 8 * widest
+
+
+def once_bytes(counts: Counts) -> int:
+    """Bytes of what is learned of everybody once per cut: catalogue (40 bytes a product) and its vectors (DIMS numbers, for a
+    moment in float64 thrice), and the sample of visits from which urls get their meaning: counted by url (a table entry of
+    32), and those of buyers sorted and joined to what followed (client, time, url, twice, and the match)."""
+    visits = min(counts.rows[EventType.VISIT], SAMPLE_VISITS)
+    return counts.products * (40 + DIMS * (4 + 3 * 8)) + visits * (32 + 2 * 24 + 16)
 
 
 def chosen_families(settings: StatsSettings) -> list[str]:

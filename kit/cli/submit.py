@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +17,9 @@ from kit.cli.common import (
     use_threads,
 )
 
+if TYPE_CHECKING:
+    from kit.recipe import Recipe
+
 
 def submit(
     recipe: Annotated[Path, typer.Argument(help="A recipe, such as pipelines/stats.toml.")],
@@ -28,24 +31,44 @@ def submit(
     ] = "input",
     seed: SeedOption = None,
     threads: ThreadsOption = None,
+    memory_limit: Annotated[
+        str | None,
+        typer.Option(
+            "--memory-limit", help="Use no more than this (12GB, 12GiB, 800MB); what is available by default."
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what every stage will take, and whether it fits.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Build a submission: blocks → profile → client_ids.npy, embeddings.npy, manifest.json; then validate it.
 
     Finished stages are kept in .kit/, so a second call ends at once and an interrupted one goes on where it was.
 
+    Memory and disk are estimated first: what cannot fit is refused before it begins. Below a limit, work is cut into smaller
+    pieces and large arrays go into files; the numbers stay the same bit by bit. A run that passes its limit all the same
+    is stopped, and its finished stages are kept.
+
     Example: kit submit pipelines/stats.toml --data data/small
+
+    Example: kit submit pipelines/blend.toml --data data/official --memory-limit 12GB --dry-run
     """
     use_threads(threads)
+    from kit.limits.size import parse_size
     from kit.recipe import read_recipe
     from kit.submission import read_manifest
     from kit.submission import submit as build
 
+    limit = None if memory_limit is None else parse_size(memory_limit)
     plan = read_recipe(recipe)
     if seed is not None:
         plan = plan.model_copy(update={"seed": seed})
     folder = out or Path("submissions") / (name or plan.name)
-    built = build(plan, data, folder, cut)
+    if dry_run:
+        _foretell(plan, data, folder, cut, limit, as_json)
+        return
+    built = build(plan, data, folder, cut, memory_limit=limit)
     manifest = read_manifest(folder)
     if as_json:
         print_json({"submission": str(folder), "built": built, **manifest})
@@ -57,6 +80,30 @@ def submit(
             f"    {block['name']:<16} columns {block['start']}–{block['stop'] - 1}, {block['dropped']} constant ones left out, "
             f"{block['missing_rows']} clients without data"
         )
+
+
+def _foretell(plan: Recipe, data: Path, folder: Path, cut: str, limit: int | None, as_json: bool) -> None:
+    """Print what every stage will take; KitError if it does not fit."""
+    from kit.data.layout import DataFolder
+    from kit.limits.size import shown
+    from kit.store import Store
+    from kit.submission.needs import require_room, stage_needs, summary
+
+    store = Store()
+    stages = stage_needs(plan, DataFolder(data), folder, cut, store)
+    told = summary(stages, limit)
+    if as_json:
+        print_json(told)
+    else:
+        typer.echo(f"{folder}: estimated; the program itself takes {shown(told['program'])}")
+        typer.echo(f"    {'stage':<20} {'state':<8} {'memory':>9} {'at least':>9} {'disk':>9}")
+        for stage in told["stages"]:
+            sizes = " ".join(f"{shown(stage[key]):>9}" for key in ("memory", "memory_at_least", "disk"))
+            typer.echo(f"    {stage['stage']:<20} {stage['state']:<8} {sizes}")
+        limited = "no limit is set" if limit is None else f"the limit is {shown(limit)}"
+        available, disk = shown(told["available"]), shown(told["disk"])
+        typer.echo(f"    {available} of memory are available, {limited}; {disk} will be written")
+    require_room(stages, limit, store.root, folder)
 
 
 def validate(

@@ -6,6 +6,7 @@ import re
 import tempfile
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,22 @@ def describe(settings: FeatureSettings | None = None) -> list[Description]:
     return lines
 
 
+@cache
+def widths(settings: FeatureSettings, targets: tuple[int, int]) -> dict[str, int]:
+    """Family → its number of columns on a shop that has enough of everything: as many as any data give.
+
+    Args:
+        settings: of the families; `top` decides how long lists are.
+        targets: published categories and skus.
+    """
+    things = max(settings.top, *targets, SKUS // 2)
+    with tempfile.TemporaryDirectory() as folder:
+        history = example_history(
+            Path(folder), skus=2 * things, categories=things, events=max(EVENTS, 4 * things), targets=targets
+        )
+        return {name: run_family(item, history, settings).width - 1 for name, item in load_families().items()}
+
+
 def _windows(columns: list[str]) -> str:
     days = sorted({int(found) for name in columns for found in re.findall(r"(?:^|_)(\d+)d(?:_|$)", name)})
     halves = sorted({float(found) for name in columns for found in re.findall(r"_h(\d+(?:\.\d+)?)$", name)})
@@ -69,15 +86,25 @@ def _windows(columns: list[str]) -> str:
     return ", ".join(part for part in (windows, decays) if part) or "all time"
 
 
-def example_history(folder: Path) -> History:
-    """A History of made-up events that occur in every table, written below `folder`."""
+def example_history(
+    folder: Path, *, skus: int = SKUS, categories: int = 8, events: int = EVENTS, targets: tuple[int, int] = (4, 5)
+) -> History:
+    """A History of made-up events that occur in every table, written below `folder`.
+
+    Args:
+        folder: where to.
+        skus: of the catalogue; half of them are touched.
+        categories: of the products.
+        events: per table.
+        targets: published categories and skus.
+    """
     rng = np.random.default_rng(0)
     products = pl.DataFrame(
         {
-            "sku": np.arange(SKUS),
-            "category": rng.integers(0, 8, SKUS),
-            "price": rng.integers(0, 100, SKUS),
-            "name": pl.Series(rng.integers(0, 256, (SKUS, CODES), dtype=np.uint8), dtype=CODE_ARRAY),
+            "sku": np.arange(skus),
+            "category": np.arange(skus) % categories,
+            "price": rng.integers(0, 100, skus),
+            "name": pl.Series(rng.integers(0, 256, (skus, CODES), dtype=np.uint8), dtype=CODE_ARRAY),
         }
     )
     products.write_parquet(folder / "products.parquet")
@@ -85,14 +112,14 @@ def example_history(folder: Path) -> History:
     for kind in EventType:
         column = kind.value_column
         # The last skus are never touched: something has to be new.
-        values = rng.integers(0, SKUS // 2, EVENTS)
+        values = np.arange(events) % (skus // 2)
         value = pl.Series(column, values)
         if kind is EventType.SEARCH:
             value = pl.Series(column, products["name"].to_numpy()[values], dtype=CODE_ARRAY)
-        seconds = rng.integers(1, 100 * 86_400, EVENTS)
+        seconds = rng.integers(1, 100 * 86_400, events)
         frame = pl.DataFrame(
             {
-                "client_id": rng.integers(0, CLIENTS, EVENTS),
+                "client_id": rng.integers(0, CLIENTS, events),
                 "timestamp": pl.Series([CUT - timedelta(seconds=int(s)) for s in seconds], dtype=pl.Datetime("us")),
                 column: value,
             }
@@ -102,7 +129,7 @@ def example_history(folder: Path) -> History:
         if kind in SKU_EVENTS:
             frame = frame.join(products.select("sku", "category", "price"), on="sku", how="left")
         frame.sort("client_id", "timestamp").write_parquet(folder / f"{kind.value}.parquet")
-    targets = {Task.CATEGORY: folder / "category.npy", Task.SKU: folder / "sku.npy"}
-    np.save(targets[Task.CATEGORY], np.arange(4))
-    np.save(targets[Task.SKU], np.arange(5))
-    return History(Source(files, folder / "products.parquet", folder, targets), CUT, np.arange(CLIENTS))
+    lists = {Task.CATEGORY: folder / "category.npy", Task.SKU: folder / "sku.npy"}
+    for (_, path), count in zip(lists.items(), targets, strict=True):
+        np.save(path, np.arange(count))
+    return History(Source(files, folder / "products.parquet", folder, lists), CUT, np.arange(CLIENTS))

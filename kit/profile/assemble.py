@@ -7,7 +7,7 @@ choice is quantile-uniform for hand-made columns and row L2 for learned ones.
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,11 +16,19 @@ from sklearn.decomposition import PCA
 from sklearn.preprocessing import QuantileTransformer
 
 from kit.errors import KitError
+from kit.limits import memory as limits
+from kit.limits.need import Need, matrix
 from kit.recipe import Assembly, BlockEntry, Scale
 
 COLUMNS_AT_ONCE = 64
-"""Columns scaled together: bounds the float64 copies that scikit-learn makes."""
+"""Columns scaled together at most: bounds the copies that scikit-learn makes. Each column is scaled by itself, so fewer (when
+memory is limited) give the same numbers."""
+LEAST_COLUMNS = 4
+CELL: dict[Scale, int] = {"none": 20, "signed-log": 28, "quantile": 36, "standard": 60}
+"""Bytes of temporary copies per value while columns are scaled: the float32 piece, its mask, its imputed copy, and what the
+scaling makes of it (float64 for `standard`)."""
 ROWS_AT_ONCE = 65_536
+"""A multiple of 8: missing values are kept as bits."""
 QUANTILES = 1_000
 SUBSAMPLE = 100_000
 """Rows that quantiles are estimated from."""
@@ -40,73 +48,97 @@ class Part:
 def prepare_block(values: NDArray[np.float32], columns: tuple[str, ...], entry: BlockEntry, seed: int) -> Part:
     """Scale, impute with the column mean, flag, reduce, normalise and weight one block.
 
+    Beside the block itself, which lies in a file where memory is limited, only a few columns or rows are held at a time.
+
     Args:
         values: float32 (n, d), NaN = missing; may be memory-mapped, is not changed.
         columns: d names.
         entry: scale, pca, row_l2, unit_rms, weight, flags.
         seed: of the PCA and the quantiles' subsample.
     """
-    values, columns = select(values, columns, entry.columns)
-    kept: list[NDArray[np.float32]] = []
-    names: list[str] = []
-    dropped: list[str] = []
-    patterns: dict[bytes, tuple[NDArray[np.bool_], str]] = {}
-    for first in range(0, values.shape[1], COLUMNS_AT_ONCE):
-        chunk = np.array(values[:, first : first + COLUMNS_AT_ONCE], dtype=np.float32)
-        labels = np.array(columns[first : first + COLUMNS_AT_ONCE])
-        chunk[~np.isfinite(chunk)] = np.nan
-        missing = np.isnan(chunk)
-        for column in np.flatnonzero(missing.any(axis=0)) if entry.flags else ():
-            patterns.setdefault(np.packbits(missing[:, column]).tobytes(), (missing[:, column], str(labels[column])))
-        varies = _varies(chunk, missing)
-        dropped += labels[~varies].tolist()
-        if not varies.any():
-            continue
-        kept.append(_impute(scale_columns(chunk[:, varies], entry.scale, seed)))
-        names += labels[varies].tolist()
-    flags = [
-        (mask, f"missing__{name}") for mask, name in patterns.values() if FLAG_SHARE < mask.mean() < 1 - FLAG_SHARE
-    ]
-    kept += [mask[:, None].astype(np.float32) for mask, _ in flags]
-    names += [name for _, name in flags]
-    block = np.concatenate(kept, axis=1) if kept else np.zeros((values.shape[0], 0), dtype=np.float32)
+    chosen = select(columns, entry.columns)
+    varies, missing = _survey(values, chosen)
+    kept = [column for column, use in zip(chosen, varies, strict=True) if use]
+    dropped = tuple(columns[column] for column, use in zip(chosen, varies, strict=True) if not use)
+    flags = _flags(missing, [columns[column] for column in chosen], len(values)) if entry.flags else []
+    names = [columns[column] for column in kept] + [f"missing__{name}" for name, _ in flags]
+    block: NDArray[np.float32] = limits.empty((len(values), len(names)), np.float32)
+    step = limits.at_once(len(values) * CELL[entry.scale], COLUMNS_AT_ONCE, LEAST_COLUMNS)
+    for first in range(0, len(kept), step):
+        some = kept[first : first + step]
+        block[:, first : first + len(some)] = _impute(scale_columns(_piece(values, some), entry.scale, seed))
+    for place, (_, packed) in enumerate(flags, len(kept)):
+        block[:, place] = np.unpackbits(packed, count=len(values))
     if entry.pca is not None and entry.pca < min(block.shape):
         block = reduce(block, entry.pca, seed)
         names = [f"pca_{i}" for i in range(entry.pca)]
     if entry.row_l2:
-        block /= np.maximum(np.linalg.norm(block, axis=1, keepdims=True), 1e-12)
-    if entry.unit_rms:
-        block /= np.float32(max(np.sqrt(np.mean(np.square(block), dtype=np.float64)), 1e-12))
+        for rows in _rows(len(block)):
+            block[rows] /= np.maximum(np.linalg.norm(block[rows], axis=1, keepdims=True), 1e-12)
+    if entry.unit_rms and block.size:
+        squares = sum(float(np.square(block[rows]).sum(dtype=np.float64)) for rows in _rows(len(block)))
+        block /= np.float32(max(np.sqrt(squares / block.size), 1e-12))
     block *= np.float32(entry.weight)
-    return Part(block, tuple(names), tuple(dropped))
+    return Part(block, tuple(names), dropped)
 
 
-def select(
-    values: NDArray[np.float32], columns: tuple[str, ...], patterns: Sequence[str]
-) -> tuple[NDArray[np.float32], tuple[str, ...]]:
-    """Columns that match one of the patterns; all of them without patterns.
+def select(columns: Sequence[str], patterns: Sequence[str]) -> list[int]:
+    """Positions of the columns that match one of the patterns; all of them without patterns.
 
     Raises:
         KitError: a pattern matches nothing.
     """
-    if not patterns:
-        return values, columns
     for pattern in patterns:
         if not fnmatch.filter(columns, pattern):
             groups = sorted({name.split("_")[0] + "_*" for name in columns})
             raise KitError(
                 f"No column matches {pattern!r}.", f"The block's columns look like {', '.join(groups[:20])}."
             )
-    keep = [i for i, name in enumerate(columns) if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
-    return values[:, keep], tuple(columns[i] for i in keep)
+    wanted = patterns or ["*"]
+    return [i for i, name in enumerate(columns) if any(fnmatch.fnmatchcase(name, pattern) for pattern in wanted)]
 
 
-def _varies(chunk: NDArray[np.float32], missing: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Which columns hold at least two different values, missing ones not counted."""
-    low = np.where(missing, np.inf, chunk).min(axis=0)
-    high = np.where(missing, -np.inf, chunk).max(axis=0)
-    varies: NDArray[np.bool_] = low < high
-    return varies
+def missing_rows(values: NDArray[np.float32]) -> int:
+    """How many rows hold nothing but NaN."""
+    return sum(int(np.isnan(values[rows]).all(axis=1).sum()) for rows in _rows(len(values)))
+
+
+def _rows(count: int) -> Iterator[slice]:
+    """Slices of ROWS_AT_ONCE rows."""
+    return (slice(first, min(first + ROWS_AT_ONCE, count)) for first in range(0, count, ROWS_AT_ONCE))
+
+
+def _piece(values: NDArray[np.float32], columns: Sequence[int]) -> NDArray[np.float32]:
+    """Some columns as a float32 copy, columns one after the other in memory; infinities are missing values too."""
+    chunk = np.empty((len(values), len(columns)), dtype=np.float32, order="F")
+    for rows in _rows(len(values)):
+        chunk[rows] = values[rows][:, columns]
+    chunk[~np.isfinite(chunk)] = np.nan
+    return chunk
+
+
+def _survey(values: NDArray[np.float32], columns: Sequence[int]) -> tuple[NDArray[np.bool_], NDArray[np.uint8]]:
+    """One pass over the rows: which columns hold at least two different values, missing ones not counted, and where values are
+    missing, as bits (n / 8, columns)."""
+    low, high = np.full(len(columns), np.inf, np.float32), np.full(len(columns), -np.inf, np.float32)
+    missing = np.empty((-(-len(values) // 8), len(columns)), dtype=np.uint8)
+    for rows in _rows(len(values)):
+        chunk = values[rows][:, columns]
+        gone = ~np.isfinite(chunk)
+        np.minimum(low, np.where(gone, np.inf, chunk).min(axis=0), out=low)
+        np.maximum(high, np.where(gone, -np.inf, chunk).max(axis=0), out=high)
+        missing[rows.start // 8 : -(-rows.stop // 8)] = np.packbits(gone, axis=0)
+    return low < high, missing
+
+
+def _flags(missing: NDArray[np.uint8], names: Sequence[str], count: int) -> list[tuple[str, NDArray[np.uint8]]]:
+    """(first column that shows it, bits) of every pattern of missing values that is neither rare nor nearly everywhere."""
+    patterns: dict[bytes, tuple[str, NDArray[np.uint8]]] = {}
+    for column, name in enumerate(names):
+        bits = np.ascontiguousarray(missing[:, column])
+        patterns.setdefault(bits.tobytes(), (name, bits))
+    shares = {key: int(np.bitwise_count(bits).sum()) / max(count, 1) for key, (_, bits) in patterns.items()}
+    return [found for key, found in patterns.items() if FLAG_SHARE < shares[key] < 1 - FLAG_SHARE]
 
 
 def scale_columns(chunk: NDArray[np.float32], scale: Scale, seed: int) -> NDArray[np.float32]:
@@ -135,7 +167,7 @@ def reduce(block: NDArray[np.float32], width: int, seed: int) -> NDArray[np.floa
     """The first `width` principal components, float32 (n, width); signs fixed by scikit-learn, randomised solver seeded."""
     solver = "covariance_eigh" if block.shape[1] <= 4_096 else "randomized"
     pca = PCA(width, svd_solver=solver, random_state=seed)
-    reduced: NDArray[np.float32] = pca.fit_transform(block).astype(np.float32)
+    reduced: NDArray[np.float32] = pca.fit_transform(block).astype(np.float32, copy=False)
     return reduced
 
 
@@ -156,13 +188,59 @@ def finish(
     joint: int | None = None
     width = sum(part.shape[1] for part in parts)
     if assembly.pca is not None and assembly.pca < width:
-        parts = [reduce(np.concatenate(parts, axis=1), assembly.pca, seed)]
+        parts = [reduce(_joined(parts, width), assembly.pca, seed)]
         joint = width = assembly.pca
-    matrix = np.empty((len(position), width), dtype=np.float16)
-    for first in range(0, len(position), ROWS_AT_ONCE):
-        rows = position[first : first + ROWS_AT_ONCE]
-        chunk = np.concatenate([part[rows] for part in parts], axis=1)
+    matrix: NDArray[np.float16] = limits.empty((len(position), width), np.float16)
+    for rows in _rows(len(position)):
+        chunk = np.concatenate([part[position[rows]] for part in parts], axis=1)
         if assembly.row_norm is not None:
             chunk *= assembly.row_norm / np.maximum(np.linalg.norm(chunk, axis=1, keepdims=True), 1e-12)
-        matrix[first : first + ROWS_AT_ONCE] = np.clip(chunk, -assembly.clip, assembly.clip)
+        matrix[rows] = np.clip(chunk, -assembly.clip, assembly.clip)
     return matrix, joint
+
+
+def _joined(parts: Sequence[NDArray[np.float32]], width: int) -> NDArray[np.float32]:
+    """The parts side by side."""
+    joined: NDArray[np.float32] = limits.empty((len(parts[0]), width), np.float32)
+    first = 0
+    for part in parts:
+        joined[:, first : first + part.shape[1]] = part
+        first += part.shape[1]
+    return joined
+
+
+def profile_need(clients: int, blocks: Sequence[tuple[BlockEntry, int]], assembly: Assembly) -> Need:
+    """What the assembly takes.
+
+    A block in the making lies beside the finished ones, with its missing values as bits and the temporary copies of a few
+    columns, or the components it is reduced to (twice: before and after their centring). The floor has blocks and matrix in
+    files; components stay in memory.
+
+    Args:
+        clients: n.
+        blocks: entry and number of columns that it takes of its block's output.
+        assembly: joint PCA.
+    """
+    done = reduced = width = 0
+    peaks, floors = [0], [0]
+    for entry, columns in blocks:
+        made = matrix(clients, columns)
+        kept = min(entry.pca or columns, columns)
+        bits = clients // 8 * columns
+        turned = 2 * matrix(clients, kept) if kept < columns else 0
+        cells = clients * CELL[entry.scale]
+        peaks.append(done + made + bits + max(cells * min(COLUMNS_AT_ONCE, columns), turned))
+        floors.append(reduced + bits + max(cells * min(LEAST_COLUMNS, columns), turned))
+        done += matrix(clients, kept)
+        reduced += matrix(clients, kept) if kept < columns else 0
+        width += kept
+    joint = min(assembly.pca or width, width)
+    if joint < width:
+        peaks.append(2 * done + 2 * matrix(clients, joint))
+        floors.append(reduced + 2 * matrix(clients, joint))
+        done, reduced = matrix(clients, joint), matrix(clients, joint)
+    rows = matrix(min(ROWS_AT_ONCE, clients), joint, 16)
+    peaks.append(done + matrix(clients, joint, 2) + rows)
+    floors.append(reduced + rows)
+    helps = "a smaller `pca`, fewer families or narrower blocks"
+    return Need(max(peaks), max(floors), 0, joint, helps)

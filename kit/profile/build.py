@@ -15,7 +15,8 @@ from kit.blocks.base import find_block, make_block
 from kit.challenge import MAX_WIDTH
 from kit.errors import KitError
 from kit.history import History
-from kit.profile.assemble import finish, prepare_block
+from kit.limits.watchdog import doing
+from kit.profile.assemble import finish, missing_rows, prepare_block
 from kit.progress import say, track
 from kit.recipe import BlockEntry, Recipe
 from kit.store import Artefact, Plan, Store, code_digest, digest
@@ -84,11 +85,19 @@ def build_profile(recipe: Recipe, history: History, store: Store) -> Profile:
         KitError: unknown block kind or setting; more than 2048 columns, with the widths that add up to it.
     """
     order = spine(history, recipe.seed)
-    position = np.searchsorted(history.clients, order)
     blocks = [
         (name, entry, run_block(name, entry, recipe.seed, history, store))
         for name, entry in track(recipe.blocks.items(), "profile", len(recipe.blocks), "blocks")
     ]
+    with doing("profile"):
+        return _assemble(recipe, history, order, blocks)
+
+
+def _assemble(
+    recipe: Recipe, history: History, order: NDArray[np.int64], blocks: list[tuple[str, BlockEntry, Artefact]]
+) -> Profile:
+    """The blocks' outputs as one matrix in the order of the spine."""
+    position = np.searchsorted(history.clients, order)
     parts: list[NDArray[np.float32]] = []
     rows: list[BlockRow] = []
     start = 0
@@ -98,7 +107,7 @@ def build_profile(recipe: Recipe, history: History, store: Store) -> Profile:
             raise ValueError(f"block {name!r} has {values.shape[0]} rows for {len(order)} clients")
         columns = tuple(json.loads((artefact.folder / "columns.json").read_text(encoding="utf-8")))
         part = prepare_block(values, columns, entry, recipe.seed)
-        missing = int(np.isnan(values).all(axis=1).sum())
+        missing = missing_rows(values)
         stop = start + part.values.shape[1]
         record = artefact.record()
         rows.append(
@@ -173,7 +182,8 @@ def run_block(name: str, entry: BlockEntry, seed: int, history: History, store: 
         unit.save(folder)
         say(f"  block {name}: {output.values.shape[1]} columns in {time.perf_counter() - began:.1f} s")
 
-    return store.make(plan, build)
+    with doing(f"block {name}"):
+        return store.make(plan, build)
 
 
 def _joint_row(rows: list[BlockRow], width: int) -> BlockRow:

@@ -159,10 +159,8 @@ def _width(name: str, entry: BlockEntry, seed: int, history: History, folder: Pa
         columns = tuple(f"{settings['items']}_{i}" for i in range(settings["factors"]))
     if columns is None:
         return None
-    import numpy as np
-
-    kept = select(np.empty((0, len(columns)), dtype=np.float32), columns, entry.columns)[1]
-    return min(len(kept), entry.pca or len(kept))
+    kept = len(select(columns, entry.columns))
+    return min(kept, entry.pca or kept)
 
 
 def json_schema() -> dict[str, Any]:

@@ -18,13 +18,16 @@ import numpy as np
 from kit import __version__, tracking
 from kit.data.layout import DataFolder
 from kit.errors import KitError, Severity
-from kit.history import History
+from kit.history import History, dated, plan_events
+from kit.limits.memory import in_use, memory, within
+from kit.limits.watchdog import doing, watched
 from kit.profile import Profile, profile_fingerprint, profile_sources
 from kit.recipe import Recipe
 from kit.store import Store, bytes_digest, code_digest, code_files, disk_trouble, remove_tree, versions, write_json
 from kit.submission.card import read_manifest, write_card
 from kit.submission.validate import validate
 
+Cut = Literal["input", "end"]
 FILES = ("client_ids.npy", "embeddings.npy")
 
 
@@ -128,7 +131,7 @@ def _peak_mib() -> float:
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def parse_cut(cut: str) -> Literal["input", "end"]:
+def parse_cut(cut: str) -> Cut:
     """The word as a type; KitError if it is another one."""
     if cut == "input":
         return "input"
@@ -137,35 +140,67 @@ def parse_cut(cut: str) -> Literal["input", "end"]:
     raise KitError(f"The cut {cut!r} is unknown.", "Use `input` (local scores) or `end` (all events).")
 
 
-def submit(recipe: Recipe, data: Path, folder: Path, cut: str = "input", store: Store | None = None) -> bool:
+def submit(
+    recipe: Recipe,
+    data: Path,
+    folder: Path,
+    cut: str = "input",
+    store: Store | None = None,
+    memory_limit: int | None = None,
+) -> bool:
     """The main job: blocks → profile → submission, validated. A second run on the same folder waits for the first.
+
+    Args:
+        recipe: what to build.
+        data: the data folder.
+        folder: the submission's folder.
+        cut: `input` or `end`.
+        store: the default store if None.
+        memory_limit: bytes. Work is cut to fit (into what is available if None); a run that passes the limit is stopped.
 
     Returns:
         True if it was built, False if the folder was fresh already.
 
     Raises:
-        KitError: bad data or recipe, or the result does not pass validation.
+        KitError: bad data or recipe; memory or disk would not do; the result does not pass validation.
     """
-    from kit.profile import build_profile
-
     began = time.perf_counter()
     store = store or Store()
     source = DataFolder(data)
     until = parse_cut(cut)
     told = {"recipe": recipe.model_dump(mode="json"), "data": str(data), "submission": str(folder), "cut": until}
     with _alone(folder, store), tracking.run("submit", told, store.root / "runs"):
-        history = History.open(source, until, store=store, duplicates=recipe.duplicates)
-        if is_fresh(folder, recipe, history.fingerprint):
+        events = plan_events(source, until, store, recipe.duplicates)
+        if is_fresh(folder, recipe, dated(events.fingerprint, events.cut)):
             write_card(folder)
             return False
-        profile = build_profile(recipe, history, store)
-        write_submission(folder, profile, recipe, history, data, began, until)
-        seconds = time.perf_counter() - began
-        tracking.log("profile", {"clients": len(profile.clients), "width": profile.matrix.shape[1], "seconds": seconds})
+        _build(recipe, source, folder, until, store, memory_limit, began)
     errors = [finding for finding in validate(folder, source) if finding.severity is Severity.ERROR]
     if errors:
         raise KitError(f"The submission was written but is not valid: {errors[0].what}.", errors[0].remedy)
     return True
+
+
+def _build(
+    recipe: Recipe, source: DataFolder, folder: Path, until: Cut, store: Store, limit: int | None, began: float
+) -> None:
+    """All that is missing, within the memory that there is; see `submit`."""
+    from kit.profile import build_profile
+    from kit.submission.needs import require_room, stage_needs
+
+    stages = stage_needs(recipe, source, folder, until, store)
+    require_room(stages, limit, store.root, folder)
+    most = in_use() + memory().available if limit is None else limit
+    with within(most, store.root / "scratch"), watched(limit):
+        with doing("events"):
+            history = History.open(source, until, store=store, duplicates=recipe.duplicates)
+        if not stages[0].fresh:  # now the tables are counted, not estimated
+            require_room(stage_needs(recipe, source, folder, until, store), limit, store.root, folder)
+        profile = build_profile(recipe, history, store)
+        with doing("submission"):
+            write_submission(folder, profile, recipe, history, source.root, began, until)
+        seconds = time.perf_counter() - began
+        tracking.log("profile", {"clients": len(profile.clients), "width": profile.matrix.shape[1], "seconds": seconds})
 
 
 @contextmanager
