@@ -10,7 +10,7 @@ SIZES ?= 10000,100000,1000000
 KIT := .venv/bin/kit
 
 .DEFAULT_GOAL := help
-.PHONY: help submission install test check bench format reference clean
+.PHONY: help submission install test check browser bench format reference clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -50,6 +50,9 @@ check: .venv/installed-dev ## ruff, mypy --strict on kit/, and the tests
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/python -m pytest -n auto
+
+browser: .venv/installed-dev ## look at the report in a headless Chromium (apt-get install chromium)
+	.venv/bin/python -m pytest -m browser
 
 bench: .venv/installed-dev ## cost curves of every stage → data/bench/cost_curves.html (SIZES=10000,100000 BENCH="options")
 	.venv/bin/python tests/benchmarks/cost_curves.py --work data/bench --sizes $(SIZES) $(BENCH)

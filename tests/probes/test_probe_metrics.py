@@ -70,6 +70,29 @@ def test_multilabel_auroc_equals_torchmetrics_updated_in_batches(threads: int) -
     assert got.auroc_defined == pytest.approx(np.nanmean(ours))
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    hnp.arrays(
+        np.float32,
+        st.tuples(st.integers(2, 60), st.integers(2, 5)),
+        elements=st.integers(-12, 12).map(lambda x: x / 2),
+    ),
+    st.integers(0, 2**31),
+    st.sampled_from([0.0, 0.05, 0.5, 1.0]),
+    st.sampled_from([7, 128]),
+)
+def test_any_logits_and_labels_score_as_in_torchmetrics(
+    logits: np.ndarray, seed: int, share: float, batch: int
+) -> None:
+    """Ties, labels that everybody or nobody has, last batches of one client, batches that look like probabilities."""
+    labels = (np.random.default_rng(seed).random(logits.shape) < share).astype(np.int64)
+    metric = AUROC(task="multilabel", num_labels=labels.shape[1], average="none")
+    for start in range(0, len(logits), batch):
+        metric.update(torch.from_numpy(logits[start : start + batch]), torch.from_numpy(labels[start : start + batch]))
+    ours = auroc_multilabel(logits, sp.csr_matrix(labels), batch=batch)
+    assert np.nan_to_num(ours) == pytest.approx(metric.compute().numpy(), abs=1e-6)
+
+
 def test_a_batch_within_zero_and_one_is_taken_for_probabilities() -> None:
     rng = np.random.default_rng(3)
     logits = rng.normal(0, 3, (300, 1)).astype(np.float32)
