@@ -78,6 +78,13 @@ class Choices:
         found = self.place[rows]
         return found[found > 0] - 1
 
+    @torch.inference_mode()
+    def table(self, network: Combined, live: int) -> Tensor:
+        """Vectors of what competes for a network that is no longer trained, (K, D)."""
+        tower, device = network.client.embedding.items, network.scale.device
+        vectors: Tensor = tower.all(live) if self.rows is None else tower(torch.from_numpy(self.rows).to(device), live)
+        return vectors
+
     def tensors(self) -> dict[str, Any]:
         """As a batch holds them."""
         return {
@@ -144,5 +151,5 @@ class Columns:
         new = [torch.logsumexp(product[:, torch.from_numpy(group)], dim=1, keepdim=True) for group in self.new]
         choices = torch.cat([category[:, self.categories], product[:, self.skus], price, *new], dim=1)
         parts: list[Any] = [outputs.z, outputs.query, outputs.intensity, choices + later, choices]
-        filled: NDArray[np.float32] = torch.cat(parts, dim=1).float().numpy()
+        filled: NDArray[np.float32] = torch.cat(parts, dim=1).float().cpu().numpy()
         return filled

@@ -19,6 +19,7 @@ from typing import ClassVar, cast
 
 import numpy as np
 import torch
+from lightning_fabric.utilities import move_data_to_device
 from numpy.typing import NDArray
 from pydantic import Field
 from sklearn.preprocessing import QuantileTransformer
@@ -177,6 +178,7 @@ class CombinedBlock(Block):
         values: NDArray[np.float32] = limits.empty((len(history.clients), len(names)), np.float32)
         values[:] = np.nan
         self.network.eval()
+        table, device = choices.table(self.network, self._live(tokens.cut)), self.network.scale.device
         ranges = range(0, len(history.clients), CLIENTS_AT_ONCE)
         for first in track(ranges, "combined: clients", len(ranges), "parts"):
             part = history.among(history.clients[first : first + CLIENTS_AT_ONCE])
@@ -185,7 +187,8 @@ class CombinedBlock(Block):
             here = np.zeros(len(values), dtype=bool)
             here[first : first + len(part.clients)] = True
             for rows in self._buckets(tokens, tokens.cut, None, here):
-                values[rows] = columns.fill(self.network.predict(_batch(self._length(), tokens, inputs, rows)))
+                batch = _batch(self._length(), tokens, inputs, rows) | {"table": table}
+                values[rows] = columns.fill(self.network.predict(move_data_to_device(batch, device)))
         if np.array_equal(clients, history.clients):
             return BlockOutput(values, names)  # without a copy
         return BlockOutput(values[np.searchsorted(history.clients, clients)], names)
@@ -322,7 +325,8 @@ class CombinedBlock(Block):
             total = count = 0.0
             for k, future in enumerate(futures):
                 for rows in self._buckets(tokens, future.cut, None, held_out):
-                    terms = network(_batch(length, tokens, inputs[k], rows, future))
+                    batch = _batch(length, tokens, inputs[k], rows, future)
+                    terms = network(move_data_to_device(batch, self.network.scale.device))
                     total += len(rows) * float(sum(terms.values()))
                     count += len(rows)
             return -total / max(count, 1)

@@ -32,7 +32,8 @@ from kit.tokens import Vocabulary
 CombinedBatch = dict[str, Any]
 """See `kit.blocks.combined`: «sequence» (a token batch), «features» (B, F) in [-1, 1] or NaN, «graph» (B, g), «cut» (B,),
 «live», labels, and what competes in choices of a product: «items» (K, k), «popular» (see `Combined.popularity`), and where not
-all products do «candidates», their K catalogue rows, and «place» (p + 1,), 1 + position among them or 0; None otherwise."""
+all products do «candidates», their K catalogue rows, and «place» (p + 1,), 1 + position among them or 0; None otherwise.
+For predictions «table», the vectors of what competes, may spare making them for each batch."""
 ACTIONS: Final = ("buy", "cart")
 """What is chosen in the future window: bought, or put into the cart (denser)."""
 ASPECTS: Final = ("product", "category", "price")
@@ -200,8 +201,9 @@ class Combined(nn.Module):
         tower = self.client.embedding.items
         popular, touched = batch["popular"][aspect], batch["touched"]
         if aspect == "product":
-            rows = batch["candidates"]
-            table = tower.all(live) if rows is None else tower(rows, live)
+            rows, table = batch["candidates"], batch.get("table")
+            if table is None:
+                table = tower.all(live) if rows is None else tower(rows, live)
             bias = self.item_bias[action](batch["items"])[:, 0] + self._inherited(action, z, batch, live)
             touched = touched if rows is None else {**touched, "product": batch["place"][touched["product"]]}
         else:
@@ -221,6 +223,8 @@ class Combined(nn.Module):
             items: statistics of all products, (p, k).
             candidates: catalogue rows of those that compete, (K,), or None for all.
         """
+        items = items.to(self.scale.device)
+        candidates = None if candidates is None else candidates.to(self.scale.device)
         counts = torch.expm1(items[:, :2]).sum(1) + 0.03 * torch.expm1(items[:, 2:4]).sum(1) + 0.1
         found = {"product": (counts if candidates is None else counts[candidates - 1]).log()}
         for aspect in ASPECTS[1:]:
