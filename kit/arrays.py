@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -36,6 +37,15 @@ def save_arrays(folder: Path, arrays: Mapping[str, NDArray[np.generic]]) -> None
     """Each as <name>.npy."""
     for name, array in arrays.items():
         write_atomically(folder / f"{name}.npy", partial(_write, array))
+
+
+def digest_of(*arrays: NDArray[Any]) -> str:
+    """32 hex digits of arrays' bytes, types and shapes."""
+    hasher = hashlib.blake2b(digest_size=16)
+    for array in arrays:
+        hasher.update(f"{array.dtype.str}{array.shape}".encode())
+        hasher.update(np.ascontiguousarray(array).data)
+    return hasher.hexdigest()
 
 
 def where(column: NDArray[AnyNumber], holds: Callable[[NDArray[AnyNumber]], NDArray[np.bool_]]) -> NDArray[np.int64]:

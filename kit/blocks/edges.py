@@ -13,13 +13,13 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
-from kit.arrays import Growing, read_array
+from kit.arrays import Growing, digest_of, read_array
 from kit.challenge import CODE_VALUES, CODES, PRICE_BUCKETS, EventType
 from kit.errors import nearest
 from kit.features.embedding import code_rows
 from kit.features.matrix import positions
 from kit.features.shared import catalogue
-from kit.history import History, digest_of
+from kit.history import History
 from kit.models.graph.edges import (
     CATEGORY,
     CLIENT,

@@ -12,13 +12,14 @@ from pydantic import Field
 
 from kit.blocks.base import Block, BlockOutput, block
 from kit.challenge import EventType
+from kit.data.prepare import TARGET_LISTS
 from kit.errors import KitError
 from kit.features.browsing import SAMPLE_VISITS
 from kit.features.build import AT_ONCE, CHUNK, build_features
 from kit.features.describe import widths
 from kit.features.embedding import DIMS
 from kit.features.registry import FeatureSettings
-from kit.history import TARGET_LISTS, History
+from kit.history import History
 from kit.limits import memory as limits
 from kit.limits.need import SAFETY, Counts, Need, matrix
 from kit.recipe import Recipe, Strict, parse

@@ -14,9 +14,9 @@ import polars as pl
 
 from kit.blocks.base import make_block
 from kit.data.layout import DataFolder
+from kit.data.prepare import TARGET_LISTS, VISITED, EventsPlan, dated, events_need, plan_events
 from kit.data.scan import columns_of, scan_table
 from kit.errors import KitError
-from kit.history import TARGET_LISTS, VISITED, EventsPlan, dated, events_need, plan_events
 from kit.limits.memory import in_use, memory
 from kit.limits.need import SAFETY, START, Counts, Need, matrix
 from kit.limits.size import shown

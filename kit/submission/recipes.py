@@ -13,8 +13,9 @@ from pydantic import BaseModel, ValidationError
 from kit.blocks.base import Block, load_blocks, make_block
 from kit.challenge import MAX_WIDTH
 from kit.data.layout import DataFolder
+from kit.data.prepare import dated, plan_events
 from kit.errors import Finding, KitError, Severity, nearest
-from kit.history import History, dated, plan_events
+from kit.history import History
 from kit.lineage import changes
 from kit.profile.assemble import select
 from kit.profile.build import plan_block

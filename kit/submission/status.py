@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from kit.data.layout import DataFolder
+from kit.data.prepare import dated, plan_events
 from kit.errors import KitError
-from kit.history import dated, plan_events
 from kit.lineage import Freshness, Stage, changes, stage_state, upgrades
 from kit.profile import plan_block, profile_sources
 from kit.recipe import Recipe, parse

@@ -17,8 +17,9 @@ import numpy as np
 
 from kit import __version__, tracking
 from kit.data.layout import DataFolder
+from kit.data.prepare import dated, plan_events
 from kit.errors import KitError, Severity
-from kit.history import History, dated, plan_events
+from kit.history import History
 from kit.limits.memory import in_use, memory, within
 from kit.limits.watchdog import doing, watched
 from kit.profile import Profile, profile_fingerprint, profile_sources

@@ -17,9 +17,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from kit.arrays import BLOCK, Growing, blocks, read_array, save_arrays
+from kit.arrays import BLOCK, Growing, blocks, digest_of, read_array, save_arrays
 from kit.challenge import CODES, SKU_EVENTS, EventType
-from kit.history import History, digest_of
+from kit.history import History
 from kit.progress import progress
 from kit.tokens.table import (
     KINDS,

@@ -15,10 +15,11 @@ from kit.blocks import stats
 from kit.blocks.base import load_blocks, make_block
 from kit.challenge import EventType
 from kit.data.layout import DataFolder
+from kit.data.prepare import events_need
 from kit.errors import KitError
 from kit.features.describe import widths
 from kit.features.registry import FeatureSettings
-from kit.history import History, events_need
+from kit.history import History
 from kit.limits import memory as limits
 from kit.limits.need import Counts
 from kit.profile import assemble
@@ -131,7 +132,7 @@ def test_tables_sorted_in_ranges_of_clients_are_the_same(
 
 
 def test_counts_are_exact_once_the_tables_are_there(toy: DataFolder, store: Store):
-    from kit.history import plan_events
+    from kit.data.prepare import plan_events
 
     events = plan_events(toy, "input", store, "keep")
     before = count(events, store)
