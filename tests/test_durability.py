@@ -155,7 +155,7 @@ def test_no_room_to_write(toy: DataFolder, tmp_path: Path, undisturbed: dict[str
     limit = 2_000
     full = start(tmp_path, toy, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
     code, _, err = finish(full)
-    assert code == 2
+    assert code == 2, err
     assert "could not be written" in err
     assert "Traceback" not in err
     assert leftovers(tmp_path) == []

@@ -17,6 +17,7 @@ from kit.data.scan import CODE_ARRAY
 from kit.features.build import run_family
 from kit.features.registry import FeatureSettings, load_families
 from kit.history import History, Source
+from kit.store import disk_trouble
 
 CUT = datetime(2022, 10, 1)
 CLIENTS, SKUS, EVENTS = 12, 60, 240
@@ -69,12 +70,18 @@ def widths(settings: FeatureSettings, targets: tuple[int, int]) -> dict[str, int
     Args:
         settings: of the families; `top` decides how long lists are.
         targets: published categories and skus.
+
+    Raises:
+        KitError: no room for a few temporary files.
     """
     things = max(settings.top, *targets, SKUS // 2)
     with tempfile.TemporaryDirectory() as folder:
-        history = example_history(
-            Path(folder), skus=2 * things, categories=things, events=max(EVENTS, 4 * things), targets=targets
-        )
+        try:
+            history = example_history(
+                Path(folder), skus=2 * things, categories=things, events=max(EVENTS, 4 * things), targets=targets
+            )
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise disk_trouble(error, Path(folder)) from error
         return {name: run_family(item, history, settings).width - 1 for name, item in load_families().items()}
 
 
