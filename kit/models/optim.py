@@ -33,10 +33,7 @@ class RowAdagrad(Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """One update of every parameter that has a gradient."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = _evaluated(closure)
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
@@ -55,6 +52,14 @@ class RowAdagrad(Optimizer):
             squares += flat.square().mean(dim=1)
             scale = lr / (squares.sqrt() + eps)
             parameter -= gradient * scale.view(-1, *[1] * (gradient.dim() - 1))
+
+
+def _evaluated(closure: Callable[[], float] | None) -> float | None:
+    """The closure's loss, if there is one: steps run without gradients, it needs them."""
+    if closure is None:
+        return None
+    with torch.enable_grad():
+        return closure()
 
 
 def _adagrad_rows(parameter: Tensor, gradient: Tensor, squares: Tensor, lr: float, eps: float) -> None:
@@ -91,10 +96,7 @@ class LazyAdamW(AdamW):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """One update of every parameter that has a gradient."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = _evaluated(closure)
         tables = [
             (group, parameter, parameter.grad.coalesce())
             for group in self.param_groups
