@@ -118,7 +118,7 @@ class Learner:
         network = build(width, data.width, shape, seed).to(self.device)
         self.forward: Callable[[Tensor], Tensor] = network
         if self.device.type == "cpu":
-            self.optimizer = fuse_updates(network)
+            self.optimizer = fuse_updates(network, options.precision)
         else:
             self.optimizer = torch.optim.AdamW(parameter_groups(network), fused=True)
             if EPOCHS * len(data.rows) > COMPILE_FROM * BATCH:

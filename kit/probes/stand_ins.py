@@ -81,6 +81,20 @@ def slim(vectors: Vectors, tasks: Sequence[TaskData], options: Options) -> list[
     return train(vectors, tasks, options, Shape(1024, 256, paced=True))
 
 
+@stand_in(
+    "stream-256", "The official stream of 2,048 with bottlenecks of 256, paced: only what lies inside them is missing."
+)
+def stream_256(vectors: Vectors, tasks: Sequence[TaskData], options: Options) -> list[TaskRun]:
+    """Vectors enter, are normalised and leave as in the official network; a sixteenth of its hidden width."""
+    return train(vectors, tasks, options, Shape(2048, 256, paced=True))
+
+
+@stand_in("stream-512", "The official stream of 2,048 with bottlenecks of 512, paced.")
+def stream_512(vectors: Vectors, tasks: Sequence[TaskData], options: Options) -> list[TaskRun]:
+    """An eighth of the official hidden width."""
+    return train(vectors, tasks, options, Shape(2048, 512, paced=True))
+
+
 @stand_in("no-block", "1024 wide input layer and LayerNorm, no bottleneck: a linear head on learned inputs, paced.")
 def no_block(vectors: Vectors, tasks: Sequence[TaskData], options: Options) -> list[TaskRun]:
     """The official network's shallowest path: logistic regression in file order, through the same input layer."""
