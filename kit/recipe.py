@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from kit.challenge import MAX_WIDTH
 from kit.errors import KitError, nearest
@@ -18,9 +18,35 @@ Scale = Literal["none", "quantile", "standard", "signed-log"]
 
 
 class Strict(BaseModel):
-    """Base of every schema in a recipe: an unknown key is an error, values do not change after reading."""
+    """Base of every schema in a recipe: an unknown key is an error, values do not change after reading.
+
+    A table that names some keys of a nested schema leaves the others as they would be without it: `train.epochs = 2` keeps the
+    learning rate of the block that it stands in, not that of any other.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _siblings_stay(cls, values: Any) -> Any:  # noqa: ANN401 - whatever is to be validated
+        if not isinstance(values, Mapping):
+            return values
+        nested = {name: field.default for name, field in cls.model_fields.items() if isinstance(field.default, Strict)}
+        changed = {
+            name: _over(default, values[name])
+            for name, default in nested.items()
+            if isinstance(values.get(name), Mapping)
+        }
+        return {**values, **changed}
+
+
+def _over(default: Strict, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of `default`, with those given in their place, level by level."""
+    merged: dict[str, Any] = {name: getattr(default, name) for name in type(default).model_fields}
+    for name, value in values.items():
+        inner = merged.get(name)
+        merged[name] = _over(inner, value) if isinstance(inner, Strict) and isinstance(value, Mapping) else value
+    return merged
 
 
 class BlockEntry(BaseModel):

@@ -8,7 +8,7 @@ import pytest
 
 from kit.blocks.base import make_block
 from kit.errors import KitError
-from kit.recipe import read_recipe
+from kit.recipe import BlockEntry, read_recipe
 
 PIPELINES = sorted((Path(__file__).parents[1] / "pipelines").glob("*.toml"))
 
@@ -65,3 +65,16 @@ def test_like_shares_kind_and_settings_but_not_the_treatment(tmp_path: Path):
     a, b = read_recipe(path).blocks.values()
     assert (b.kind, b.settings()) == (a.kind, a.settings()) == ("als", {"factors": 8})
     assert (a.weight, b.weight, b.columns) == (2.0, 1.0, ("x_*",))
+
+
+def test_a_nested_key_leaves_its_siblings_as_the_block_has_them():
+    """`train.epochs = 2` used to reset the learning rate to that of the training loop, whatever the block's own was."""
+    entry = BlockEntry(kind="combined", train={"epochs": 2}, network={"events": {"codes": False}}, graph={"l2": 0.2})
+    settings, own = make_block("one", entry, 0).settings, make_block("one", BlockEntry(kind="combined"), 0).settings
+    assert settings.train == own.train.model_copy(update={"epochs": 2})
+    assert settings.network == own.network.model_copy(
+        update={"events": own.network.events.model_copy(update={"codes": False})}
+    )
+    assert settings.graph == own.graph.model_copy(update={"l2": 0.2})
+    with pytest.raises(KitError, match="epoch"):
+        make_block("one", BlockEntry(kind="combined", train={"epoch": 2}), 0)

@@ -41,6 +41,9 @@ class EventSettings(Strict):
         False, description="Include each event's age at the cut; for models that are trained at many cuts."
     )
     ids: bool = Field(True, description="Include sku words; without them products are codes, category and price alone.")
+    codes: bool = Field(
+        True, description="Include name and query codes; without them products are words, category and price alone."
+    )
     dropout: float = Field(0.0, ge=0, lt=1)
     dense_rows: int = Field(
         200_000,
@@ -108,7 +111,7 @@ class ItemTower(nn.Module):
         with torch.no_grad():
             self.table[0] = 0.0
         self.norm = nn.LayerNorm(settings.width)
-        for name, value in _catalogue_rows(vocabulary.catalogue, self.fields).items():
+        for name, value in _catalogue_rows(vocabulary.catalogue, self.fields, settings.codes).items():
             self.register_buffer(name, torch.from_numpy(value), persistent=False)
 
     def forward(self, products: Tensor, live: Tensor | int | None = None) -> Tensor:
@@ -202,7 +205,7 @@ class EventEmbedding(nn.Module):
         shape = batch["kind"].shape
         columns = [self.items.place(name, batch[name]) for name in self.columns]
         rows = torch.stack([*columns, self.items.words(batch["sku"])], dim=-1)
-        codes = self.items.code_places(batch["codes"], batch["asked"])
+        codes = self.items.code_places(batch["codes"], batch["asked"]) * self.settings.codes
         if hidden is not None:
             content = [name in ("category", "price", "url") for name in self.columns] + [True]
             rows = rows.masked_fill(hidden[..., None] & torch.tensor(content, device=rows.device), 0)
@@ -212,12 +215,12 @@ class EventEmbedding(nn.Module):
         return vectors.view(*shape, self.settings.width)
 
 
-def _catalogue_rows(catalogue: Catalogue, fields: Fields) -> dict[str, np.ndarray[Any, Any]]:
-    """Per product: its word, and the table rows of its other fields and codes (all 0 for row 0)."""
+def _catalogue_rows(catalogue: Catalogue, fields: Fields, coded: bool) -> dict[str, np.ndarray[Any, Any]]:
+    """Per product: its word, and the table rows of its other fields and codes (all 0 for row 0, codes for all if not `coded`)."""
     category = np.where(catalogue.category > 0, catalogue.category + fields.first["category"] - 1, 0)
     price = np.where(catalogue.price > 0, catalogue.price.astype(np.int64) + fields.first["price"] - 1, 0)
     codes = catalogue.codes.astype(np.int64) + np.arange(CODES) * CODE_VALUES + fields.first["name"]
-    codes[0] = 0
+    codes[slice(0, 1 if coded else None)] = 0
     return {
         "word": catalogue.word.astype(np.int32),
         "rest": np.stack([category, price], axis=1).astype(np.int32),

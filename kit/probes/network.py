@@ -60,13 +60,15 @@ class Dense(nn.Linear):
     Attributes:
         exact: keep this layer's products in float32 even where others run in bfloat16: the input layer sees unscaled
             numbers whose size bfloat16's 8 bits cannot hold.
+        rounds: outputs may be rounded to bfloat16 as well. Not those of the last layer: rounded logits tie.
         pace: multiplier of the learning rate.
         update: consumes the weight gradient, (out, in), during the backward pass.
-        short: the weight in bfloat16, rewritten by `update`; None where products are float32. A product that has to convert
-            a float32 weight by itself takes twice as long, and forward and backward would each do it.
+        short: the weight in bfloat16, rewritten by `update`; None where products are float32 or must not round. A product
+            that converts a float32 weight by itself takes twice as long, and forward and backward would each do it.
     """
 
     exact: bool = False
+    rounds: bool = False
     pace: float = 1.0
     update: Callable[[Tensor], None] | None = None
     scratch: Tensor | None = None
@@ -121,6 +123,7 @@ class Bottleneck(nn.Module):
         super().__init__()
         self.widen = Dense(shape.thin, shape.wide)
         self.narrow = Dense(shape.wide, shape.thin)
+        self.widen.rounds = self.narrow.rounds = True
         self.widen.pace, self.narrow.pace = shape.pace("thin"), shape.pace("wide")
 
     def forward(self, x: Tensor) -> Tensor:
@@ -164,7 +167,7 @@ def fuse_updates(network: Network, precision: str = "fp32") -> torch.optim.Optim
 
     Args:
         network: on the CPU.
-        precision: «bf16» keeps a bfloat16 copy of every weight but those of exact layers, where the processor has such units.
+        precision: «bf16» keeps a bfloat16 copy of the bottlenecks' weights, where the processor has such units.
     """
     copies = precision == "bf16" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
     buffers: dict[torch.Size, Tensor] = {}
@@ -174,7 +177,7 @@ def fuse_updates(network: Network, precision: str = "fp32") -> torch.optim.Optim
             continue
         size = layer.weight.shape
         layer.scratch = buffers.setdefault(size, torch.empty(size))
-        layer.short = layer.weight.detach().bfloat16() if copies and not layer.exact else None
+        layer.short = layer.weight.detach().bfloat16() if copies and layer.rounds else None
         layer.update = _updater(layer)
         matrices.add(id(layer.weight))
     rest = [parameter for parameter in network.parameters() if id(parameter) not in matrices]

@@ -229,3 +229,21 @@ def test_words_are_dropped_in_training_only(tokens: Tokens):
     assert (items.eval().words(words) > 0).all()
     without = EventEmbedding(tokens.vocabulary, EventSettings(width=WIDTH, ids=False)).items.eval()
     assert not without.words(words).any()
+
+
+def test_without_codes_products_and_searches_are_told_apart_by_words_alone(tokens: Tokens):
+    torch.manual_seed(0)
+    with_codes, without = (
+        EventEmbedding(tokens.vocabulary, EventSettings(width=WIDTH, codes=c)).eval() for c in (True, False)
+    )
+    without.load_state_dict(with_codes.state_dict())
+    assert len(with_codes.items.all(0).detach().unique(dim=0)) == len(tokens.vocabulary.catalogue)
+    fields = {
+        (c, p)
+        for c, p in zip(tokens.vocabulary.catalogue.category[1:], tokens.vocabulary.catalogue.price[1:], strict=True)
+    }
+    assert len(without.items.all(0).detach().unique(dim=0)) == len(fields)  # nothing but category and price is left
+    batch = to_tensors(sequence_batch(tokens, np.arange(len(tokens.clients)), tokens.cut, 64))
+    moved = {**batch, "codes": batch["codes"] + 1}  # uint8: 255 wraps to 0
+    assert not torch.equal(with_codes(batch), with_codes(moved))
+    assert torch.equal(without(batch), without(moved))
