@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,20 @@ from kit.data.layout import DataFolder
 from kit.data.split import split_folder
 from kit.history import History
 from kit.store import Store
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Share the cores out among the workers that pytest-xdist is about to start; what is set already stands.
+
+    OpenMP (torch, scikit-learn) and BLAS would start a thread per core in each, and threads that spin for one another on a core
+    that runs another test cost several times what they compute. Polars' threads sleep: they stay, as whatever depends on their
+    order should show. Tests of threads set their own number.
+    """
+    workers = getattr(config.option, "numprocesses", None) or 0
+    if workers > 1:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+            os.environ.setdefault(name, str(max(1, cores // workers)))
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from toy import write_folder
+from typer.testing import CliRunner, Result
+
+from kit.cli.main import app
 
 ROOT = Path(__file__).parents[2]
 
@@ -48,22 +51,28 @@ def test_a_mistake_is_two_plain_lines_and_exit_2(tmp_path: Path):
     assert "Traceback" not in done.stderr
 
 
-def test_the_whole_road(tmp_path: Path):
-    """raw folder → check → split → submit → validate → score, in the order of the README."""
-    write_folder(tmp_path / "data")
-    recipe = tmp_path / "r.toml"
-    recipe.write_text("name='mine'\n[blocks.counts]\nkind='stats'\nfamilies=['counts']\nscale='quantile'\n")
-    assert kit("data", "split", "data", cwd=tmp_path).returncode == 0
-    built = kit("submit", "r.toml", "--data", "data", "--json", cwd=tmp_path)
-    assert built.returncode == 0, built.stderr
+def test_the_whole_road(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """raw folder → split → submit → validate → score, in the order of the README; in this process."""
+
+    def kit(*words: str) -> Result:
+        done = CliRunner().invoke(app, words)
+        assert done.exception is None or isinstance(done.exception, SystemExit), done.output
+        return done
+
+    monkeypatch.chdir(tmp_path)
+    write_folder(Path("data"))
+    Path("r.toml").write_text("name='mine'\n[blocks.counts]\nkind='stats'\nfamilies=['counts']\nscale='quantile'\n")
+    assert kit("data", "split", "data").exit_code == 0
+    built = kit("submit", "r.toml", "--data", "data", "--json")
+    assert built.exit_code == 0, built.stderr
     assert json.loads(built.stdout)["built"] is True
-    again = kit("submit", "r.toml", "--data", "data", cwd=tmp_path)
+    again = kit("submit", "r.toml", "--data", "data")
     assert "fresh already" in again.stdout
-    valid = kit("validate", "submissions/mine", "--data", "data", "--json", cwd=tmp_path)
-    assert valid.returncode == 0
+    valid = kit("validate", "submissions/mine", "--data", "data", "--json")
+    assert valid.exit_code == 0
     assert json.loads(valid.stdout)["ok"] is True
-    scored = kit("score", "submissions/mine", "--data", "data", "--probe", "fast", "--json", "--quiet", cwd=tmp_path)
-    assert scored.returncode == 0, scored.stderr
+    scored = kit("score", "submissions/mine", "--data", "data", "--probe", "fast", "--json", "--quiet")
+    assert scored.exit_code == 0, scored.stderr
     report = json.loads(scored.stdout)
     assert set(report["tasks"]) == {
         "churn", "propensity_category", "propensity_sku", "conversion", "propensity_new_sku", "propensity_price",
@@ -79,8 +88,8 @@ def test_the_whole_road(tmp_path: Path):
         "labels_without_positives",
         "epochs",
     }
-    ids = np.load(tmp_path / "submissions" / "mine" / "client_ids.npy")
-    np.save(tmp_path / "submissions" / "mine" / "client_ids.npy", ids[:-1])
-    broken = kit("validate", "submissions/mine", "--data", "data", cwd=tmp_path)
-    assert broken.returncode == 1
+    ids = np.load(Path("submissions") / "mine" / "client_ids.npy")
+    np.save(Path("submissions") / "mine" / "client_ids.npy", ids[:-1])
+    broken = kit("validate", "submissions/mine", "--data", "data")
+    assert broken.exit_code == 1
     assert "relevant clients are missing" in broken.stdout

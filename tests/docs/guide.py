@@ -1,10 +1,13 @@
-"""Guides as programs: fenced blocks in their order. `python guide.py` runs the kit's commands that it reads from stdin."""
+"""Guides as programs: fenced blocks in their order. `python guide.py` performs the blocks that it reads as JSON from stdin."""
 
 from __future__ import annotations
 
+import json
+import linecache
 import re
 import shlex
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +37,32 @@ def commands(text: str) -> list[list[str]]:
     return [words for words in lines if words]
 
 
+def perform(todo: Iterable[Block]) -> None:
+    """Write blocks to their files or run them, one after another in this process; SystemExit naming what does not work.
+
+    A Python block knows nothing of the blocks before it; what a guide adds to the package must come before all that runs.
+    """
+    for block in todo:
+        if block.file is not None:
+            path = Path(block.file)
+            if path.exists():
+                sys.exit(f"{path} is there already: a guide must not replace what it teaches to add to")
+            if path.suffix == ".py" and "kit" in sys.modules:
+                sys.exit(f"{path} comes too late: the package has been imported")
+            path.write_text(block.text, encoding="utf-8")
+        elif block.language == "python":
+            name = "<a guide's block>"
+            linecache.cache[name] = (
+                len(block.text),
+                None,
+                block.text.splitlines(keepends=True),
+                name,
+            )  # for tracebacks
+            exec(compile(block.text, name, "exec"), {"__name__": "__main__"})
+        else:
+            run(block.text)
+
+
 def run(text: str) -> None:
     """Run commands one after another in this process; SystemExit naming the first that does not exit with 0."""
     from kit.cli.main import app
@@ -48,4 +77,4 @@ def run(text: str) -> None:
 
 
 if __name__ == "__main__":
-    run(sys.stdin.read())
+    perform(Block(*fields) for fields in json.load(sys.stdin))

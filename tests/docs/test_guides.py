@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -41,33 +43,26 @@ def desk(tmp_path: Path, shop: Path) -> Path:
     return tmp_path
 
 
-def perform(block: Block, desk: Path) -> None:
-    """Write a block to its file, or run it; AssertionError with its output if it fails."""
-    if block.file is not None:
-        path = desk / block.file
-        assert not path.exists(), f"{block.file} is there already: a guide must not replace what it teaches to add to"
-        path.write_text(block.text)
-        return
-    command = {"python": [sys.executable, "-"], "sh": [sys.executable, str(ROOT / "tests" / "docs" / "guide.py")]}
+def perform(todo: list[Block], desk: Path) -> None:
+    """Perform blocks in a process of their own, as long as they work; AssertionError with the output if one fails."""
     environment = {key: value for key, value in os.environ.items() if key != "KIT_STORE"} | {"PYTHONPATH": str(desk)}
     done = subprocess.run(
-        command[block.language],
-        input=block.text,
+        [sys.executable, str(ROOT / "tests" / "docs" / "guide.py")],
+        input=json.dumps([(block.language, block.file, block.text) for block in todo]),
         cwd=desk,
         env=environment,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, f"{block.text}\n{done.stdout}\n{done.stderr}"
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
 
 
 @pytest.mark.parametrize("path", GUIDES, ids=lambda path: path.stem)
 def test_the_guide_works(path: Path, desk: Path):
     todo = [block for block in blocks(path) if block.language in ("python", "sh") or block.file]
     assert todo
-    for block in todo:
-        perform(block, desk)
+    perform(todo, desk)
 
 
 def test_the_guides_are_found():
@@ -75,9 +70,19 @@ def test_the_guides_are_found():
 
 
 def test_a_block_that_fails_is_noticed(desk: Path):
-    for block in (Block("sh", None, "kit recipe check nowhere.toml"), Block("python", None, "assert False")):
-        with pytest.raises(AssertionError):
-            perform(block, desk)
+    fine = Block("toml", "fine.toml", "")
+    for bad, says in (
+        (Block("sh", None, "kit recipe check nowhere.toml"), "There is no recipe .nowhere.toml"),
+        (Block("sh", None, "kit status --nowhere"), "kit status --nowhere: exit 2"),
+        (Block("python", None, "assert 1 == 2"), "assert 1 == 2"),
+        (Block("python", None, "import kit; import_of_another_block"), "NameError"),
+        (Block("toml", "kit/py.typed", ""), "there already"),
+    ):
+        with pytest.raises(AssertionError, match=says):
+            perform([Block("python", None, "import_of_another_block = 1"), bad, fine], desk)
+        assert not (desk / "fine.toml").exists()
+    with pytest.raises(AssertionError, match="comes too late"):
+        perform([Block("python", None, "import kit"), Block("python", "kit/late.py", "")], desk)
     with pytest.raises(ValueError, match="something else"):
         commands("rm -r everything")
 
@@ -103,9 +108,15 @@ def named_commands(text: str) -> list[str]:
     return spans + [line for line in lines if line.startswith("kit ")]
 
 
+@cache
+def known_commands() -> dict[str, set[str]]:
+    """Command → its options."""
+    return {name: reference.options_of(command) for name, command, _ in reference.commands()}
+
+
 def wrong_command(text: str) -> str | None:
     """What is wrong with a command line, or None: a command or an option that does not exist."""
-    known = {name: reference.options_of(command) for name, command, _ in reference.commands()}
+    known = known_commands()
     groups = {name.rsplit(" ", 1)[0] for name in known if name.count(" ") > 1}
     words = shlex.split(text, comments=True)
     options = {word.split("=")[0] for word in words if re.fullmatch(r"--?[a-z][\w-]*(=.*)?", word)}
@@ -159,4 +170,4 @@ def test_the_first_hour_of_the_readme(tmp_path: Path, shop: Path):
     (tmp_path / "data" / "tiny").symlink_to(shop)
     shutil.copytree(ROOT / "pipelines", tmp_path / "pipelines")
     (tmp_path / "kit").symlink_to(ROOT / "kit")
-    perform(Block("sh", None, "\n".join(line.split(" #")[0] for line in lines)), tmp_path)
+    perform([Block("sh", None, "\n".join(line.split(" #")[0] for line in lines))], tmp_path)

@@ -166,18 +166,27 @@ def test_sampling_everything_is_exact():
 
 
 def test_sampling_is_unbiased_seeded_and_bounded():
-    """The mean of many draws of 3 neighbours is the whole sum; equal seeds draw the same; no row takes more than its fanout."""
-    graph = random_graph(5)
+    """The mean of many draws of 3 neighbours is the whole sum; equal seeds draw the same; no row takes more than its fanout.
+
+    The draws are those of one batch: in a graph of equal copies, each copy of a seed draws for itself.
+    """
+    graph, copies = random_graph(5), 1_200
     model = model_of(graph, 2)
     adjacency, _ = normalised(joint_adjacency(graph))
     sampler = NeighbourSampler(adjacency, [3, 3])
     seeds = np.array([1, 8, 35, 40])
+    many = NeighbourSampler(sparse.block_diag([adjacency] * copies, format="csr"), [3, 3])
     with torch.no_grad():
         exact = torch.stack(model.propagate()).mean(dim=0)[seeds]
-        rng = np.random.default_rng(0)
-        draws = torch.stack([sampled_final(model, sampler, seeds, rng) for _ in range(1_200)])
-    error, spread = (draws.mean(0) - exact).abs(), draws.std(0) / np.sqrt(1_200)
+        sample = many.sample(
+            (np.arange(copies)[:, None] * len(sampler.totals) + seeds).ravel(), np.random.default_rng(0)
+        )
+        hops = tuple((SparseRows.of(hop.matrix), torch.from_numpy(hop.own)) for hop in sample.hops)
+        none, nodes = torch.empty(0, dtype=torch.int64), torch.from_numpy(sample.nodes % len(sampler.totals))
+        draws = model.sampled(PairBatch(none, none, none, nodes, hops)).reshape(copies, len(seeds), -1)
+    error, spread = (draws.mean(0) - exact).abs(), draws.std(0) / np.sqrt(copies)
     assert (error < 4.5 * spread + 1e-6).all()
+    assert (draws.std(0).mean(dim=1) > 0).all(), "these are draws: otherwise the bound says nothing"
     one, two = (sampler.sample(seeds, np.random.default_rng(9)) for _ in range(2))
     np.testing.assert_array_equal(one.nodes, two.nodes)
     for a, b in zip(one.hops, two.hops, strict=True):
