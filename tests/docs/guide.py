@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import linecache
 import re
 import shlex
 import sys
@@ -51,14 +50,11 @@ def perform(todo: Iterable[Block]) -> None:
                 sys.exit(f"{path} comes too late: the package has been imported")
             path.write_text(block.text, encoding="utf-8")
         elif block.language == "python":
-            name = "<a guide's block>"
-            linecache.cache[name] = (
-                len(block.text),
-                None,
-                block.text.splitlines(keepends=True),
-                name,
-            )  # for tracebacks
-            exec(compile(block.text, name, "exec"), {"__name__": "__main__"})
+            try:
+                exec(compile(block.text, "<a guide's block>", "exec"), {"__name__": "__main__"})
+            except BaseException:
+                print(block.text, file=sys.stderr)  # tracebacks have its line numbers only
+                raise
         else:
             run(block.text)
 
