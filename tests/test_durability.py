@@ -92,6 +92,12 @@ def undisturbed(toy: DataFolder, tmp_path_factory: pytest.TempPathFactory) -> di
     return vectors(root / "s")
 
 
+def run_again(root: Path, data: DataFolder) -> dict[str, bytes]:
+    """The same command once more, in this process: it finds what the one before left. What it has written."""
+    submit(parse(Recipe, PLAN, "test"), data.root, root / "submissions" / "s", store=Store(root / ".kit"))
+    return vectors(root / "submissions" / "s")
+
+
 def kill_at_step(root: Path, data: DataFolder, step: int) -> tuple[int, str]:
     (root / "s.toml").write_text(TOML)
     command = [sys.executable, "-c", STEPS, str(step), "submit", "s.toml", "--data", str(data.root)]
@@ -112,8 +118,7 @@ def test_kill_9_at_random_steps_then_rerun(toy: DataFolder, tmp_path: Path, undi
         root.mkdir()
         assert kill_at_step(root, toy, steps - back)[0] == -signal.SIGKILL
         assert not (root / "submissions" / "s").exists()
-        submit(parse(Recipe, PLAN, "test"), toy.root, root / "submissions" / "s", store=Store(root / ".kit"))
-        assert vectors(root / "submissions" / "s") == undisturbed
+        assert run_again(root, toy) == undisturbed
         assert [path.name for path in root.rglob("*.tmp") if path.is_dir()] == []
 
 
@@ -132,9 +137,7 @@ def test_kill_9_at_random_moments_then_rerun(toy: DataFolder, tmp_path: Path, un
         assert not whole.exists() or vectors(whole) == undisturbed
         for folder in tmp_path.glob(".kit/*/*/"):
             assert folder.suffix == ".tmp" or (folder / "DONE").exists()
-    code, _, err = finish(start(tmp_path, toy))
-    assert code == 0, err
-    assert vectors(tmp_path / "submissions" / "s") == undisturbed
+    assert run_again(tmp_path, toy) == undisturbed
     assert leftovers(tmp_path) == []
 
 
@@ -159,8 +162,7 @@ def test_no_room_to_write(toy: DataFolder, tmp_path: Path, undisturbed: dict[str
     assert "could not be written" in err
     assert "Traceback" not in err
     assert leftovers(tmp_path) == []
-    assert finish(start(tmp_path, toy))[0] == 0
-    assert vectors(tmp_path / "submissions" / "s") == undisturbed
+    assert run_again(tmp_path, toy) == undisturbed
 
 
 def test_two_runs_on_one_folder(toy: DataFolder, tmp_path: Path, undisturbed: dict[str, bytes]):

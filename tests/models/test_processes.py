@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import nn
 
 from kit.blocks.sequence import SequenceBlock, SequenceSettings
@@ -94,7 +98,20 @@ def scenario(fabric: Fabric, folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def quick_start() -> Iterator[None]:
+    """Processes forked from one that has imported everything, once: as fresh as spawned ones, without seconds of imports each.
+
+    The block's test below spawns them, as users do.
+    """
+    get_context("forkserver").set_forkserver_preload(["test_processes"])
+    with pytest.MonkeyPatch.context() as patch:
+        forked = partial(DDPStrategy, start_method="forkserver")
+        patch.setattr("kit.models.training.DDPStrategy", lambda start_method, **more: forked(**more))
+        yield
+
+
+@pytest.fixture(scope="module")
+def ran(quick_start: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("processes")
     _fabric(EQUAL).launch(scenario, folder)
     return folder
@@ -142,6 +159,7 @@ def test_more_processes_than_batches():
         train(new_model(), batches_of(1), TrainSettings(epochs=1, **TWO), seed=0, name="t")
 
 
+@pytest.mark.usefixtures("quick_start")
 def test_what_goes_wrong_in_a_process_is_told():
     class Bad(Line):
         def forward(self, batch):
@@ -151,8 +169,9 @@ def test_what_goes_wrong_in_a_process_is_told():
         train(Bad(), batches_of(2), TrainSettings(epochs=1, **TWO), seed=0, name="t")
 
 
-def test_a_block_trains_with_two_processes(toy_history: History):
+def test_a_block_trains_with_two_processes(toy_history: History, monkeypatch: pytest.MonkeyPatch):
     """What real blocks hand over (tokens, models, closures) reaches the processes, and the weights come back."""
+    monkeypatch.setattr("kit.models.training.DDPStrategy", DDPStrategy)
     settings = SequenceSettings(
         events={"width": 8},
         encoder={"heads": 2, "layers": 1, "length": 16, "anchor": True},

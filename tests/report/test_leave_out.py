@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,12 @@ from kit.challenge import Task
 from kit.cli.main import app
 from kit.data.layout import DataFolder
 from kit.errors import KitError
+from kit.history import History
+from kit.probes.network import Shape
 from kit.probes.registry import load_probes
 from kit.probes.score import read_scored, score_submission, write_scores
 from kit.probes.statistics import compare
+from kit.profile import build_profile
 from kit.recipe import Recipe, parse
 from kit.report import collect, render
 from kit.report.ablation import measure_ablation, read_ablation
@@ -35,8 +39,28 @@ def scorer(toy: DataFolder, store: Store, probe: str = "fast") -> Scorer:
     return Scorer(toy, probe, "fp32", TASKS, store, 1)
 
 
-def test_left_out_equals_a_submission_built_and_scored_without(toy: DataFolder, tmp_path: Path):
-    study = Study(plan(), toy, Store(tmp_path / "store"))
+@pytest.fixture(autouse=True)
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fast probe of less width: what is left out, kept and paid for is the same."""
+    monkeypatch.setattr("kit.probes.fast.FAST", Shape(thin=32, wide=64, paced=True))
+
+
+@pytest.fixture(scope="module")
+def fitted(toy: DataFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with the blocks of MINE and no scores; nobody may change it."""
+    root = tmp_path_factory.mktemp("fitted")
+    build_profile(plan(), History.open(toy, "input", store=Store(root)), Store(root))
+    return root
+
+
+@pytest.fixture
+def store(fitted: Path, tmp_path: Path) -> Store:
+    """A copy of it."""
+    return Store(Path(shutil.copytree(fitted, tmp_path / "store")))
+
+
+def test_left_out_equals_a_submission_built_and_scored_without(toy: DataFolder, store: Store, tmp_path: Path):
+    study = Study(plan(), toy, store)
     found = leave_one_out(study, scorer(toy, study.store))
     assert [row.block for row in found.rows] == [row.block for row in found.alone] == ["counts", "recency", "graph"]
     assert (found.how, found.seeds) == ("left out", 1)
@@ -57,10 +81,10 @@ def test_left_out_equals_a_submission_built_and_scored_without(toy: DataFolder, 
     assert found.rows[1].total == pytest.approx(sum(e.difference for e in found.rows[1].without.values()))
 
 
-def test_silenced_equals_measuring_the_built_submission(toy: DataFolder, tmp_path: Path):
+def test_silenced_equals_measuring_the_built_submission(toy: DataFolder, store: Store, tmp_path: Path):
     folder = build(toy, tmp_path, MINE)
     oracle = measure_ablation(folder, toy, threads=1)
-    study = Study(plan(), toy, Store(tmp_path / "store"), "silenced")
+    study = Study(plan(), toy, store, "silenced")
     found = leave_one_out(study, scorer(toy, study.store), alone=False)
     assert found.how == oracle.how == "silenced"
     assert found.fingerprint == oracle.fingerprint
@@ -70,8 +94,8 @@ def test_silenced_equals_measuring_the_built_submission(toy: DataFolder, tmp_pat
             assert (one.score, one.low, one.high) == pytest.approx((two.score, two.low, two.high), abs=2e-4)
 
 
-def test_silenced_alone_keeps_the_width_and_the_norm(toy: DataFolder, tmp_path: Path):
-    study = Study(plan(), toy, Store(tmp_path / "store"), "silenced")
+def test_silenced_alone_keeps_the_width_and_the_norm(toy: DataFolder, store: Store):
+    study = Study(plan(), toy, store, "silenced")
     rows = {row.name: slice(row.start, row.stop) for row in study.profile.blocks}
     alone = study.alone(Part("recency", ("recency",))).make().astype(float)
     assert alone.shape == study.profile.matrix.shape
@@ -84,9 +108,12 @@ class Killed(BaseException):
     """Not an Exception: nothing may catch it on the way."""
 
 
-def test_killed_and_resumed_and_nothing_paid_twice(toy: DataFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    study = Study(plan(), toy, Store(tmp_path / "store"))
-    whole = leave_one_out(Study(plan(), toy, Store(tmp_path / "other")), scorer(toy, Store(tmp_path / "other")), 2)
+def test_killed_and_resumed_and_nothing_paid_twice(
+    toy: DataFolder, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    study = Study(plan(), toy, store)
+    other = Store(Path(shutil.copytree(store.root, tmp_path / "other")))
+    whole = leave_one_out(Study(plan(), toy, other), scorer(toy, other), 2)
     probe, calls = load_probes()["fast"], []
 
     def counted(limit: int):
@@ -116,8 +143,8 @@ def test_killed_and_resumed_and_nothing_paid_twice(toy: DataFolder, tmp_path: Pa
     assert resumed == whole
 
 
-def test_known_scores_need_no_profile(toy: DataFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    study = Study(plan(), toy, Store(tmp_path / "store"))
+def test_known_scores_need_no_profile(toy: DataFolder, store: Store, monkeypatch: pytest.MonkeyPatch):
+    study = Study(plan(), toy, store)
     found = leave_one_out(study, scorer(toy, study.store))
     monkeypatch.setattr("kit.report.leave_out.build_profile", lambda *_: pytest.fail("assembled again"))
     assert leave_one_out(Study(plan(), toy, study.store), scorer(toy, study.store)) == found
@@ -147,9 +174,9 @@ def test_entries_of_one_run_go_together_too():
 
 
 @pytest.mark.parametrize("how", ["left out", "silenced"])
-def test_part_of_a_block(toy: DataFolder, tmp_path: Path, how):
+def test_part_of_a_block(toy: DataFolder, store: Store, how):
     without_norm = plan(assembly={})
-    study = Study(without_norm, toy, Store(tmp_path / "store"), how, ["counts:*buy*"])
+    study = Study(without_norm, toy, store, how, ["counts:*buy*"])
     part = study.parts[-1]
     matrix = study.without(part).make()
     names = [name for row in study.profile.blocks for name in row.columns]
@@ -161,8 +188,7 @@ def test_part_of_a_block(toy: DataFolder, tmp_path: Path, how):
     np.testing.assert_array_equal(matrix, study.profile.matrix[:, ~gone])
 
 
-def test_mistakes_are_told(toy: DataFolder, tmp_path: Path):
-    store = Store(tmp_path / "store")
+def test_mistakes_are_told(toy: DataFolder, store: Store):
     one = {"counts": MINE["blocks"]["counts"]}
     with pytest.raises(KitError, match="one block 'counts'"):
         Study(plan(blocks=one), toy, store)
