@@ -137,7 +137,9 @@ def test_kill_9_at_random_moments_then_rerun(toy: DataFolder, tmp_path: Path, un
         assert not whole.exists() or vectors(whole) == undisturbed
         for folder in tmp_path.glob(".kit/*/*/"):
             assert folder.suffix == ".tmp" or (folder / "DONE").exists()
-    assert run_again(tmp_path, toy) == undisturbed
+    code, _, err = finish(start(tmp_path, toy))
+    assert code == 0, err
+    assert vectors(tmp_path / "submissions" / "s") == undisturbed
     assert leftovers(tmp_path) == []
 
 
