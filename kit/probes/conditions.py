@@ -82,11 +82,16 @@ def _rows(scorable: Scorable) -> NDArray[np.float32]:
 
 
 def _mean_cosine(scorable: Scorable) -> float:
-    """Mean cosine between two rows, from a sample: the squared length of the mean direction."""
+    """Mean cosine between what the input layer makes of two rows, from a sample: the squared length of the mean direction.
+
+    PyTorch draws weights and bias from the same range, so at the start the layer sees a row with a 1 at its end: short rows are
+    as alike as rows that point the same way.
+    """
     sample = _rows(scorable)
     if len(sample) < 2:
         return 0.0
-    sample = sample / np.maximum(np.linalg.norm(sample, axis=1, keepdims=True), 1e-12)
+    sample = np.column_stack([sample, np.ones(len(sample), dtype=np.float32)])
+    sample /= np.linalg.norm(sample, axis=1, keepdims=True)
     return float(np.square(sample.mean(axis=0, dtype=np.float64)).sum())
 
 

@@ -12,7 +12,7 @@ metrics reach together, «training loop» that of the steps alone; the input lay
 The most that a loop can reach is what is left to the products when AdamW's passes over 50 million float32 weights and moments,
 timed alone, are done between them.
 Memory is what the process itself holds at its peak (anonymous pages, Linux only), for the fast probe on all six tasks, at the
-given number of clients (4,096 at least) and at four times as many: vectors stay in their file, and logits go to one.
+given number of clients (16,384 at least) and at four times as many: vectors stay in their file, and logits go to one.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ def memory_of(clients: int, width: int, threads: int) -> None:
 
 def compare_memory(clients: int, width: int, threads: int) -> None:
     """Print the peak at two client counts, each from a fresh process, beside the size of their vectors."""
-    peaks, clients = {}, max(clients, BLOCK)  # below, a block of rows is not yet full
+    peaks, clients = {}, max(clients, 4 * BLOCK)  # with fewer, blocks of rows and of logits are not all in use yet
     for count in (clients, 4 * clients):
         command = [
             sys.executable,
