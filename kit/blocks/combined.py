@@ -32,13 +32,13 @@ from kit.blocks.graph import GraphFeatures
 from kit.blocks.sizes import COPIES, embedding_bytes, token_bytes
 from kit.blocks.stats import Stats, StatsSettings
 from kit.blocks.twhin import TwHINBlock, TwHINSettings
-from kit.challenge import CODES, PRICE_BUCKETS
+from kit.challenge import CODES, DAY_US, PRICE_BUCKETS
 from kit.errors import KitError
 from kit.history import History
 from kit.limits import memory as limits
 from kit.limits.need import Counts, Need, matrix
 from kit.models.checkpoint import TrainReport
-from kit.models.combined import ACTIONS, DAY_US, INTENSITIES, Combined, CombinedBatch, NetworkSettings
+from kit.models.combined import ACTIONS, INTENSITIES, Combined, CombinedBatch, NetworkSettings
 from kit.models.events import to_tensors
 from kit.models.training import TrainSettings, train
 from kit.progress import stage, track

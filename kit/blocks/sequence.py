@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Final, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from pydantic import Field
 
 from kit.blocks.base import Block, BlockOutput, block
 from kit.blocks.sizes import COPIES, embedding_bytes, token_bytes
-from kit.challenge import CODES
+from kit.challenge import CODES, DAY_US
 from kit.history import History
 from kit.limits.need import Counts, Need, matrix
 from kit.models.checkpoint import TrainReport
@@ -29,7 +29,6 @@ from kit.recipe import Strict
 from kit.store import write_json
 from kit.tokens import Tokens, TokenSettings, length_buckets, tokenise
 
-DAY_US: Final = 86_400 * 1_000_000
 OBJECTIVES: dict[str, dict[str, Any]] = {
     "next_item": {"weight": 1.0},
     "next_url": {"weight": 0.3},

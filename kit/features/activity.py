@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import polars as pl
 
+from kit.challenge import DAY_US
 from kit.features.registry import FeatureSettings, family
-from kit.features.shared import DAY_US, KIND_CODE, KIND_NAMES, active_days, join_all, timeline
+from kit.features.shared import KIND_CODE, KIND_NAMES, active_days, join_all, timeline
 from kit.history import History
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from kit.challenge import EventType
+from kit.challenge import DAY_US, EventType
 from kit.features.counts import window_counts
 from kit.features.matrix import as_frame
 from kit.features.registry import FeatureSettings, family
-from kit.features.shared import ANY, DAY_US, KIND_CODE, join_all, pairs
+from kit.features.shared import ANY, KIND_CODE, join_all, pairs
 from kit.history import History
 
 STEPS = (

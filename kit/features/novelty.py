@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import polars as pl
 
+from kit.challenge import DAY_US
 from kit.features.registry import FeatureSettings, family
-from kit.features.shared import DAY_US, decay, sku_facts, touches
+from kit.features.shared import decay, sku_facts, touches
 from kit.history import History
 
 HALF_LIFE = 30.0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import polars as pl
 
-from kit.challenge import EventType
+from kit.challenge import DAY_US, EventType
 from kit.features.registry import FeatureSettings, family
-from kit.features.shared import DAY_US, catalogue, join_all, table
+from kit.features.shared import catalogue, join_all, table
 from kit.history import History
 
 PRIOR = 3.0

@@ -11,11 +11,9 @@ import math
 
 import polars as pl
 
-from kit.challenge import SKU_EVENTS, EventType
+from kit.challenge import DAY_US, SKU_EVENTS, EventType
 from kit.history import History
 
-DAY_US = 86_400_000_000
-"""Microseconds in a day."""
 KIND_CODE = {kind: code for code, kind in enumerate(EventType)}
 """Small integers for event types in stacked tables."""
 ANY = len(EventType)

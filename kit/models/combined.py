@@ -43,7 +43,6 @@ PRIOR_COUNTS: Final = 20.0
 COPY_DAYS: Final = (15.0, 120.0)
 """Start of the e-folding ages of an event's weight."""
 KINDS: Final = 8
-DAY_US: Final = 86_400e6
 GAIN: Final = 10.0
 """Single numbers are stored divided by this: an Adam step would move them too slowly."""
 TINY: Final = 1e-9

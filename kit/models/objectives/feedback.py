@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Final, cast
+from typing import ClassVar, cast
 
 import numpy as np
 import torch
@@ -12,13 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kit.arrays import where
-from kit.challenge import SKU_EVENTS, EventType
+from kit.challenge import DAY_US, SKU_EVENTS, EventType
 from kit.models.events import Batch, ItemTower
 from kit.models.objectives.base import Arrays, Objective, ObjectiveSettings, Spans, objective
 from kit.tokens import SequenceBatch, Tokens, Vocabulary, kind_code
 from kit.tokens.vocabulary import Int64s
 
-DAY_US: Final = 86_400 * 1_000_000
 LEFT, BOUGHT, REMOVED = 0, 1, 2
 """Fates of a cart add."""
 

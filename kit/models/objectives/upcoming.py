@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kit.arrays import where
+from kit.challenge import DAY_US
 from kit.models.events import Batch, ItemTower
 from kit.models.objectives.base import Arrays, Objective, ObjectiveSettings, Spans, balance, objective
 from kit.models.objectives.softmax import Correction, full_softmax, sampled_softmax
 from kit.tokens import SequenceBatch, Tokens, Vocabulary
 
-DAY_US = 86_400 * 1_000_000
 MAX_SCALE = 100.0
 
 
