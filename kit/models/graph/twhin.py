@@ -195,6 +195,7 @@ class WeightedSampler:
     def draw(self, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
         """int64 (count,) positions, with replacement."""
         points = rng.random(count) * self.cumulative[-1]
-        found = np.searchsorted(self.cumulative, points, side="right")
-        drawn: NDArray[np.int64] = np.minimum(found, len(self.cumulative) - 1).astype(np.int64)
-        return drawn
+        order = np.argsort(points)  # looked up in rising order: over tens of millions of edges every step is a cache miss
+        drawn = np.empty(count, dtype=np.int64)
+        drawn[order] = np.searchsorted(self.cumulative, points[order], side="right")
+        return np.minimum(drawn, len(self.cumulative) - 1)
