@@ -29,8 +29,9 @@ SUBNORMAL: Final = float(np.finfo(np.float16).tiny)
 """Below 6.1e-5 a float16 has fewer than its 11 bits."""
 UNEVEN: Final = 100.0
 """Largest over median column scale, from which a few columns drown the others."""
-ALIKE: Final = 0.99
-"""Mean cosine of two clients' rows from which they differ by little more than bfloat16's resolution of 1/256."""
+ALIKE: Final = 0.9
+"""Mean cosine of what the input layer sees of two clients from which their difference loses digits in bfloat16: at .99 scores
+departed by .02, at .5 by .002 (tests/benchmarks/precision.py)."""
 ORDERED: Final = 0.05
 """AUROC of the row number for buying may differ from 0.5 by this much; more, and five standard errors, is no accident."""
 SIGMAS: Final = 6.0
@@ -64,7 +65,9 @@ def precision_notes(scorable: Scorable) -> list[str]:
         reasons.append(f"one column's scale is {ratio:,.0f} × the median's")
     cosine = _mean_cosine(scorable)
     if cosine > ALIKE:
-        reasons.append(f"two clients' rows point the same way (mean cosine {cosine:.4f})")
+        reasons.append(
+            f"to the input layer two clients look alike (mean cosine {cosine:.4f}: short rows, or rows that point the same way)"
+        )
     if not reasons:
         return []
     return [f"bf16 may depart from fp32 here by .01 and more: {'; '.join(reasons)}. Use --precision fp32, or scale."]

@@ -111,6 +111,9 @@ def test_profiles_on_which_precision_matters(world: World, bench: Bench) -> None
     uneven_columns[:, 0] *= 300
     assert "× the median's" in reasons(uneven_columns)
     assert "same way" in reasons(bench.vectors.astype(np.float32) + 20)
+    length = np.linalg.norm(bench.vectors.astype(np.float32), axis=1, keepdims=True)
+    assert "short rows" in reasons(0.1 * bench.vectors / length)
+    assert reasons(bench.vectors / length) == ""
     assert reasons(bench.vectors) == "" == reasons(world.profiles["random"][1])
     assert uneven(np.zeros(3)) == 1 and uneven(np.array([0, 1, 1, 5.0])) == 5
 

@@ -195,7 +195,8 @@ class WeightedSampler:
     def draw(self, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
         """int64 (count,) positions, with replacement."""
         points = rng.random(count) * self.cumulative[-1]
-        order = np.argsort(points)  # looked up in rising order: over tens of millions of edges every step is a cache miss
+        # Looked up in rising order: over tens of millions of edges every step is a cache miss otherwise.
+        order = np.argsort(points)
         drawn = np.empty(count, dtype=np.int64)
         drawn[order] = np.searchsorted(self.cumulative, points[order], side="right")
         return np.minimum(drawn, len(self.cumulative) - 1)
