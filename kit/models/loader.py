@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
@@ -11,7 +11,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def ahead(thunks: Iterable[Callable[[], T]], count: int) -> Iterator[T]:
+def ahead(thunks: Iterable[Callable[[], T]], count: int) -> Generator[T, None, None]:
     """What the thunks return, in their order, with up to `count` of them called beforehand by a thread; 0 = none.
 
     Batches are functions of their number alone, so the same ones come whatever the count. An error in a thunk is raised where

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.flop_counter import FlopCounterMode
 
+from kit.models.loader import ahead
+
 FLOAT: Final = 4
 ADAM_PASSES: Final = 9
 """Floats moved per parameter by AdamW: gradient zeroed, written and read; value and two moments read and written."""
@@ -63,6 +65,7 @@ class Slice:
         update_bytes: moved by the optimiser in one step.
         parameter_bytes, state_bytes, gradient_bytes: of the model, of the optimiser, and of its gradients.
         optimiser_seconds: CPU seconds of one optimiser step alone.
+        waiting: share of the wall-clock time that training waits for batches where a thread makes one ahead (`train.prefetch`).
     """
 
     steps: int
@@ -76,6 +79,7 @@ class Slice:
     state_bytes: float
     gradient_bytes: float
     optimiser_seconds: float
+    waiting: float = 0.0
 
     @property
     def stall(self) -> float:
@@ -140,7 +144,24 @@ def timed_slice(
         flops=counter.get_total_flops(), activation_bytes=kept.bytes, update_bytes=moved,
         parameter_bytes=sum(p.numel() * p.element_size() for p in model.parameters()), state_bytes=state,
         gradient_bytes=gradients, optimiser_seconds=updated / steps / threads,
+        waiting=_waiting(model, thunks[steps:], optimizer, seconds / 2),
     )  # fmt: skip
+
+
+def _waiting(model: nn.Module, thunks: Sequence[Callable[[], Any]], optimizer: Optimizer, seconds: float) -> float:
+    """Share of the time that steps wait for batches of which one is made ahead; 0 without a second batch."""
+    source = ahead(thunks, 1)
+    next(source, None)  # nothing could be made while this one was
+    waited, began = 0.0, time.perf_counter()
+    while time.perf_counter() - began <= seconds:
+        asked = time.perf_counter()
+        batch = next(source, None)
+        if batch is None:
+            break
+        waited += time.perf_counter() - asked
+        _step(model, batch, optimizer)
+    source.close()
+    return waited / (time.perf_counter() - began)
 
 
 def _step(model: nn.Module, batch: object, optimizer: Optimizer) -> float:

@@ -90,7 +90,8 @@ def tell(part: dict[str, Any], reference: float) -> None:
                 f"  a step (of {value['steps']}): {value['step_seconds']:.3f} s, {1 / value['step_seconds']:.2f} steps/s, "
                 f"{value['events'] / value['step_seconds']:,.0f} events/s, {gflops:.1f} GFLOP/s = {gflops / reference:.0%} of a "
                 f"matrix product's; optimiser {value['optimiser_seconds']:.3f} s; "
-                f"loader {value['loader_seconds']:.4f} s = {value['stall']:.1%} of step and loader"
+                f"loader {value['loader_seconds']:.4f} s = {value['stall']:.1%} of step and loader; "
+                f"one batch made ahead: {value['waiting']:.1%} of the time waiting"
             )
         elif isinstance(value, dict):
             print(f"  {key}: " + "; ".join(f"{k} {number(v)}" for k, v in value.items()))

@@ -234,9 +234,7 @@ def test_malicious_members_are_refused_whole(tmp_path: Path, bad):
     root.mkdir(parents=True)
     archive = archive_of(root / "a.tar.gz", [GOOD, bad])
     absolute = isinstance(bad, tuple) and bad[0].startswith("/")
-    if (
-        absolute
-    ):  # the data filter takes the leading slash off: the file lands inside, and beside the data it is left behind
+    if absolute:  # the leading slash is taken off: the file lands inside, and beside the data it is left behind
         unpack(archive, root)
         assert not Path(bad[0]).exists()
     else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import torch
 
 from kit.models.optim import LazyAdamW
@@ -33,6 +35,23 @@ def test_counts_of_a_known_step():
     assert found.update_bytes == 9 * found.gradient_bytes
     assert found.activation_bytes >= 4 * (5 * 4 + 5 * 3)
     assert found.activation_bytes < 4 * 1000 * 4  # the table is no activation
+
+
+def test_waiting_is_what_making_takes_beyond_the_step():
+    class Slow(Two):
+        def forward(self, batch):
+            time.sleep(0.02)
+            return super().forward(batch)
+
+    def slow():
+        time.sleep(0.05)
+        return torch.tensor([1])
+
+    def share(model, thunk):
+        return timed_slice(model, [thunk] * 12, len, LazyAdamW(model.parameters()), seconds=0.2).waiting
+
+    assert share(Two(), slow) > 0.6
+    assert share(Slow(), lambda: torch.tensor([1])) < 0.3
 
 
 def test_time_and_memory_on_a_device_by_hand():
