@@ -67,7 +67,11 @@ class TrainSettings(Strict):
     patience: int | None = Field(
         None, ge=1, description="Stop after this many epochs without a better validation; never if absent."
     )
-    prefetch: int = Field(0, ge=0, description="Batches that a thread makes ahead; of use where a GPU takes the steps.")
+    prefetch: int = Field(
+        1,
+        ge=0,
+        description="Batches that a thread makes ahead, so that steps do not wait for them; the same ones for any number.",
+    )
     accelerator: str = Field("auto", description="cpu, cuda, auto: Lightning Fabric's word.")
     devices: int = Field(1, ge=1, description="Data-parallel processes: n take the steps of `accumulate` × n.")
 
