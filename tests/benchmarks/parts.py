@@ -86,8 +86,9 @@ def per_target(folder: DataFolder, clients: NDArray[np.int64], found: dict[str, 
         scores = np.stack([found.get(name, absent) for name in names], axis=1)[data.rows]
         sign = 1.0 if task in RANKED else -1.0  # churn and conversion are labelled 1 where nothing is bought
         seen = ~np.isnan(scores).all(axis=1)  # without events there is no forecast: the least of all
-        scores = np.where(seen[:, None], scores, np.nanmin(scores, axis=0) - 1)
         known = ~np.isnan(scores).all(axis=0)
+        scores[:, ~known] = 0.0
+        scores = np.where(seen[:, None], scores, np.nanmin(scores, axis=0) - 1)
         value = auroc_multilabel(np.nan_to_num(sign * scores), data.validation)
         values[task.value] = np.where(known, value, np.nan)
     return values
