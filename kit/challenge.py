@@ -11,7 +11,7 @@ from typing import Final
 TARGET_DAYS: Final = 14
 """Length of each of the two target windows, in days."""
 DAY_US: Final = 86_400_000_000
-"""A day in microseconds, the unit of every time in the kit."""
+"""A day in microseconds."""
 MAX_WIDTH: Final = 2048
 """Largest number of columns the evaluator accepts."""
 CODES: Final = 16

@@ -89,12 +89,6 @@ def stream_256(vectors: Vectors, tasks: Sequence[TaskData], options: Options) ->
     return train(vectors, tasks, options, Shape(2048, 256, paced=True))
 
 
-@stand_in("stream-512", "The official stream of 2,048 with bottlenecks of 512, paced.")
-def stream_512(vectors: Vectors, tasks: Sequence[TaskData], options: Options) -> list[TaskRun]:
-    """An eighth of the official hidden width."""
-    return train(vectors, tasks, options, Shape(2048, 512, paced=True))
-
-
 @stand_in("no-block", "1024 wide input layer and LayerNorm, no bottleneck: a linear head on learned inputs, paced.")
 def no_block(vectors: Vectors, tasks: Sequence[TaskData], options: Options) -> list[TaskRun]:
     """The official network's shallowest path: logistic regression in file order, through the same input layer."""

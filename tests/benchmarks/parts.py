@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from kit.blocks import choices
 from kit.blocks.base import make_block
+from kit.blocks.edges import WEIGHTS
 from kit.challenge import Task
 from kit.data.layout import DataFolder
 from kit.history import History
@@ -32,7 +33,7 @@ from kit.recipe import BlockEntry, read_recipe
 from kit.store import Store, write_atomically
 
 Numbers = NDArray[np.float64]
-RELATIONS = {"buys": 3.0, "carts": 1.5, "removes": 0.5, "visits": 0.3, "in_category": 1.0, "priced": 1.0}
+RELATIONS = {name: weight for name, weight in WEIGHTS.items() if name not in ("searched", "has_code")}
 """The graph without searched and has_code."""
 ARMS: dict[str, dict[str, Any]] = {
     "whole": {},
