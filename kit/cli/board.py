@@ -23,7 +23,8 @@ def compare(
 ) -> None:
     """Say per task whether the first submission is better or worse than the second, or whether noise cannot be ruled out.
 
-    Differences are paired over clients; with `kit score --seeds N` they include the noise of the probe's start.
+    Differences are paired over clients; with `kit score --seeds N --reorder` they include the noise of the probe's
+    start and of the row order.
 
     Example: kit compare submissions/stats submissions/baseline
     """
@@ -67,7 +68,8 @@ def compare(
         )
     if any(one[task].seed_error is None for task in rows):
         typer.echo(
-            "  One seed each: the noise of the probe's own start is not in the intervals; `kit score --seeds 3` adds it."
+            "  One seed each: the noise of the probe's start and of the row order is not in the intervals; "
+            "`kit score --seeds 3 --reorder` adds it."
         )
 
 

@@ -42,7 +42,7 @@ def _print(content: dict[str, Any], out: Path) -> None:
         found = [tasks[task]["stand_ins"].get(name, {}).get("tau") for task in tasks]
         table.add_row(name, *(_number(value) for value in found), _number(part["times_cheaper"], 0))
     table.add_section()
-    table.add_row("limit (seed noise)", *(_number(tasks[task]["seed_noise"]["limit"]) for task in tasks), "")
+    table.add_row("limit (start, order)", *(_number(tasks[task]["seed_noise"]["limit"]) for task in tasks), "")
     console = Console()
     console.width = max(console.width, 100)
     console.print(title, highlight=False)  # above a narrow table it would be broken into many lines

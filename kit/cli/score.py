@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -28,6 +28,14 @@ def score(
         list[str] | None, typer.Option("--task", help="One task; repeat for several. Default: all.")
     ] = None,
     seeds: Annotated[int, typer.Option("--seeds", help="Runs per task; the first has the official seed.")] = 1,
+    reorder: Annotated[
+        bool,
+        typer.Option(
+            "--reorder",
+            help="Of --seeds, every run but the first reads the rows in another random order: adds its noise, larger "
+            "than the start's, to the intervals.",
+        ),
+    ] = False,
     precision: Annotated[
         str | None,
         typer.Option(
@@ -72,6 +80,8 @@ def score(
 
     Example: kit score submissions/stats --data data/small --probe fast --probe gbm
 
+    Example: kit score submissions/stats --data data/small --seeds 3 --reorder
+
     Example: kit score submissions/stats --data data/small --probe gbm --explain --clients 1234,5678
 
     Example: kit score submissions/baseline submissions/stats --data data/small --calibrate --profiles 24
@@ -79,16 +89,11 @@ def score(
     use_threads(threads)
     from kit.data.layout import DataFolder
     from kit.errors import KitError
-    from kit.probes.explain import EXPLAINED, check_explainable, client_rows, explain_report
-    from kit.probes.registry import Options
-    from kit.probes.score import read_ceiling, score_submission, write_scores
+    from kit.probes.explain import check_explainable
     from kit.store import Store
 
-    wanted, exact, folder = (
-        tasks_named(task),
-        precision_named(precision, "bf16" if calibrate else "fp32"),
-        DataFolder(data),
-    )
+    wanted, folder = tasks_named(task), DataFolder(data)
+    exact = precision_named(precision, "bf16" if calibrate else "fp32")
     if not calibrate and len(submissions) != 1:
         raise KitError(
             f"{len(submissions)} submissions were given.", "Score one, with --against for a second beside it."
@@ -103,29 +108,74 @@ def score(
             plan = plan_study(folder, out, wanted, stand_in, profiles, minutes, exact, threads)
             run_study(submissions, folder, plan, as_json=as_json, quiet=quiet)
             return
-        reports: list[tuple[ScoreReport, ScoreReport | None]] = []
-        for name in dict.fromkeys(probe or ["fast"]):
-            both: list[ScoreReport] = []
-            for path in [*submissions, *([against] if against else [])]:
-                own = path == submissions[0]
-                explained = client_rows(path, clients) if explain and name in EXPLAINED and own else None
-                trees = explained if name == "gbm" else None
-                report = score_submission(
-                    path, folder, name, wanted, seeds, exact, threads, not quiet, force and own, device, trees
-                )
-                write_scores(path, [report])
-                if explained is not None:
-                    options = Options(threads=threads, device=device, progress=not quiet)
-                    report, _ = explain_report(report, folder, explained, options)
-                both.append(report)
-            reports.append((both[0], both[1] if len(both) > 1 else None))
+        call = Call(folder, wanted, seeds, reorder, exact, threads, device, force, not quiet, explain, clients)
+        names = list(dict.fromkeys(probe or ["fast"]))
+        reports = [(_scored(submissions[0], name, call), _rival(against, name, call)) for name in names]
+    _show(reports, folder, as_json=as_json, quiet=quiet)
+    if all("undefined" in entry for own, _ in reports for entry in own.tasks.values()):
+        raise typer.Exit(1)  # nothing was scored: a program must not go on as if there were a result
+
+
+class Call(NamedTuple):
+    """What one call of `kit score` asks of every probe."""
+
+    folder: DataFolder
+    tasks: list[Task] | None
+    seeds: int
+    reorder: bool
+    precision: Precision
+    threads: int | None
+    device: str
+    force: bool
+    progress: bool
+    explain: bool
+    clients: str | None
+
+
+def _scored(path: Path, name: str, call: Call) -> ScoreReport:
+    """Score a submission with a probe, remember it, explain it where that was asked for."""
+    from kit.probes.explain import EXPLAINED, client_rows, explain_report
+    from kit.probes.registry import Options
+    from kit.probes.score import score_submission, write_scores
+
+    explained = client_rows(path, call.clients) if call.explain and name in EXPLAINED else None
+    report = score_submission(
+        path,
+        call.folder,
+        name,
+        call.tasks,
+        call.seeds,
+        call.precision,
+        call.threads,
+        call.progress,
+        call.force,
+        call.device,
+        explained if name == "gbm" else None,
+        reorder=call.reorder,
+    )
+    write_scores(path, [report])
+    if explained is not None:
+        options = Options(threads=call.threads, device=call.device, progress=call.progress)
+        report, _ = explain_report(report, call.folder, explained, options)
+    return report
+
+
+def _rival(path: Path | None, name: str, call: Call) -> ScoreReport | None:
+    """The submission to show beside; what is known of it is neither forced nor explained."""
+    return None if path is None else _scored(path, name, call._replace(force=False, explain=False))
+
+
+def _show(
+    reports: list[tuple[ScoreReport, ScoreReport | None]], folder: DataFolder, *, as_json: bool, quiet: bool
+) -> None:
+    """JSON, or tables, or nothing."""
+    from kit.probes.score import read_ceiling
+
     if as_json:
         rows = [_as_json(own, other, read_ceiling(folder)) for own, other in reports]
         print_json(rows[0] if len(rows) == 1 else rows)
     elif not quiet:
         _print(reports, folder)
-    if all("undefined" in entry for own, _ in reports for entry in own.tasks.values()):
-        raise typer.Exit(1)  # nothing was scored: a program must not go on as if there were a result
 
 
 def tasks_named(names: list[str] | None) -> list[Task] | None:

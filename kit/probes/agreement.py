@@ -24,7 +24,7 @@ class Agreement:
         profiles: how many both have scored.
         tau: Kendall's τ-b; None with fewer than 3 profiles or only ties.
         tau_error: its standard error over profiles (jackknife).
-        decided: of the pairs of profiles that the official probe tells apart beyond the noise of its start, the share that
+        decided: of the pairs of profiles that the official probe tells apart beyond its noise, the share that
             the stand-in orders alike; None if there is no such pair or the noise is unknown.
         decided_pairs: how many such pairs there are.
         worst: profiles whose ranks differ most: name, official rank, own rank (1 = best).
@@ -95,10 +95,10 @@ def seed_noise(pairs: list[tuple[float, float]]) -> float | None:
 
 
 def limit(official: Floats, noise: float, seed: int = 0) -> float | None:
-    """The τ of the official probe with itself from another seed, over all profiles, as its noise lets expect.
+    """The τ of one run of the official probe with another, over all profiles, as its noise lets expect.
 
-    Scores are redrawn with the variance of a difference of two runs; a stand-in without any noise of its own and with perfect
-    knowledge of the mean over seeds can do a little better than this, nothing that ranks one run can.
+    Scores are redrawn with the variance of a difference of two runs. A stand-in that knew the mean over runs would do a little
+    better, and so would one that shared the luck of the run: it reads the same rows in the same order.
     """
     rng = np.random.default_rng(seed)
     drawn = [tau(official, official + rng.normal(0, np.sqrt(2) * noise, len(official))) for _ in range(DRAWS)]

@@ -31,7 +31,7 @@ from kit.probes.variants import Variant, read_source, variants
 from kit.progress import say
 from kit.store import DEFAULT_ROOT, Store, code_digest, digest, write_json
 
-SHARED_CODE: Final = ("probes/labels.py", "probes/metrics.py", "probes/mlp.py", "probes/network.py")
+SHARED_CODE: Final = ("probes/labels.py", "probes/metrics.py", "probes/mlp.py", "probes/network.py", "probes/orders.py")
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,8 @@ class Plan:
         profiles: only the first so many; None for all.
         minutes: start nothing after this long; None for no limit.
         precision: of the official probe.
-        seed_profiles: how many profiles the official probe scores from a second seed, to learn its own noise.
+        seed_profiles: how many profiles the official probe scores a second time, from another seed and with the rows in
+            another random order, to learn the noise of both. Profiles that are an order are left out.
         threads: None for one per core.
     """
 
@@ -89,13 +90,14 @@ def calibrate(submissions: Sequence[Path], folder: DataFolder, plan: Plan) -> di
     chosen = variants([read_source(path, lambda ids: _activity(folder, ids)) for path in submissions])[: plan.profiles]
     stand_ins = [_stand_in(name, plan) for name in plan.stand_ins or _defaults()]
     official, again = _official(plan, 0), _official(plan, 1)
-    stride = -(-len(chosen) // max(plan.seed_profiles, 1))  # spread over the list, whose neighbours are alike
+    free = [variant for variant in chosen if not variant.ordered]
+    twice = free[:: -(-len(free) // plan.seed_profiles)] if plan.seed_profiles else []  # spread: neighbours are alike
     targets, clock = _targets_digest(folder), _Clock(plan.minutes)
     study = Study(plan.out, str(folder.root), [str(path) for path in submissions], plan.precision, plan.minutes)
     for number, variant in enumerate(chosen):
         if clock.over():
             break
-        seeded = [again] if plan.seed_profiles and number % stride == 0 else []
+        seeded = [again] if variant in twice else []
         work = _Work(variant, folder, plan, targets, clock)
         say(f"  {number + 1} of {len(chosen)}: {variant.name}")
         for contestant in [*stand_ins, official, *seeded]:
@@ -233,7 +235,7 @@ def _stand_in(name: str, plan: Plan) -> Contestant:
 def _official(plan: Plan, first_seed: int) -> Contestant:
     run = load_probes()[OFFICIAL].run
     name = OFFICIAL if not first_seed else f"{OFFICIAL}-{PROBE_SEED + first_seed}"
-    options = Options(1, plan.precision, plan.threads, first_seed=first_seed)
+    options = Options(1, plan.precision, plan.threads, first_seed=first_seed, reorder=True)
     return Contestant(name, run, options, together=False, code=_code(run))
 
 

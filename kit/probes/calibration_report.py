@@ -14,7 +14,7 @@ from kit.store import write_atomically, write_json
 
 OFFICIAL: Final = "official"
 AGAIN: Final = f"{OFFICIAL}-{PROBE_SEED + 1}"
-"""The official probe from the seed after its own: what its ranking is worth."""
+"""The official probe from the seed after its own, rows in another order: what its ranking is worth."""
 
 
 @dataclass
@@ -139,14 +139,14 @@ def _markdown(content: dict[str, Any]) -> list[str]:
         )
     noise = [tasks[task]["seed_noise"] for task in tasks]
     for title, key, digits in (
-        ("*two seeds of the official probe*", "tau_of_two_seeds", 2),
+        ("*two starts and row orders of the official probe*", "tau_of_two_seeds", 2),
         ("*limit that its noise sets*", "limit", 2),
-        ("*standard deviation over seeds*", "standard_deviation", 4),
+        ("*standard deviation over starts and orders*", "standard_deviation", 4),
     ):
         lines.append(f"| {title} | {' | '.join(_number(one[key], digits) for one in noise)} | | |")
     lines += [
         "",
-        "Share of the pairs ordered alike that the official probe tells apart beyond the noise of its start:",
+        "Share of the pairs ordered alike that the official probe tells apart beyond the noise of its start and order:",
         "",
     ]
     lines += [f"| stand-in | {' | '.join(short)} |", "|---|" + "---|" * len(short)]

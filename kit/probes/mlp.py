@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -25,6 +26,7 @@ from kit.errors import KitError
 from kit.probes.labels import TaskData
 from kit.probes.metrics import EVALUATOR_BATCH, TaskMetrics, evaluate
 from kit.probes.network import OFFICIAL, Shape, build, fuse_updates, parameter_groups, products
+from kit.probes.orders import Reordered, reorder
 from kit.probes.registry import Options, TaskRun, Vectors, probe
 from kit.probes.scratch import scratch
 from kit.progress import track
@@ -53,13 +55,27 @@ def train(vectors: Vectors, tasks: Sequence[TaskData], options: Options, shape: 
     Args:
         vectors: (n, d); rows in training order.
         tasks: labels, with `rows` pointing into `vectors`.
-        options: seeds, precision, threads, device, progress, keep_logits.
+        options: seeds, reorder, precision, threads, device, progress, keep_logits.
         shape: widths, depth and pace of the network.
 
     Returns:
         A TaskRun per task and seed, in that order.
     """
-    wanted = [(task, seed) for task in tasks for seed in options.seed_numbers()]
+    seeds = options.seed_numbers()
+    if not options.reorder:
+        return _train(vectors, [(task, seed) for task in tasks for seed in seeds], options, shape)
+    runs = []
+    for seed in seeds:
+        rows, moved = reorder(vectors, tasks, seed)
+        own = options if rows is vectors else replace(options, keep_logits=False)
+        runs.append(_train(rows, [(task, seed) for task in moved], own, shape))
+    return [run for of_task in zip(*runs, strict=True) for run in of_task]
+
+
+def _train(
+    vectors: Vectors | Reordered, wanted: list[tuple[TaskData, int]], options: Options, shape: Shape
+) -> list[TaskRun]:
+    """A TaskRun per pair of task and seed, on rows in one order."""
     workers = _workers(shape, options)
     runs: list[TaskRun] = []
     with _threads(1 if workers > 1 else options.threads), products(options.precision):
@@ -73,7 +89,7 @@ def train(vectors: Vectors, tasks: Sequence[TaskData], options: Options, shape: 
     return runs
 
 
-def _work(vectors: Vectors, learners: Sequence[Learner]) -> Iterator[list[Callable[[], None]]]:
+def _work(vectors: Vectors | Reordered, learners: Sequence[Learner]) -> Iterator[list[Callable[[], None]]]:
     """All there is to do, in order: a block of rows is read once, and each learner has its piece of work with it."""
     for _ in range(EPOCHS):
         for act in (Learner.learn, Learner.score):

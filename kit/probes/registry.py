@@ -35,6 +35,8 @@ class Options:
         device: «auto» takes a GPU if there is one.
         progress: report progress on stderr.
         keep_logits: keep the validation logits of the best epoch of every run, for statistics over clients.
+        reorder: every run but that of the official seed reads the rows in another random order. Probes that are blind to
+            the order need not heed this.
         explain: rows of the vectors whose margins are to be explained, (c,), may be empty; None explains nothing. Only
             probes that can do it heed this.
     """
@@ -46,6 +48,7 @@ class Options:
     progress: bool = False
     keep_logits: bool = False
     first_seed: int = 0
+    reorder: bool = False
     explain: NDArray[np.int64] | None = None
 
     def seed_numbers(self) -> list[int]:
@@ -85,7 +88,7 @@ class TaskRun:
         seed: of the initial weights.
         epochs: metrics on the validation window after each epoch; probes without epochs have one entry.
         seconds: training and evaluation, without what is shared with other tasks.
-        logits: (m, L) float32 of the best epoch, rows as in TaskData.rows; None unless asked for.
+        logits: (m, L) float32 of the best epoch, rows as in TaskData.rows; None unless asked for, and of reordered rows.
         explanation: None unless asked for and the probe has one.
     """
 

@@ -31,6 +31,7 @@ SHARED_CODE: Final = (
     "probes/statistics.py",
     "probes/mlp.py",
     "probes/network.py",
+    "probes/orders.py",
     "probes/slices.py",
 )
 """Sources that decide scores, besides the probe's own file."""
@@ -47,6 +48,7 @@ class ScoreReport:
         probe: name of the probe.
         precision: of matrix products.
         seeds: runs per task.
+        reordered: whether the runs after the first read the rows in other orders.
         fingerprint: of everything that decides the numbers.
         tasks: task → fields of the command contract; an undefined task has nulls and «undefined».
         notes: why the organisers' evaluator would print something else.
@@ -66,6 +68,7 @@ class ScoreReport:
     notes: list[str] = field(default_factory=list)
     precision_matters: bool = False
     reused: bool = False
+    reordered: bool = False
     influence: dict[str, NDArray[np.float64]] = field(default_factory=dict, repr=False)
     explanations: dict[str, Explanation] = field(default_factory=dict, repr=False)
 
@@ -97,6 +100,7 @@ def score_submission(
     force: bool = False,
     device: str = "auto",
     explain: NDArray[np.int64] | None = None,
+    reorder: bool = False,
 ) -> ScoreReport:
     """Score a submission with one probe; what scores.json already holds for the same bytes is not computed again.
 
@@ -112,6 +116,7 @@ def score_submission(
         force: score again even if the result is known.
         device: «auto», «cpu» or «cuda».
         explain: rows of the submission to explain (may be empty); None for no explanation. Trains again what is known.
+        reorder: all runs but the first read the rows in another random order.
 
     Raises:
         KitError: bad vectors, ids, labels or options. A task that the data cannot define is no error.
@@ -119,14 +124,16 @@ def score_submission(
     chosen = load_probes()[probe]
     if seeds < 1:
         raise KitError(f"--seeds {seeds} is not a number of runs.", "Give 1 or more.")
+    if reorder and seeds < 2:
+        raise KitError(f"--reorder changes the runs after the first; --seeds {seeds} has none.", "Add --seeds 3.")
     folder.require_split()
     used = precision if precision in chosen.precisions else chosen.precisions[0]
     wanted = list(tasks) if tasks else list(Task)
     scorable = load_vectors(submission)
-    fingerprint = fingerprint_of(submission, folder, chosen, used, seeds)
+    fingerprint = fingerprint_of(submission, folder, chosen, used, seeds, reorder=reorder)
     known = {} if force or explain is not None else _known(submission, probe, fingerprint)
     missing = [task for task in wanted if task.value not in known]
-    options = Options(seeds, used, threads, device, progress, keep_logits=True, explain=explain)
+    options = Options(seeds, used, threads, device, progress, keep_logits=True, explain=explain, reorder=reorder)
     counts = read_counts(folder, scorable.client_ids)
     told = {"submission": str(submission), "data": str(folder.root), "probe": probe, "seeds": seeds, "precision": used}
     with tracking.run("score", told, DEFAULT_ROOT / "runs"):
@@ -139,6 +146,7 @@ def score_submission(
         probe=probe,
         precision=used,
         seeds=seeds,
+        reordered=reorder,
         fingerprint=fingerprint,
         tasks={task.value: found[task.value] for task in wanted},
         notes=conditions(scorable, folder, counts),
@@ -296,13 +304,15 @@ def read_ceiling(folder: DataFolder) -> dict[str, dict[str, Any]]:
         raise KitError(f"{folder.ceiling} is no ceiling ({error!r}).", "Delete it, or make the shop again.") from error
 
 
-def fingerprint_of(submission: Path, folder: DataFolder, probe: Probe, precision: str, seeds: int) -> str:
+def fingerprint_of(
+    submission: Path, folder: DataFolder, probe: Probe, precision: str, seeds: int, *, reorder: bool = False
+) -> str:
     """Digest of all that decides a report: vectors, ids, target files, settings and the code of the probe."""
     store = Store()
     own = {
         "submission": store.files_digest([submission / "client_ids.npy", submission / "embeddings.npy"]),
         "events": store.files_digest(folder.input(kind) for kind in EventType),  # for the cohorts
-        "seeds": seeds,
+        "seeds": [seeds, reorder],
     }
     return digest(own | evidence(folder, probe, precision))
 

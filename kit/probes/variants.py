@@ -30,6 +30,8 @@ LIMIT: Final = 60_000.0
 """Values are clipped to ± this: float16 ends at 65,504."""
 PAIRS: Final = 6
 """At most this many pairs of blocks per submission."""
+ORDERED: Final = ("by-activity", "by-id")
+"""Treatments that are an order of the rows."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,19 @@ class Source:
 
 @dataclass(frozen=True)
 class Variant:
-    """One profile of a study: a name, a line on what it is, and how to make (ids (n,), vectors (n, d) float16)."""
+    """One profile of a study.
+
+    Attributes:
+        name: source and treatment.
+        about: a line on what it is.
+        make: gives ids (n,) and vectors (n, d) float16.
+        ordered: whether the order of its rows is what makes it.
+    """
 
     name: str
     about: str
     make: Callable[[], tuple[NDArray[np.int64], NDArray[np.float16]]]
+    ordered: bool = False
 
 
 def read_source(submission: Path, activity: Callable[[NDArray[np.int64]], NDArray[np.int64] | None]) -> Source:
@@ -95,7 +105,10 @@ def _of(source: Source) -> list[Variant]:
         for names in _selections(source.blocks)
     ]
     mixed = chain.from_iterable(zip_longest(whole, parts))
-    return [Variant(entry[0], entry[1], partial(_finish, *entry[::2])) for entry in mixed if entry is not None]
+    return [
+        Variant(name, about, partial(_finish, name, act), name.removeprefix(f"{source.name}/") in ORDERED)
+        for name, about, act in filter(None, mixed)
+    ]
 
 
 def _finish(name: str, act: Callable[[np.random.Generator], Made]) -> tuple[NDArray[np.int64], NDArray[np.float16]]:

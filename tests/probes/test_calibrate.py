@@ -61,6 +61,7 @@ def test_every_variant_is_sound_and_different(source: Source) -> None:
     assert len(set(names)) == len(names) >= 40
     assert {"s/counts", "s/only-counts", "s/only-counts+taste", "s/by-activity", "t/whole"} <= set(names)
     assert not any(name.startswith("t/by-activity") for name in names)
+    assert {variant.name for variant in found if variant.ordered} == {"s/by-activity", "s/by-id", "t/by-id"}
     assert names[:2] == ["s/whole", "t/whole"]
     bytes_of = set()
     for variant in found:
@@ -139,6 +140,12 @@ def test_noise_sets_the_limit() -> None:
     assert limit(one, 0.01) == pytest.approx(np.mean([value or 0 for value in many]), abs=0.05)
     assert limit(one, 0.0) == pytest.approx(1)
     assert seed_noise([]) is None
+
+
+def test_the_second_official_run_has_another_order(tmp_path: Path) -> None:
+    first, second = (study_room._official(Plan(tmp_path), number).options for number in (0, 1))
+    assert first.seed_numbers() != second.seed_numbers()
+    assert second.reorder
 
 
 def test_paced_networks_step_as_far_as_the_official_one() -> None:
