@@ -11,6 +11,7 @@ from kit.cli.common import JsonOption, print_json
 
 if TYPE_CHECKING:
     from kit.board import Row
+    from kit.probes.statistics import Difference, Scored
 
 ProbeOption = Annotated[str, typer.Option("--probe", help="Which probe's scores: official, fast or gbm.")]
 
@@ -31,6 +32,7 @@ def compare(
     from kit.errors import KitError
     from kit.probes.score import read_scored, read_scores
     from kit.probes.statistics import compare as difference_of
+    from kit.probes.statistics import together
 
     data = [Path(str(read_scores(path).get(probe, {}).get("data", ""))).resolve() for path in (first, second)]
     one, two = read_scored(first, probe), read_scored(second, probe)
@@ -38,39 +40,43 @@ def compare(
         raise KitError(
             f"They were scored on different data: {data[0]} and {data[1]}.", "Score both on the same folder."
         )
-    rows = {task: difference_of(one[task], two[task]) for task in one if task in two}
+    common = [task for task in one if task in two]
+    pairs = {task.value: (one[task], two[task]) for task in common}
+    if len(common) > 1:
+        pairs["sum"] = together([one[task] for task in common]), together([two[task] for task in common])
+    rows = {name: difference_of(*pair) for name, pair in pairs.items()}
     if as_json:
-        print_json(
-            {
-                "first": str(first),
-                "second": str(second),
-                "probe": probe,
-                "tasks": {
-                    task.value: {
-                        "first": one[task].score,
-                        "second": two[task].score,
-                        "difference": row.difference,
-                        "interval": list(row.interval),
-                        "detectable": row.detectable,
-                        "verdict": row.verdict,
-                    }
-                    for task, row in rows.items()
-                },
-            }
-        )
+        tasks = {name: _compared(*pairs[name], row) for name, row in rows.items()}
+        last = {"sum": tasks.pop("sum")} if "sum" in tasks else {}
+        print_json({"first": str(first), "second": str(second), "probe": probe, "tasks": tasks} | last)
         return
     typer.echo(f"{first} against {second}, {probe} probe, 95 % intervals paired over clients")
-    for task, row in rows.items():
+    for name, row in rows.items():
         low, high = row.interval
+        left, right = pairs[name]
         typer.echo(
-            f"  {task.value:<20} {one[task].score:.4f} − {two[task].score:.4f} = {row.difference:+.4f} [{low:+.4f}, {high:+.4f}] "
+            f"  {name:<20} {left.score:.4f} − {right.score:.4f} = {row.difference:+.4f} [{low:+.4f}, {high:+.4f}] "
             f"{row.verdict} (told from noise from {row.detectable:.4f})"
         )
-    if any(one[task].seed_error is None for task in rows):
+    if any(side.runs is None for pair in pairs.values() for side in pair):
         typer.echo(
-            "  One seed each: the noise of the probe's start and of the row order is not in the intervals; "
+            "  One run each: the noise of the probe's start and of the row order is not in the intervals; "
             "`kit score --seeds 3 --reorder` adds it."
         )
+    elif not all(read_scores(path)[probe].get("reordered") for path in (first, second)):
+        typer.echo("  Runs in one row order: `kit score --reorder` adds the noise of the order.")
+
+
+def _compared(first: Scored, second: Scored, row: Difference) -> dict[str, Any]:
+    """One row for --json."""
+    return {
+        "first": first.score,
+        "second": second.score,
+        "difference": row.difference,
+        "interval": list(row.interval),
+        "detectable": row.detectable,
+        "verdict": row.verdict,
+    }
 
 
 def board(

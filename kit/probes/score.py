@@ -272,10 +272,9 @@ def read_scored(submission: Path, probe: str) -> dict[Task, Scored]:
         for name, entry in report["tasks"].items():
             if entry["score"] is not None and name in stored.files:
                 clients, each = stored[name]
+                runs = {int(seed): value for seed, value in entry.get("per_seed", {}).items()} or None
                 score = entry.get("mean", entry["score"])
-                out[Task(name)] = Scored(
-                    score, entry.get("standard_error"), clients.astype(np.int64), each.astype(np.float32)
-                )
+                out[Task(name)] = Scored(score, runs, clients.astype(np.int64), each.astype(np.float32))
     return out
 
 

@@ -8,12 +8,14 @@ these are DeLong's structural components (DeLong, DeLong & Clarke-Pearson 1988).
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
+from scipy.stats import t as student
 
 from kit.challenge import AUROC_WEIGHT, DIVERSITY_WEIGHT, NOVELTY_TOP, NOVELTY_WEIGHT, Task
 from kit.probes.metrics import EPSILON, Matrix, row_chunks, sigmoid
@@ -22,6 +24,7 @@ Floats = NDArray[np.float64]
 TWO_SIDED: Final = 1.959964
 """Standard errors on either side of a 95 % interval."""
 Verdict = Literal["better", "worse", "cannot tell"]
+_SIGNS: Final = np.array([1.0, -1.0])
 
 
 def auroc_influence(scores: NDArray[Any], positives: NDArray[np.integer[Any]]) -> Floats:
@@ -97,21 +100,40 @@ class Scored:
     """One submission's score on one task, and what each client adds to it.
 
     Attributes:
-        score: the official seed's, or the mean over seeds if there are several.
-        seed_error: standard error over seeds; None from a single seed.
+        score: the official seed's, or the mean over runs if there are several.
+        runs: seed → score; None where there is one run.
         clients: sorted ids (n,).
         influence: (n,), for the official seed.
     """
 
     score: float
-    seed_error: float | None
+    runs: Mapping[int, float] | None
     clients: NDArray[np.int64]
     influence: NDArray[np.float32]
 
     @property
+    def run_error(self) -> float:
+        """Standard error over runs; 0 where there is one, whose noise nobody knows."""
+        values = list((self.runs or {}).values())
+        return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
+
+    @property
     def error(self) -> float:
-        """Standard error over clients, and over seeds where there are several."""
-        return float(np.hypot(np.linalg.norm(self.influence.astype(np.float64)), self.seed_error or 0.0))
+        """Standard error over clients, and over runs where there are several."""
+        return float(np.hypot(np.linalg.norm(self.influence.astype(np.float64)), self.run_error))
+
+
+def together(parts: Sequence[Scored]) -> Scored:
+    """The sum of one submission's scores on several tasks. Influences of a client add up before anything is squared: errors of
+    tasks that share their clients do not cancel as independent ones would; nor do those of runs that share a seed."""
+    clients = np.unique(np.concatenate([part.clients for part in parts]))
+    each = np.zeros(len(clients), dtype=np.float32)
+    for part in parts:
+        each[np.searchsorted(clients, part.clients)] += part.influence
+    seeds = [set(part.runs or ()) for part in parts]
+    shared = seeds[0].intersection(*seeds[1:])
+    runs = {seed: sum((part.runs or {})[seed] for part in parts) for seed in sorted(shared)} or None
+    return Scored(sum(part.score for part in parts), runs, clients, each)
 
 
 @dataclass(frozen=True)
@@ -120,7 +142,7 @@ class Difference:
 
     Attributes:
         difference: of the scores.
-        error: standard error: paired over clients, and over both sides' seeds where there are several.
+        error: standard error: paired over clients, and over runs where there are several.
         detectable: the smallest difference that could be told from noise: half the width of the 95 % interval.
         verdict: of A, at 95 %.
     """
@@ -146,18 +168,48 @@ def compare(a: Scored, b: Scored) -> Difference:
     if len(common) == 0:
         raise ValueError("the two submissions share no client")
     paired = a.influence[at_a].astype(np.float64) - b.influence[at_b].astype(np.float64)
-    error = float(np.sqrt(np.sum(paired**2) + (a.seed_error or 0.0) ** 2 + (b.seed_error or 0.0) ** 2))
-    difference, detectable = a.score - b.score, TWO_SIDED * error
+    over_clients, over_runs = float(np.sum(paired**2)), float(_SIGNS @ run_covariance([a, b]) @ _SIGNS)
+    error = float(np.sqrt(over_clients + over_runs))
+    difference, detectable = a.score - b.score, _half_width(over_clients, over_runs, _count(a, b))
     verdict: Verdict = "cannot tell"
     if abs(difference) > detectable:
         verdict = "better" if difference > 0 else "worse"
     return Difference(difference, error, detectable, verdict)
 
 
-def covariance(scored: list[Scored]) -> Floats:
-    """Covariance of the scores of several submissions over resampled clients (and seeds), (S, S)."""
+def covariance(scored: Sequence[Scored]) -> Floats:
+    """Covariance of the scores of several submissions over resampled clients (and runs), (S, S)."""
     common = scored[0].clients
     for item in scored[1:]:
         common = np.intersect1d(common, item.clients, assume_unique=True)
     stacked = np.stack([item.influence[np.searchsorted(item.clients, common)].astype(np.float64) for item in scored])
-    return np.asarray(stacked @ stacked.T + np.diag([(item.seed_error or 0.0) ** 2 for item in scored]))
+    return np.asarray(stacked @ stacked.T + run_covariance(scored))
+
+
+def run_covariance(scored: Sequence[Scored]) -> Floats:
+    """Covariance of mean scores over runs, (S, S); 0 for submissions of one run.
+
+    Where all have runs of the same seeds these are paired: a seed draws the same initial weights for equal widths, and the
+    same permutation of rows, whose luck is largely common to profiles in one order. Otherwise they count as independent.
+    """
+    seeds = [tuple(item.runs or ()) for item in scored]
+    if len(seeds[0]) > 1 and all(own == seeds[0] for own in seeds):
+        values = [list((item.runs or {}).values()) for item in scored]
+        return np.atleast_2d(np.cov(values)) / len(seeds[0])
+    return np.diag([item.run_error**2 for item in scored])
+
+
+def _count(a: Scored, b: Scored) -> int:
+    """Runs that the noise over runs was learned from."""
+    counts = [len(item.runs) for item in (a, b) if item.runs and len(item.runs) > 1]
+    return min(counts, default=1)
+
+
+def _half_width(over_clients: float, over_runs: float, count: int) -> float:
+    """Half a 95 % interval of a difference with these variances, the second one learned from `count` runs: a few runs know
+    their own noise badly, so Student's t takes the place of the normal (degrees of freedom by Welch and Satterthwaite)."""
+    total = over_clients + over_runs
+    if over_runs <= 0:
+        return TWO_SIDED * float(np.sqrt(total))
+    freedom = (count - 1) * (total / over_runs) ** 2
+    return float(student.ppf(0.975, freedom) * np.sqrt(total))

@@ -13,7 +13,7 @@ from kit.board import PUBLISHED, REAL_CLIENTS, Row, as_json, rank, submissions_o
 from kit.challenge import Task
 from kit.errors import KitError
 from kit.probes.score import influence_file, read_scored, read_scores
-from kit.probes.statistics import TWO_SIDED, Scored, Verdict, compare
+from kit.probes.statistics import TWO_SIDED, Scored, Verdict, compare, together
 
 PROBE_ORDER: Final = ("official", "fast", "gbm")
 """The first of these that scored a submission is the one that its report speaks of."""
@@ -177,21 +177,10 @@ def _against(path: Path, probe: str, own: dict[Task, Scored], rows: list[TaskRow
 
 
 def total_gain(own: dict[Task, Scored], other: dict[Task, Scored]) -> Gain:
-    """The difference of the sums over common tasks. A client's influences on all tasks add up before they are squared: errors
-    of tasks that share their clients do not cancel as independent ones would."""
+    """The difference of the sums over common tasks."""
     common = [task for task in own if task in other]
-    each: dict[int, float] = {}
-    for task in common:
-        for sign, side in ((1.0, own[task]), (-1.0, other[task])):
-            for client, value in zip(side.clients.tolist(), side.influence.tolist(), strict=True):
-                each[client] = each.get(client, 0.0) + sign * value
-    seeds = sum((side.seed_error or 0.0) ** 2 for task in common for side in (own[task], other[task]))
-    detectable = TWO_SIDED * float(np.sqrt(np.sum(np.square(list(each.values()))) + seeds))
-    difference = sum(own[task].score - other[task].score for task in common)
-    verdict: Verdict = "cannot tell"
-    if abs(difference) > detectable:
-        verdict = "better" if difference > 0 else "worse"
-    return Gain(difference, difference - detectable, difference + detectable, verdict)
+    found = compare(*(together([side[task] for task in common]) for side in (own, other)))
+    return Gain(found.difference, *found.interval, found.verdict)
 
 
 def _board(submission: Path, probe: str, report: dict[str, Any]) -> list[Row]:

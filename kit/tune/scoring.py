@@ -22,7 +22,7 @@ from kit.errors import KitError
 from kit.probes.labels import TaskData, UndefinedTask, load_task
 from kit.probes.registry import Options, TaskRun, Vectors, load_probes
 from kit.probes.score import evidence
-from kit.probes.statistics import Scored, influence
+from kit.probes.statistics import Scored, influence, together
 from kit.store import Artefact, Plan, Store, is_whole
 
 STAGE: Final = "tune-score"
@@ -72,14 +72,13 @@ class Measured:
     def scored(self, tasks: Sequence[Task]) -> Scored:
         """The sum of the scores of `tasks` (of one, where there is one), fit to be compared."""
         seeds = sorted({seed for _, seed in self.scores})
-        sums = np.array([sum(self.scores[task, seed] for task in tasks) for seed in seeds])
-        clients = np.unique(np.concatenate([self.influence[task][0] for task in tasks]))
-        each = np.zeros(len(clients), dtype=np.float32)
-        for task in tasks:
-            ids, own = self.influence[task]
-            each[np.searchsorted(clients, ids)] += own
-        error = float(sums.std(ddof=1) / np.sqrt(len(sums))) if len(sums) > 1 else None
-        return Scored(float(sums.mean()), error, clients, each)
+        own = [{seed: self.scores[task, seed] for seed in seeds} for task in tasks]
+        return together(
+            [
+                Scored(float(np.mean(list(runs.values()))), runs if len(seeds) > 1 else None, *self.influence[task])
+                for task, runs in zip(tasks, own, strict=True)
+            ]
+        )
 
 
 @dataclass

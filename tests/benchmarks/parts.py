@@ -3,10 +3,10 @@
     python tests/benchmarks/parts.py DATA… [--recipe pipelines/blend.toml] [--work data/bench/parts] [--threads 2]
 
 Trains the recipe's combined block whole and without its sequence, its graph, the name and query codes (in events, products and
-graph), the hand-made features, and ranks clients by the forecasts themselves, without a probe in between: log of the
-expected purchases of each target in the second window, AUROC per target. New-sku targets are in nobody's past purchases, and no
-forecast of them is trained by name. Differences are paired over targets and folders, with 95 % intervals. A training costs
-one to two minutes on two cores. Trained arms are kept in --work: the same call goes on.
+graph), the hand-made features, and ranks the clients who have events by the forecasts themselves, without a probe in between:
+log of the expected purchases of each target in the second window, AUROC per target. New-sku targets are in nobody's past
+purchases, and no forecast of them is trained by name. Differences are paired over targets and folders, with 95 % intervals.
+A training costs one to two minutes on two cores. Its forecasts are kept in --work: the same call goes on.
 """
 
 from __future__ import annotations
@@ -86,27 +86,26 @@ def per_target(folder: DataFolder, clients: NDArray[np.int64], found: dict[str, 
         absent = np.full(len(clients), np.nan, dtype=np.float32)
         scores = np.stack([found.get(name, absent) for name in names], axis=1)[data.rows]
         sign = 1.0 if task in RANKED else -1.0  # churn and conversion are labelled 1 where nothing is bought
-        seen = ~np.isnan(scores).all(axis=1)  # without events there is no forecast: the least of all
+        # Clients without events have no forecast. They cannot be ranked at the bottom either: many of them are about to arrive.
+        seen = ~np.isnan(scores).all(axis=1)
         known = ~np.isnan(scores).all(axis=0)
-        scores[:, ~known] = 0.0
-        scores = np.where(seen[:, None], scores, np.nanmin(scores, axis=0) - 1)
-        value = auroc_multilabel(np.nan_to_num(sign * scores), data.validation)
+        value = auroc_multilabel(np.nan_to_num(sign * scores[seen]), data.validation[seen])
         values[task.value] = np.where(known, value, np.nan)
     return values
 
 
 def measure(folder: DataFolder, recipe: Path, arm: str, work: Path) -> dict[str, Numbers]:
-    """One arm on one folder, from --work where it is known."""
+    """One arm on one folder; its forecasts are kept in --work."""
     path = work / f"{folder.root.resolve().name}-{arm.replace(' ', '-')}.npz"
+    history = History.open(folder, store=Store(work / "store"))
     if not path.exists():
         (entry, *_) = [entry for entry in read_recipe(recipe).blocks.values() if entry.kind == "combined"]
         changed = BlockEntry(kind="combined", **merged(entry.settings(), ARMS[arm]))
-        history = History.open(folder, store=Store(work / "store"))
-        found = per_target(folder, history.clients, forecasts(changed, history, targets_of(folder)))
+        found = forecasts(changed, history, targets_of(folder))
         work.mkdir(parents=True, exist_ok=True)
         write_atomically(path, lambda place: save(place, found))
     with np.load(path) as saved:
-        return {name: saved[name] for name in saved.files}
+        return per_target(folder, history.clients, {name: saved[name] for name in saved.files})
 
 
 def save(path: Path, arrays: dict[str, Numbers]) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from kit.challenge import Task
 from kit.probes.metrics import auroc, evaluate
-from kit.probes.statistics import Scored, auroc_influence, compare, covariance, influence
+from kit.probes.statistics import Scored, auroc_influence, compare, covariance, influence, together
 
 
 def weighted_auroc(scores, labels, weights) -> float:
@@ -101,7 +101,7 @@ def test_verdicts():
     assert compare(good, good).detectable == 0
     low, high = compare(good, bad).interval
     assert low < good.score - bad.score < high
-    loud = Scored(good.score, 10.0, good.clients, good.influence)
+    loud = Scored(good.score, {1: good.score - 10, 2: good.score + 10}, good.clients, good.influence)
     assert compare(loud, bad).verdict == "cannot tell"
 
 
@@ -124,6 +124,41 @@ def test_covariance_is_consistent_with_compare():
     c = covariance([a, b])
     assert c[0, 0] == pytest.approx(a.error**2, rel=1e-6)
     assert np.sqrt(c[0, 0] + c[1, 1] - 2 * c[0, 1]) == pytest.approx(compare(a, b).error, rel=1e-6)
+
+
+def one_client(score: float, *runs: float, seeds: tuple[int, ...] | None = None) -> Scored:
+    """A submission whose clients bring no noise."""
+    known = dict(zip(seeds or range(len(runs)), runs, strict=True))
+    return Scored(score, known or None, np.arange(2), np.zeros(2, dtype=np.float32))
+
+
+def test_runs_of_the_same_seeds_are_paired():
+    a, b = one_client(0.6, 0.5, 0.6, 0.7), one_client(0.5, 0.41, 0.5, 0.59)
+    # differences .09, .10, .11: their standard deviation is .01, and Student's t with 2 degrees of freedom is 4.3027
+    paired = compare(a, b)
+    assert paired.error == pytest.approx(0.01 / 3**0.5)
+    assert paired.detectable == pytest.approx(4.3027 * 0.01 / 3**0.5, rel=1e-4)
+    assert paired.verdict == "better"
+    apart = compare(a, one_client(0.5, 0.41, 0.5, 0.59, seeds=(7, 8, 9)))
+    assert apart.error == pytest.approx((0.1**2 / 3 + 0.09**2 / 3) ** 0.5)
+    assert apart.verdict == "cannot tell"
+    alone = compare(a, one_client(0.5))
+    assert alone.error == pytest.approx(0.1 / 3**0.5)
+    np.testing.assert_allclose(covariance([a, b]), np.cov([[0.5, 0.6, 0.7], [0.41, 0.5, 0.59]]) / 3)
+
+
+def test_tasks_add_up_client_by_client_and_run_by_run():
+    rng = np.random.default_rng(0)
+    first = Scored(0.6, {1: 0.5, 2: 0.7}, np.array([1, 2, 5]), rng.normal(size=3).astype(np.float32))
+    second = Scored(0.3, {1: 0.4, 2: 0.2}, np.array([2, 5, 9]), rng.normal(size=3).astype(np.float32))
+    both = together([first, second])
+    assert both.score == pytest.approx(0.9)
+    assert both.clients.tolist() == [1, 2, 5, 9]
+    one, two = first.influence, second.influence
+    np.testing.assert_allclose(both.influence, [one[0], one[1] + two[0], one[2] + two[1], two[2]])
+    assert both.runs == pytest.approx({1: 0.9, 2: 0.9})
+    assert both.run_error == pytest.approx(0.0, abs=1e-12), "what one task gains in a run the other loses"
+    assert together([first, one_client(0.3)]).runs is None
 
 
 def test_auroc_of_the_influence_matches_the_metric():

@@ -157,11 +157,11 @@ def test_sums_and_seeds_by_hand():
         Task.SKU: (np.array([3, 5, 9]), np.array([0.2, 0.3, -0.5], dtype=np.float32)),
     }
     both = Measured(scores, influence).scored([Task.CHURN, Task.SKU])
-    assert (both.score, both.seed_error) == pytest.approx((0.8, 0.1))
+    assert (both.score, both.run_error) == pytest.approx((0.8, 0.1))
     np.testing.assert_array_equal(both.clients, [3, 5, 9])
     np.testing.assert_allclose(both.influence, [0.3, 0.3, -0.6], rtol=1e-6)
     one = Measured({(Task.SKU, 0): 0.2}, influence).scored([Task.SKU])
-    assert one.seed_error is None
+    assert one.runs is None
 
 
 def test_entries_of_one_run_go_together_too():
