@@ -71,12 +71,13 @@ class Choices:
         popular = network.popularity(torch.from_numpy(items), torch.from_numpy(rows))
         return cls(items[rows - 1], rows, place, popular)
 
+    def competing(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those of some catalogue rows (> 0) that are among the candidates."""
+        return rows if self.place is None else rows[self.place[rows] > 0]
+
     def positions(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Positions of catalogue rows (> 0) among the candidates; those that do not compete are left out."""
-        if self.place is None:
-            return rows - 1
-        found = self.place[rows]
-        return found[found > 0] - 1
+        return rows - 1 if self.place is None else self.place[self.competing(rows)] - 1
 
     @torch.inference_mode()
     def table(self, network: Combined, live: int) -> Tensor:
@@ -103,45 +104,48 @@ def published_rows(history: History, catalogue: Catalogue) -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class Columns:
-    """Which forecasts become columns: positions in the network's choices."""
+    """Which forecasts become columns.
+
+    Attributes:
+        categories: positions of the published categories among all.
+        skus: positions of the published products among the candidates.
+        new: per category, positions of its candidates that nobody has bought.
+        labels: what they are, by the ids of the data: «category_7», «sku_123», «new_7».
+    """
 
     categories: NDArray[np.int64]
     skus: NDArray[np.int64]
     new: tuple[NDArray[np.int64], ...]
-    new_names: tuple[str, ...]
+    labels: tuple[str, ...]
 
     @classmethod
     def of(cls, history: History, tokens: Tokens, choices: Choices) -> Columns:
         """Published categories and skus, and the categories richest in products that nobody has bought."""
         catalogue = tokens.vocabulary.catalogue
         published = history.published_targets(Task.CATEGORY)
-        place = np.searchsorted(catalogue.categories, published)
-        place = place[(place < len(catalogue.categories)) & np.isin(published, catalogue.categories)]
+        known = published[np.isin(published, catalogue.categories)]
+        rows = choices.competing(published_rows(history, catalogue))
         unsold = np.flatnonzero(choices.items[:, 6] > 0)
         category = catalogue.category[1:][unsold if choices.rows is None else choices.rows[unsold] - 1].astype(np.int64)
         counts = np.bincount(category, minlength=len(catalogue.categories) + 1)
         richest = [
             c for c in np.lexsort((np.arange(len(counts)), -counts))[:NEW_CATEGORIES].tolist() if counts[c] and c > 0
         ]
-        return cls(
-            place,
-            choices.positions(published_rows(history, catalogue)),
-            tuple(unsold[category == c] for c in richest),
-            tuple(f"new_{c}" for c in richest),
-        )
+        labels = [
+            *(f"category_{c}" for c in known),
+            *(f"sku_{s}" for s in catalogue.sku[rows]),
+            *(f"price_{p}" for p in range(PRICE_BUCKETS)),
+            *(f"new_{catalogue.categories[c - 1]}" for c in richest),
+        ]
+        new = tuple(unsold[category == c] for c in richest)
+        return cls(np.searchsorted(catalogue.categories, known), choices.positions(rows), new, tuple(labels))
 
     def names(self, network: Combined) -> tuple[str, ...]:
         """Names of the columns that `fill` gives."""
         settings = network.settings
-        choices = [
-            *(f"category_{c}" for c in self.categories),
-            *(f"sku_{s}" for s in self.skus),
-            *(f"price_{p}" for p in range(PRICE_BUCKETS)),
-            *self.new_names,
-        ]
         vectors = [f"z_{i}" for i in range(settings.width)] + [f"query_{i}" for i in range(settings.events.width)]
-        forecasts = [f"forecast_{name}" for name in (*INTENSITIES, *choices)]
-        return (*vectors, *forecasts, *(f"choice_{name}" for name in choices))
+        forecasts = [f"forecast_{name}" for name in (*INTENSITIES, *self.labels)]
+        return (*vectors, *forecasts, *(f"choice_{name}" for name in self.labels))
 
     def fill(self, outputs: Outputs) -> NDArray[np.float32]:
         """(B, columns): choice = log P(this, if anything); forecast = the log of the expected purchases of it, later."""

@@ -10,14 +10,14 @@ import pytest
 import torch
 from sklearn.preprocessing import QuantileTransformer
 
-from kit.blocks.choices import Choices, choose_candidates
+from kit.blocks.choices import Choices, Columns, choose_candidates
 from kit.blocks.combined import TOUCHES, CombinedBlock, CombinedSettings, touched_products
 from kit.blocks.futures import item_statistics, rewound_futures
 from kit.blocks.stats import Stats, StatsSettings
-from kit.challenge import EventType, Task
+from kit.challenge import PRICE_BUCKETS, EventType, Task
 from kit.errors import KitError
 from kit.history import History
-from kit.models.combined import INTENSITIES, Combined, Copies, choice_loss
+from kit.models.combined import INTENSITIES, Combined, Copies, Outputs, choice_loss
 from kit.tokens import TokenSettings, microseconds, tokenise
 
 SMALL = {
@@ -270,3 +270,40 @@ def test_a_shop_with_more_products_than_candidates_trains(toy_history: History):
     skus = [name for name in output.columns if name.startswith("choice_sku_")]
     assert len(skus) == len(toy_history.published_targets(Task.SKU))
     assert "buy_product" in block.report.losses[0]
+
+
+def test_forecasts_are_named_by_the_ids_of_the_data(toy_history: History):
+    tokens = tokenise(toy_history, TokenSettings())
+    catalogue = tokens.vocabulary.catalogue
+    items = item_statistics(toy_history, catalogue)
+    torch.manual_seed(0)
+    network = Combined(tokens.vocabulary, 3, 0, items.shape[1], small().network)
+    few = np.union1d(catalogue.rows(toy_history.published_targets(Task.SKU)), [1, 2])
+    for rows in (None, few[few > 0].astype(np.int64)):
+        choices = Choices.of(network, items, rows)
+        columns = Columns.of(toy_history, tokens, choices)
+        names = columns.names(network)
+        # Every choice of this made-up client is the raw id of what is chosen, so a column must hold the id in its name.
+        competing = catalogue.sku[1:] if rows is None else catalogue.sku[rows]
+        prices = torch.arange(PRICE_BUCKETS)[None].float()
+        choice = {
+            ("buy", "product"): torch.from_numpy(competing)[None].double(),
+            ("buy", "category"): torch.from_numpy(catalogue.categories)[None].double(),
+            ("buy", "price"): prices.double(),
+        }
+        width, dim = network.settings.width, network.settings.events.width
+        rates = torch.zeros(1, len(INTENSITIES))
+        values = columns.fill(Outputs(torch.zeros(1, width), torch.zeros(1, dim), rates, choice))[0]
+        found = dict(zip(names, values.tolist(), strict=True))
+        for task, kind in ((Task.SKU, "sku"), (Task.CATEGORY, "category")):
+            published = toy_history.published_targets(task).tolist()
+            mine = [name for name in names if name.startswith(f"choice_{kind}_")]
+            assert mine == [f"choice_{kind}_{one}" for one in published]
+            assert [found[name] for name in mine] == pytest.approx(published)
+        assert found["choice_price_7"] == 7
+        new = [name for name in names if name.startswith("choice_new_")]
+        category = dict(zip(catalogue.sku[1:].tolist(), catalogue.category[1:].tolist(), strict=True))
+        for name in new:
+            group = columns.new[new.index(name)]
+            own = {catalogue.categories[category[sku] - 1] for sku in competing[group].tolist()}
+            assert own == {int(name.removeprefix("choice_new_"))}
