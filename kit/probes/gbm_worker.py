@@ -13,6 +13,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,9 @@ NEGATIVES_PER_POSITIVE: Final = 20
 COLUMNS_PER_TREE: Final = 96
 MANY_CELLS: Final = 2**27
 """Rows × columns from which one booster keeps several threads busy; below, waiting for each other costs them more."""
-PREDICT_ROWS: Final = 65_536
+PREDICT_ROWS: Final = 16_384
+BIN_ROWS: Final = 50_000
+"""Rows drawn to find the bins' edges, each of them held as float64 for a moment."""
 FEW: Final = 3
 """A label with fewer positives to learn from keeps the shared margin."""
 
@@ -64,15 +67,18 @@ class Binned:
             part.set_weight(weights)
         return part
 
+    def parts(self, rows: NDArray[np.int64]) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+        """Vectors of `rows`, PREDICT_ROWS at a time: places among the rows, and float32 (r, d)."""
+        for first in range(0, len(rows), PREDICT_ROWS):
+            place = slice(first, min(first + PREDICT_ROWS, len(rows)))
+            yield place, np.asarray(self.source[rows[place]], dtype=np.float32)
+
     def predict(self, booster: Any, rows: NDArray[np.int64], rounds: int) -> Margins:  # noqa: ANN401
         """Raw margins (len(rows),) of the first `rounds` trees."""
-        if rounds == 0 or not len(rows):
-            return np.zeros(len(rows))
-        chunks = [
-            booster.predict(np.asarray(self.source[part], dtype=np.float32), raw_score=True, num_iteration=rounds)
-            for part in np.array_split(rows, -(-len(rows) // PREDICT_ROWS))
-        ]
-        return np.asarray(np.concatenate(chunks), dtype=np.float64)
+        margins = np.zeros(len(rows))
+        for place, values in self.parts(rows) if rounds else ():
+            margins[place] = booster.predict(values, raw_score=True, num_iteration=rounds)
+        return margins
 
 
 def bin_vectors(vectors: NDArray[np.floating[Any]], threads: int) -> Binned:
@@ -98,6 +104,7 @@ def bin_vectors(vectors: NDArray[np.floating[Any]], threads: int) -> Binned:
         "learning_rate": 0.1,
         "max_bin": 63,
         "min_data_in_bin": 3,
+        "bin_construct_sample_cnt": BIN_ROWS,
         "feature_fraction": min(1.0, COLUMNS_PER_TREE / vectors.shape[1]),
         "feature_pre_filter": False,
         "deterministic": True,
@@ -187,14 +194,16 @@ def learn_task(
         margins[:, label] = start
         return _own_trees(binned, rows, y, start, held, (seed, label))
 
-    def add(label: int) -> None:
-        if boosters[label] is not None:
-            margins[:, label] += binned.predict(boosters[label], rows, rounds)
-
     with ThreadPoolExecutor(binned.threads) as pool:  # LightGBM works outside the interpreter lock
         boosters, losses = zip(*pool.map(learn, range(width)), strict=True)
         rounds = int(np.argmin(np.sum(losses, axis=0)))
-        list(pool.map(add, range(width)))
+        for place, values in binned.parts(rows) if rounds else ():  # read once for all labels
+
+            def add(label: int, place: slice = place, values: NDArray[np.float32] = values) -> None:
+                if boosters[label] is not None:
+                    margins[place, label] += boosters[label].predict(values, raw_score=True, num_iteration=rounds)
+
+            list(pool.map(add, range(width)))
     return margins, TaskTrees(base, common, common_rounds, shifts, tuple(boosters), rounds)
 
 

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from kit.errors import KitError
 from kit.probes.labels import TaskData
 from kit.probes.metrics import EVALUATOR_BATCH, TaskMetrics, evaluate
-from kit.probes.network import OFFICIAL, Shape, build, fuse_updates, parameter_groups, products
+from kit.probes.network import OFFICIAL, Shape, build, fuse_updates, let_go, parameter_groups, products
 from kit.probes.orders import Reordered, reorder
 from kit.probes.registry import Options, TaskRun, Vectors, probe
 from kit.probes.scratch import scratch
@@ -131,7 +131,7 @@ class Learner:
     def __init__(self, data: TaskData, seed: int, width: int, shape: Shape, options: Options) -> None:
         self.data, self.seed, self.options = data, seed, options
         self.device = pick_device(options.device)
-        network = build(width, data.width, shape, seed).to(self.device)
+        self.network = network = build(width, data.width, shape, seed).to(self.device)
         self.forward: Callable[[Tensor], Tensor] = network
         if self.device.type == "cpu":
             self.optimizer = fuse_updates(network, options.precision)
@@ -180,7 +180,8 @@ class Learner:
         self.seconds += time.perf_counter() - began
 
     def result(self) -> TaskRun:
-        """What came out, after the last epoch."""
+        """What came out, after the last epoch; the network is let go."""
+        let_go(self.network)
         return TaskRun(self.data.task, self.seed, tuple(self.epochs), self.seconds, self.kept)
 
     def _close_epoch(self, outputs: NDArray[np.float32]) -> None:

@@ -184,6 +184,14 @@ def fuse_updates(network: Network, precision: str = "fp32") -> torch.optim.Optim
     return torch.optim.AdamW(rest, lr=LEARNING_RATE, fused=True)
 
 
+def let_go(network: Network) -> None:
+    """Undo `fuse_updates`. A layer and its update refer to each other: without this a network that is no longer needed would
+    keep its weights and moments (.9 GB each for the official one) until Python next looks for such circles."""
+    for layer in network.modules():
+        if isinstance(layer, Dense):
+            layer.update = layer.scratch = layer.short = None
+
+
 def parameter_groups(network: Network) -> list[dict[str, Any]]:
     """All parameters for one optimizer, grouped by pace; the official network is one group."""
     by_pace: dict[float, list[Tensor]] = {}

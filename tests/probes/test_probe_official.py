@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 from dataclasses import replace
@@ -16,7 +17,7 @@ from torch.nn import functional as F
 from kit.challenge import PROBE_SEED, Task
 from kit.probes import mlp
 from kit.probes.labels import TaskData, load_task
-from kit.probes.network import Dense, Shape, build, fuse_updates, products
+from kit.probes.network import Dense, Network, Shape, build, fuse_updates, products
 from kit.probes.registry import Options, load_probes
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "official.json").read_text())["tasks"]
@@ -149,3 +150,16 @@ def test_scores_are_deterministic(world: World) -> None:
     first, second = (load_probes()["fast"].run(vectors, [data], Options(keep_logits=True))[0] for _ in range(2))
     assert first.logits is not None and second.logits is not None
     assert np.array_equal(first.logits, second.logits)
+
+
+def test_a_network_is_gone_as_soon_as_it_is_scored(world: World) -> None:
+    """Nine hundred megabytes of the official one must not wait for the collector of circles."""
+    ids, vectors = world.profiles["scaled"]
+    data = load_task(Task.CONVERSION, ids, world.folder)
+    gc.collect()
+    gc.disable()
+    try:
+        mlp.train(vectors, [data], Options(threads=1), Shape(16, 32))
+        assert not [one for one in gc.get_objects() if type(one) is Network]
+    finally:
+        gc.enable()
