@@ -121,7 +121,7 @@ def _search(
     run_job(Job(space, place, data, DEFAULT_ROOT, trials, stop_at, threads), workers)
     if official:
         with Store().in_use(f"The search {place.name}"):
-            score_officially(found, place, objective, official, threads)
+            score_officially(found, place, objective, official, threads and threads * workers)
     return state_of(found, place), place.shown
 
 

@@ -36,11 +36,11 @@ def score_officially(
         place: for its lock.
         objective: builds the profiles; their blocks are in the store.
         count: how many.
-        threads: for the probe.
+        threads: for the probe; the workers have ended, so all of theirs.
 
     Returns:
         trial number as text → {"scores": {task: score}, "sum": …}; also stored in the study, scores also in the artefact
-        store, so a killed run goes on where it was.
+        store task by task, so a killed run goes on where it was.
     """
     space = objective.space
     scorer = Scorer(
@@ -57,11 +57,13 @@ def score_officially(
         known = study.user_attrs.get(OFFICIAL, {})
         if str(trial.number) in known:
             continue
-        say(f"  official probe: trial {trial.number} ({chosen.index(trial) + 1} of {len(chosen)}) …")
         built = objective.build(space.recipe(from_params(trial.params)))
-        tasks = scorer.defined(built.clients)
-        found = scorer.score(built.vectors, built.clients, built.key, tasks, [0])
-        scores = {task.value: round(found[task, 0], 4) for task in tasks}
+        where = f"trial {trial.number} ({chosen.index(trial) + 1} of {len(chosen)})"
+        scores = {}
+        for task in scorer.defined(built.clients):  # one at a time: each is kept, and six networks would take 5 GB
+            say(f"  official probe: {where}, {task.value} …")
+            found = scorer.score(built.vectors, built.clients, built.key, [task], [0])
+            scores[task.value] = round(found[task, 0], 4)
         with study_lock(place, "official"):
             entry = {"scores": scores, "sum": round(sum(scores.values()), 4)}
             study.set_user_attr(OFFICIAL, {**study.user_attrs.get(OFFICIAL, {}), str(trial.number): entry})

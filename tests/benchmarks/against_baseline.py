@@ -4,8 +4,9 @@
 
 Per shop seed: synthesise the small shop, build and score the recipe and its rivals, compare paired over clients. With --oracle
 the generator's own probabilities are sent through the probe too, as rate and choice like the blend's: what is lost between
-them and the ceiling is lost by the probe, whatever the profile. Everything is kept in DIR, so an interrupted run goes on where
-it was. On two cores an official score takes three to five minutes in bf16.
+them and the ceiling is lost by the probe, whatever the profile; the last column is the share of the gap between the baseline and
+them. Everything is kept in DIR, so an interrupted run goes on where it was. On two cores an official score takes three to five
+minutes in bf16.
 """
 
 from __future__ import annotations
@@ -113,26 +114,31 @@ def main() -> None:
 
 
 def summarise(names: list[str], rows: dict[Task, list[tuple[float, ...]]]) -> None:
-    """Means over the seeds: scores, differences, AUROC, and the share of the gap baseline → ceiling that is closed."""
+    """Means over the seeds: scores, differences, AUROC, and the shares of the gaps baseline → ceiling and baseline → oracle."""
     n = len(names)
-    print(f"\n| task | score: {' → '.join(names)} | difference to each | AUROC → ceiling | oracle | gap closed |")
-    print("|---|---|---|---|---|---|")
+    gaps = "closed of the gap to the ceiling | to the oracle through the probe"
+    print(f"\n| task | score: {' → '.join(names)} | difference to each | AUROC → ceiling | oracle | {gaps} |")
+    print("|---|---|---|---|---|---|---|")
+    closed = []
     for task, values in rows.items():
         if not values:
             continue
         mean = np.mean(values, axis=0)
         scores, differences, aurocs = mean[:n], mean[n : 2 * n - 1], mean[2 * n - 1 : 3 * n - 1]
         best, limit = mean[-2:]
-        shares = [(value - aurocs[0]) / (best - aurocs[0]) for value in (*aurocs[1:], limit)]
+        shares, reached = ([(value - aurocs[0]) / (top - aurocs[0]) for value in aurocs[1:]] for top in (best, limit))
+        closed.append((shares, reached))
         cells = [
             task.value,
             " → ".join(f"{score:.4f}" for score in scores),
             ", ".join(f"{value:+.4f}" for value in differences),
             " → ".join(f"{value:.4f}" for value in (*aurocs, best)),
             f"{limit:.4f}",
-            " → ".join(f"{share:.0%}" for share in shares),
+            *(" → ".join(f"{share:.0%}" for share in row) for row in (shares, reached)),
         ]
         print("| " + " | ".join(cells) + " |")
+    means = [" → ".join(f"{share:.0%}" for share in row) for row in np.mean(closed, axis=0)]
+    print(f"| mean | | | | | {means[0]} | {means[1]} |")
 
 
 if __name__ == "__main__":

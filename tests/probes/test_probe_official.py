@@ -156,7 +156,8 @@ def test_a_network_is_gone_as_soon_as_it_is_scored(world: World) -> None:
     """Nine hundred megabytes of the official one must not wait for the collector of circles."""
     ids, vectors = world.profiles["scaled"]
     data = load_task(Task.CONVERSION, ids, world.folder)
-    mlp.train(vectors, [data], Options(threads=1), Shape(16, 32))  # what torch imports late keeps the first one's frames
+    # What torch imports late keeps the frames of the first training.
+    mlp.train(vectors, [data], Options(threads=1), Shape(16, 32))
     gc.collect()
     gc.disable()
     try:
