@@ -83,7 +83,8 @@ def test_numbers_on_the_page_are_those_of_the_scores(scored: Path):
     for task, gain in report.first.against[0].gains.items():
         assert gain.difference == pytest.approx(entries[task]["score"] - other[task]["score"], abs=1e-9)
         assert gain.low < gain.difference < gain.high
-    assert [row["rank"] for row in report.first.board] == [1, 2]
+    wins = [gain.difference > 0 for gain in report.first.against[0].gains.values()]
+    assert [row["rank"] for row in report.first.board] == ([1, 1] if 2 * sum(wins) == len(wins) else [1, 2])
 
 
 def test_every_defined_task_has_its_map(scored: Path, toy: DataFolder):
