@@ -115,13 +115,14 @@ def _search(
     space = read_space(recipe, overrides)
     make_sampler(space, (0,))  # an unsuitable one is found out before anything is computed
     place = find_place(study, space.name)
-    objective = RecipeObjective(space, data, DEFAULT_ROOT, threads)
+    alone = threads and threads * workers  # before and after the workers this process has the machine to itself
+    objective = RecipeObjective(space, data, DEFAULT_ROOT, alone)
     found = begin(space, place, objective.identity(), trials, str(data))
     stop_at = None if timeout is None else time.time() + timeout
     run_job(Job(space, place, data, DEFAULT_ROOT, trials, stop_at, threads), workers)
     if official:
         with Store().in_use(f"The search {place.name}"):
-            score_officially(found, place, objective, official, threads and threads * workers)
+            score_officially(found, place, objective, official, alone)
     return state_of(found, place), place.shown
 
 
