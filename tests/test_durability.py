@@ -149,7 +149,7 @@ def test_interrupted_runs_say_so_and_tidy_up(toy: DataFolder, tmp_path: Path, nu
     process.stderr.readline()
     process.send_signal(number)
     code, _, err = finish(process)
-    assert code == 128 + number
+    assert code == 128 + number, err
     assert err.rstrip().endswith("the same command goes on from there")
     assert "Traceback" not in err
     assert leftovers(tmp_path) == []

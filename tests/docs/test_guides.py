@@ -22,7 +22,9 @@ from kit.submission.recipes import check_recipe
 from kit.submission.reference import recipe_reference
 
 ROOT = Path(__file__).parents[2]
-GUIDES = sorted(path for path in (ROOT / "docs").glob("*.md") if path.name != "README.md")
+RECORD = ROOT / "docs" / "measured.md"
+"""Figures and the commands behind them: hours of work, so named and not run."""
+GUIDES = sorted(path for path in (ROOT / "docs").glob("*.md") if path.name != "README.md" and path != RECORD)
 PAGES = [ROOT / "README.md", ROOT / "pipelines" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
