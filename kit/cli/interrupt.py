@@ -1,8 +1,9 @@
 """Ctrl-C and requests to end (SIGTERM): one exception each, so that every `finally` runs to its end.
 
-Two things stand in the way. Typer turns KeyboardInterrupt into a silent exit. And Polars raises a KeyboardInterrupt of its own
+Three things stand in the way. Typer turns KeyboardInterrupt into a silent exit. Polars raises a KeyboardInterrupt of its own
 when Ctrl-C falls into a query, after which Python's handler raises a second one, in the middle of the clean-up after the first;
-`timeout`, which signals a process and then its group, has the same effect.
+`timeout`, which signals a process and then its group, has the same effect. And where Polars' Rust calls a Python constructor of
+its data types it takes no exception but panics: there a signal waits.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
 from types import FrameType
 from typing import Any
@@ -18,6 +20,10 @@ from typer.core import TyperGroup
 
 PATIENCE = 5.0
 """Seconds after which another signal ends a clean-up that hangs."""
+DELAY = 0.02
+"""Seconds after which a signal that came inside `BRITTLE` code comes again."""
+BRITTLE = f"polars{os.sep}datatypes{os.sep}"
+"""Part of the paths of Python code that Polars' Rust calls and whose exceptions it does not take."""
 
 
 class Stopped(SystemExit):
@@ -44,7 +50,10 @@ class _Listener:
     def __init__(self) -> None:
         self.first: float | None = None
 
-    def __call__(self, number: int, _frame: FrameType | None) -> None:
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if frame is not None and BRITTLE in frame.f_code.co_filename:
+            threading.Timer(DELAY, os.kill, (os.getpid(), number)).start()
+            return
         now = time.monotonic()
         if self.first is None:
             self.first = now

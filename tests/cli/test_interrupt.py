@@ -41,6 +41,19 @@ finally:
         time.sleep(0.001)
     print("tidy", flush=True)
 """
+CONSTRUCTOR = """
+import os, signal, time
+from kit.cli.interrupt import listen
+listen()
+there = {"os": os, "signal": signal}
+text = "def constructor():\\n  os.kill(os.getpid(), signal.SIGINT)\\n  print('whole', flush=True)"
+exec(compile(text, os.path.join("polars", "datatypes", "classes.py"), "exec"), there)
+there["constructor"]()
+try:
+    time.sleep(30)
+except KeyboardInterrupt:
+    print("then stopped", flush=True)
+"""
 IMPATIENT = """
 import os, signal
 from kit.cli import interrupt
@@ -66,6 +79,11 @@ def test_signals_during_the_clean_up_do_not_cut_it_short(number: signal.Signals)
 
 def test_ctrl_c_in_a_polars_query_is_one_exception():
     assert run(QUERY).stdout == "tidy\n"
+
+
+def test_ctrl_c_waits_for_the_end_of_a_constructor_that_rust_calls():
+    """There an exception is a panic of Polars' Rust, with a traceback and exit code 1."""
+    assert run(CONSTRUCTOR).stdout == "whole\nthen stopped\n"
 
 
 def test_a_clean_up_that_hangs_can_be_ended():
