@@ -17,8 +17,8 @@ from kit.probes.registry import Options, TaskRun, Vectors, probe
 FAST: Final = Shape(thin=1024, wide=256, paced=True)
 """1/32 of the official number of weights inside, and learning rates that move its outputs as far a step (see `Shape.paced`):
 at the official rates it lags behind and ranks profiles by how easily they are learned rather than by what they hold. The width
-goes where the vectors enter: a stream of 256 forgave profiles whose large columns cost the official network a tenth of its
-score, and a search steered by it walked there."""
+goes where the vectors enter: a stream of 256 put a profile of heavy columns second of five that the official network put last.
+Provisional: chosen among four shapes on those five profiles (docs/measured.md)."""
 
 
 @probe("fast", "The official probe with narrow layers: for ranking profiles, at a fraction of the time.")

@@ -77,7 +77,9 @@ def one_block(vectors: Vectors, tasks: Sequence[TaskData], options: Options) -> 
 
 
 @stand_in(
-    "slim", "The fast probe: stream of 1,024 with bottlenecks of 256, paced; the width goes where the vectors enter."
+    "slim",
+    "The fast probe: stream of 1,024 with bottlenecks of 256, paced; the width goes where the vectors enter.",
+    sources=("probes/fast.py",),
 )
 def slim(vectors: Vectors, tasks: Sequence[TaskData], options: Options) -> list[TaskRun]:
     """A narrow stream must squeeze wide vectors at once; bottlenecks cost most of the time and can be narrow instead."""
