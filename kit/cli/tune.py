@@ -119,6 +119,8 @@ def _search(
     objective = RecipeObjective(space, data, DEFAULT_ROOT, alone)
     found = begin(space, place, objective.identity(), trials, str(data))
     stop_at = None if timeout is None else time.time() + timeout
+    with Store().in_use(f"The search {place.name}"):
+        objective.prepare(found, place)
     run_job(Job(space, place, data, DEFAULT_ROOT, trials, stop_at, threads), workers)
     if official:
         with Store().in_use(f"The search {place.name}"):

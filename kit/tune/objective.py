@@ -94,7 +94,7 @@ class RecipeObjective:
         }
 
     def prepare(self, study: optuna.Study, place: Place) -> None:
-        """Score the reference, or find it in the study; the first worker does it and the others wait."""
+        """Score the reference, or find it in the study; whoever comes first does it and all others wait."""
         with study_lock(place, "reference"):
             known = study.user_attrs.get("reference")
             if known is None:
@@ -106,15 +106,16 @@ class RecipeObjective:
     def _reference(self) -> Reference:
         count = max(self.search.noise_seeds, self.search.seeds)
         built = self._named(self.search.reference)
-        tasks = self.scorer.defined(built.clients)
+        tasks = list(self.scorer.defined(built.clients))
+        errors: dict[Task, float] = {}
+        if self.search.noise == "clients":  # first: the runs that tell errors also serve as the official seed's scores
+            errors = self.scorer.client_errors(built.vectors, built.clients, built.key, tasks)
         scores = self.scorer.score(built.vectors, built.clients, built.key, tasks, range(count))
         rivals = {}
         for path in self.search.against:
             rival = self._named(path)
             found = self.scorer.score(rival.vectors, rival.clients, rival.key, tasks, range(self.search.seeds))
             rivals[path] = {task: float(np.mean([found[task, s] for s in range(self.search.seeds)])) for task in tasks}
-        over_clients = self.search.noise == "clients"
-        errors = self.scorer.client_errors(built.vectors, built.clients) if over_clients else {}
         return Reference.of(scores, self.search.seeds, rivals, errors)
 
     def _named(self, what: str) -> Built:

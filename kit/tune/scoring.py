@@ -188,16 +188,12 @@ class Scorer:
             task: place or self._place(vectors_key, task, seed, influences=influences) for task, place in found.items()
         }
 
-    def client_errors(self, vectors: Vectors, clients: NDArray[np.int64]) -> dict[Task, float]:
+    def client_errors(
+        self, vectors: Made, clients: NDArray[np.int64], vectors_key: str, tasks: Sequence[Task]
+    ) -> dict[Task, float]:
         """task → standard error of the score over clients, at the official seed (`kit.probes.statistics.influence`)."""
-        labels = self.defined(clients)
-        options = Options(1, self._precision, self.threads, keep_logits=True)
-        errors = {}
-        for run in self._probe.run(vectors, list(labels.values()), options):
-            assert run.logits is not None, "asked for"
-            data = labels[run.task]
-            errors[run.task] = float(np.linalg.norm(influence(run.task, run.logits, data.validation, data.popularity)))
-        return errors
+        found = self.measure(vectors, clients, vectors_key, tasks, 1).influence
+        return {task: float(np.linalg.norm(each)) for task, (_, each) in found.items()}
 
     def _find(self, vectors_key: str, task: Task, seed: int, *, influences: bool) -> Path | None:
         """The finished artefact of a score; one with influences serves also where none are asked for."""

@@ -176,7 +176,9 @@ def test_errors_over_clients_are_those_of_kit_compare(toy: DataFolder, store: St
     np.save(tmp_path / "client_ids.npy", ids)
     np.save(tmp_path / "embeddings.npy", vectors)
     write_scores(tmp_path, [score_submission(tmp_path, toy, "fast", [Task.CONVERSION], threads=1)])
-    ours = Scorer(toy, "fast", "fp32", [Task.CONVERSION], store, 1).client_errors(vectors, ids)
+    ours = Scorer(toy, "fast", "fp32", [Task.CONVERSION], store, 1).client_errors(
+        vectors, ids, "key", [Task.CONVERSION]
+    )
     assert ours[Task.CONVERSION] == pytest.approx(read_scored(tmp_path, "fast")[Task.CONVERSION].error, rel=1e-4)
 
 
@@ -206,6 +208,33 @@ def test_the_defaults_score_exactly_zero(searched: tuple[Job, optuna.Study]):
     _, study = searched
     assert study.get_trials()[0].values == [0.0]
     assert study.get_trials()[0].user_attrs["default"]
+
+
+def test_no_score_of_the_reference_or_the_defaults_is_computed_twice(
+    toy: DataFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    space = parse_space(TWO, "two.toml", {"noise": "clients"})
+    job = Job(space, Place(str(tmp_path / "o.journal"), "two"), toy.root, tmp_path / "store", cap=1, threads=1)
+    objective = RecipeObjective(space, toy.root, job.root, 1)
+    probe, ran = objective.scorer._probe, []
+
+    def run(vectors, tasks, options):
+        ran.extend((data.task, options.first_seed) for data in tasks)
+        return probe.run(vectors, tasks, options)
+
+    objective.scorer.evidence  # noqa: B018 - before the probe is replaced
+    objective.scorer._probe = replace(probe, run=run)
+    study = begin(space, job.place, objective.identity(), job.cap, str(toy.root))
+    objective.prepare(study, job.place)
+    defined = {task for task, _ in ran}
+    assert sorted(ran) == sorted((task, seed) for task in defined for seed in range(2))
+    noise = study.user_attrs["reference"]["noise"]
+    assert all(noise[task.value] > LEAST_NOISE for task in defined)
+    assert (
+        work(job, 0, lambda _: objective) == 1
+    )  # reads the reference from the study, the defaults' scores from the store
+    assert len(ran) == 2 * len(defined)
+    assert study.get_trials()[0].values == [0.0]
 
 
 def test_blocks_are_shared_between_trials(searched: tuple[Job, optuna.Study]):
