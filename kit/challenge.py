@@ -55,6 +55,8 @@ class EventType(StrEnum):
 SKU_EVENTS: Final = (EventType.BUY, EventType.CART, EventType.REMOVE)
 """Event types that carry a sku, and through it a category, a price bucket and a name."""
 PRODUCT_COLUMNS: Final = ("sku", "category", "price", "name")
+FIRST_SEEN: Final = "first_seen"
+"""Optional column of product_properties, ours: when a log without a catalogue first named the product; null = always known."""
 
 
 class Task(StrEnum):

@@ -53,3 +53,17 @@ def nearest(word: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"{hint}known: {', '.join(names) or '(none)'}"
+
+
+def require_known(what: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """ValueError, as settings' validators raise it, at the first name that does not exist.
+
+    Args:
+        what: what a name names: «relation».
+        given: names from a recipe.
+        known: names that exist.
+    """
+    names = sorted(known)
+    for name in given:
+        if name not in names:
+            raise ValueError(f"there is no {what} {name!r}; {nearest(name, names)}")

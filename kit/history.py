@@ -42,6 +42,8 @@ class Source:
     products: Path
     prepared: Path
     targets: dict[Task, Path]
+    cut: datetime
+    """That the tables were prepared for; rewound histories share it."""
 
     def everyone(self, kind: EventType) -> pl.LazyFrame:
         """All clients' events of the files, whatever their time."""
@@ -120,7 +122,7 @@ class History:
         store = store or Store()
         plan = plan_events(folder, cut, store, duplicates)
         artefact = store.make(plan.stage, plan.prepare)
-        source = Source(plan.files, folder.products, artefact.folder, plan.targets)
+        source = Source(plan.files, folder.products, artefact.folder, plan.targets, plan.cut)
         history = cls(source, plan.cut, plan.clients)
         history._memo |= {"fingerprint": plan.fingerprint, "artefact": artefact.key, "store": store}
         return history
@@ -154,8 +156,12 @@ class History:
         return self._source.everyone(kind).filter(pl.col("timestamp") < self.cut)
 
     def products(self) -> pl.LazyFrame:
-        """The catalogue: sku, category, price, name codes. It carries no time, and so says nothing of the future's events."""
-        return scan_products(self._source.products)
+        """The catalogue: sku, category, price, name codes; the same at rewound cuts, whose products stay in one numbering.
+
+        A catalogue of the shop's own carries no time, and so says nothing of the future's events. One that was gathered from
+        the log (`kit data convert`) holds only what the log named before the cut that this history was opened at.
+        """
+        return scan_products(self._source.products, before=self._source.cut)
 
     def published_targets(self, task: Task) -> NDArray[np.int64]:
         """Targets that were public during the challenge (categories and skus); empty (0,) where the folder has none."""

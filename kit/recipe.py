@@ -95,7 +95,9 @@ class Recipe(Strict):
     description: str = ""
     seed: int = Field(0, ge=0, description="Seeds every block and the permutation of rows.")
     duplicates: Literal["keep", "drop"] = Field(
-        "keep", description="Whether exact duplicate events count once or as often."
+        "keep",
+        description="Whether exact duplicates among a client's own events count as often as they occur (keep) or once (drop); "
+        "popularity and the like count everybody's rows as they are.",
     )
     blocks: dict[str, BlockEntry] = Field(min_length=1)
     assembly: Assembly = Assembly()

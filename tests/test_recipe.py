@@ -44,7 +44,18 @@ def test_errors_name_the_key(tmp_path: Path, text: str, message: str):
 
 @pytest.mark.parametrize(
     ("extra", "message"),
-    [("kind='stas'", r"did you mean 'stats'\?"), ("kind='als'\nfactor=3", r"did you mean 'factors'\?")],
+    [
+        ("kind='stas'", r"did you mean 'stats'\?"),
+        ("kind='als'\nfactor=3", r"did you mean 'factors'\?"),
+        ("kind='als'\nweights={buys=3}", r"no event type 'buys'; did you mean 'buy'\?"),
+        ("kind='gcn'\npositives=['buy']", r"no client relation 'buy'; did you mean 'buys'\?"),
+        ("kind='gcn'\npositives=['in_category']", r"no client relation 'in_category'"),
+        ("kind='gcn'\nlayers=0", r"layers.*found 0"),
+        ("kind='combined'\n[blocks.a.network.weights]\nbuy_sku=1", r"no loss term 'buy_sku'"),
+        ("kind='stats'\nwindows=[7, 7]", r"holds a value twice"),
+        ("kind='stats'\nwindows=[0]", r"found 0"),
+        ("kind='stats'\nhalf_lives=[0]", r"found 0"),
+    ],
 )
 def test_block_errors_come_from_the_block(tmp_path: Path, extra: str, message: str):
     path = tmp_path / "r.toml"

@@ -14,11 +14,12 @@ from typing import ClassVar, Literal, cast
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 from scipy import sparse
 
 from kit.blocks.base import Block, BlockOutput, block
 from kit.challenge import EventType
+from kit.errors import require_known
 from kit.history import History
 from kit.limits.need import Counts, Need, matrix
 from kit.recipe import Strict
@@ -42,6 +43,12 @@ class ALSSettings(Strict):
     weights: dict[str, float] = Field(
         {"buy": 3.0, "cart": 1.0, "remove": 0.0, "visit": 1.0}, description="Weight per event type; 0 leaves it out."
     )
+
+    @field_validator("weights")
+    @classmethod
+    def _known(cls, weights: dict[str, float]) -> dict[str, float]:
+        require_known("event type", weights, [kind.short for kind in EventType])
+        return weights
 
 
 @block

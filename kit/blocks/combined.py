@@ -59,7 +59,11 @@ class CombinedSettings(Strict):
     """Settings of the combined block."""
 
     network: NetworkSettings = NetworkSettings()
-    stats: StatsSettings = Field(StatsSettings(), description="Which hand-made features enter the network.")
+    stats: StatsSettings = Field(
+        StatsSettings(without=("newcomers",)),
+        description="Which hand-made features enter the network. Columns are matched by name over the cuts, so each must mean "
+        "the same at all of them: the kinds of new product (newcomers) are other ones at every cut.",
+    )
     tokens: TokenSettings = TokenSettings()
     train: TrainSettings = TrainSettings(epochs=1, lr=2e-3, weight_decay=0.05)
     graph: TwHINSettings = Field(

@@ -15,7 +15,7 @@ from pydantic import Field, field_validator
 
 from kit.arrays import Growing, digest_of, read_array
 from kit.challenge import CODE_VALUES, CODES, PRICE_BUCKETS, EventType
-from kit.errors import nearest
+from kit.errors import require_known
 from kit.features.embedding import code_rows
 from kit.features.matrix import positions
 from kit.features.shared import catalogue
@@ -87,9 +87,8 @@ class EdgeSettings(Strict):
     @field_validator("weights")
     @classmethod
     def _known(cls, weights: dict[str, float]) -> dict[str, float]:
+        require_known("relation", weights, RELATIONS)
         for name, weight in weights.items():
-            if name not in RELATIONS:
-                raise ValueError(f"there is no relation {name!r}; {nearest(name, RELATIONS)}")
             if weight < 0:
                 raise ValueError(f"the weight of {name!r} is below 0: {weight}")
         return weights

@@ -9,11 +9,12 @@ from typing import ClassVar, Literal, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from kit.blocks.base import block
 from kit.blocks.graph import SOURCES, GraphBlock, GraphSettings
 from kit.blocks.sizes import graph_size
+from kit.errors import require_known
 from kit.limits.need import Counts, Need, matrix
 from kit.models.checkpoint import TrainReport
 from kit.models.graph.convolution import (
@@ -22,7 +23,7 @@ from kit.models.graph.convolution import (
     joint_adjacency,
     normalised,
 )
-from kit.models.graph.edges import CLIENT, Edges, Graph
+from kit.models.graph.edges import CLIENT, RELATIONS, Edges, Graph
 from kit.models.graph.pairs import pair_batches
 from kit.models.graph.sampler import NeighbourSampler
 from kit.models.training import TrainSettings, train
@@ -35,7 +36,7 @@ WHOLE = 4_000_000
 class GCNSettings(GraphSettings):
     """Settings of the convolution."""
 
-    layers: int = Field(3, ge=0, le=6)
+    layers: int = Field(3, ge=1, le=6)
     mode: Literal["auto", "whole", "sampled"] = Field("auto", description="auto: whole up to 4 million weights.")
     fanout: int = Field(8, ge=1, description="Neighbours drawn per node and layer when sampled.")
     positives: tuple[str, ...] = Field(("buys", "carts", "visits"), description="Client relations to predict.")
@@ -46,6 +47,12 @@ class GCNSettings(GraphSettings):
     temperature: float = Field(1.0, gt=0)
     l2: float = Field(0.0, ge=0)
     train: TrainSettings = TrainSettings(epochs=3, lr=0.05, weight_decay=0.0)
+
+    @field_validator("positives")
+    @classmethod
+    def _known(cls, positives: tuple[str, ...]) -> tuple[str, ...]:
+        require_known("client relation", positives, [name for name, r in RELATIONS.items() if r.head == CLIENT])
+        return positives
 
 
 @block

@@ -128,7 +128,7 @@ class SequenceBlock(Block):
     def save(self, folder: Path) -> None:
         """weights.npz, words.npz (sku and url ids in the order of their rows), settings.json, training.json (losses)."""
         settings = cast(SequenceSettings, self.settings)
-        weights = {key: value.numpy() for key, value in self.model.state_dict().items()}
+        weights = {key: value.cpu().numpy() for key, value in self.model.state_dict().items()}
         np.savez(folder / "weights.npz", **weights)
         np.savez(folder / "words.npz", sku=self.vocabulary.skus.ids, url=self.vocabulary.urls.ids)
         write_json(folder / "settings.json", settings.model_dump(mode="json"))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import polars as pl
 
-from kit.challenge import PRODUCT_COLUMNS, SKU_EVENTS, EventType
+from kit.challenge import FIRST_SEEN, PRODUCT_COLUMNS, SKU_EVENTS, EventType
 from kit.data.check_split import check_clients, check_split
 from kit.data.layout import DataFolder, Split
 from kit.data.rules import Rule, column_rules, readable_time
@@ -112,7 +112,7 @@ def check_columns(table: Table, columns: tuple[str, ...], schema: pl.Schema) -> 
             table.add(Severity.ERROR, f"lacks the column {name}; it has {list(schema)}.", "Add or rename it.", name)
             table.broken.add(name)
     for name in schema:
-        if name not in columns:
+        if name not in columns and (name, columns) != (FIRST_SEEN, PRODUCT_COLUMNS):
             table.add(Severity.WARNING, f"has the surplus column {name}.", "It is never read: drop it.", name)
 
 

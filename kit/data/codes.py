@@ -23,6 +23,7 @@ from kit.errors import KitError
 
 MINUTES: Final = 30
 MOST_PAIRS: Final = 200_000
+"""About so many pairs are looked at."""
 RESAMPLES: Final = 1000
 FLAT: Final = 0.5
 """If the second half of the positions tells at least this share of what the first half tells, the codes count as flat."""
@@ -127,7 +128,7 @@ def searched_then_carted(
         .drop_nulls()
         .join(carts.select("client_id").unique(), on="client_id", how="semi")
     )
-    pairs = (
+    found = (
         carts.sort("timestamp", "client_id", "sku")
         .join_asof(
             searches.sort("timestamp"),
@@ -138,11 +139,12 @@ def searched_then_carted(
             check_sortedness=False,
         )
         .drop_nulls("query")
-        .head(MOST_PAIRS)
         .collect()
     )
-    if pairs.is_empty():
+    if found.is_empty():
         return nothing
+    # Whole clients by the hash of their id, not the first pairs: those would all be of the earliest weeks.
+    pairs = found.filter(pl.col("client_id").hash(0) % (len(found) // MOST_PAIRS + 1) == 0)
     return pairs["client_id"].to_numpy(), pairs["query"].to_numpy(), pairs["name"].to_numpy()
 
 
@@ -162,8 +164,10 @@ def _bootstrap(client: NDArray[np.int64], value: NDArray[Any], rng: np.random.Ge
     """95 % interval of the mean of `value`, clients drawn with replacement."""
     _, row = np.unique(client, return_inverse=True)
     total, count = np.bincount(row, weights=value), np.bincount(row)
-    draws = rng.multinomial(len(total), np.full(len(total), 1 / len(total)), size=RESAMPLES)
-    means = (draws @ total) / (draws @ count)
+    even, means = np.full(len(total), 1 / len(total)), np.empty(RESAMPLES)
+    for i in range(RESAMPLES):  # one at a time: all draws together would take RESAMPLES numbers a client
+        drawn = rng.multinomial(len(total), even)
+        means[i] = (drawn @ total) / (drawn @ count)
     low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)
 

@@ -30,7 +30,7 @@ class Split:
     def from_end(cls, end: datetime) -> Split:
         """The organisers' rule: whole days, 2 x 14 of them, the last one being the day of the last purchase."""
         first = end - timedelta(days=2 * TARGET_DAYS - 1)
-        train_start = first.replace(hour=0, minute=0, second=0)
+        train_start = first.replace(hour=0, minute=0, second=0, microsecond=0)
         return cls(train_start, train_start + timedelta(days=TARGET_DAYS), end)
 
 

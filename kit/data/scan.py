@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 import polars as pl
 
-from kit.challenge import CODES, PRODUCT_COLUMNS, TIMESTAMP_FORMAT, EventType
+from kit.challenge import CODES, FIRST_SEEN, PRODUCT_COLUMNS, TIMESTAMP_FORMAT, EventType
 from kit.errors import KitError
 
 TIME = pl.Datetime("us")
@@ -97,10 +98,12 @@ def scan_events(path: Path, kind: EventType, *, parse_codes: bool = True) -> pl.
     )
 
 
-def scan_products(path: Path, *, parse_codes: bool = True) -> pl.LazyFrame:
+def scan_products(path: Path, *, parse_codes: bool = True, before: datetime | None = None) -> pl.LazyFrame:
     """product_properties, typed: sku i64, category i64, price i64, name Array(UInt8, 16). One row per sku on a sound folder.
 
-    A file without a category column is read as one constant category 0: such a shop has no category task.
+    A file without a category column is read as one constant category 0: such a shop has no category task. Where there is a
+    column first_seen (a log without a catalogue of its own, see `kit data convert`), `before` leaves out products that the
+    log names first at that instant or later: that they will be sold is news from the future.
     """
     known = scan_table(path, ())[1]
     columns = tuple(name for name in PRODUCT_COLUMNS if name != "category" or name in known)
@@ -109,6 +112,9 @@ def scan_products(path: Path, *, parse_codes: bool = True) -> pl.LazyFrame:
     if "category" not in known:
         ids["category"] = pl.lit(0, dtype=pl.Int64)
     name = codes_expr(schema["name"], "name") if parse_codes else pl.col("name")
+    if before is not None and FIRST_SEEN in known:
+        first = time_expr(known[FIRST_SEEN], FIRST_SEEN)
+        frame = scan_table(path, (*columns, FIRST_SEEN))[0].filter(first.is_null() | (first < before))
     return frame.select(**ids, name=name)
 
 

@@ -104,21 +104,24 @@ _Rows = list[tuple[str, Any, float | None]]
 
 
 def _open(folder: DataFolder) -> _Logs:
-    """Raw files where there are any; else (official challenge archive) the input files and target windows."""
+    """Raw files where there are any, else the input files, and the purchases of the target windows that lie after them: an
+    official archive's files end at its cut. A folder that has been split is dated by its split."""
     buys = folder.raw(EventType.BUY)
     raw = buys.exists()
     events = {}
     for kind in EventType:
         path = folder.raw(kind) if raw else folder.input(kind)
         events[kind] = scan_events(path, kind) if path.exists() else empty_events(kind)
-    if not raw and folder.is_split:
-        windows = [scan_events(folder.window(name), EventType.BUY) for name in ("train", "validation")]
-        events[EventType.BUY] = pl.concat([events[EventType.BUY], *windows])
     end = events[EventType.BUY].select(pl.col("timestamp").max()).collect(engine="streaming").item()
-    if end is None:
+    if folder.is_split:
+        windows = pl.concat([scan_events(folder.window(name), EventType.BUY) for name in ("train", "validation")])
+        later = windows if end is None else windows.filter(pl.col("timestamp") > end)
+        events[EventType.BUY] = pl.concat([events[EventType.BUY], later])
+    elif end is None:
         raise KitError(
             f"{folder.root} holds no purchase.", "Without one the folder can be neither split nor described."
         )
+    split = folder.split() if folder.is_split else Split.from_end(end)
     visits = events[EventType.VISIT].select(pl.len()).collect().item()
     share = visits // SAMPLE_ROWS + 1
     if share > 1:
@@ -129,7 +132,7 @@ def _open(folder: DataFolder) -> _Logs:
     if folder.relevant_clients.exists():
         relevant = pl.LazyFrame({"client_id": folder.clients()})
         relevant = relevant.filter(pl.col("client_id").hash(0) % share == 0) if share > 1 else relevant
-    return _Logs(events, scan_products(folder.products), relevant, Split.from_end(end), share)
+    return _Logs(events, scan_products(folder.products), relevant, split, share)
 
 
 def _one(frame: pl.LazyFrame) -> dict[str, float | None]:

@@ -139,4 +139,4 @@ def example_history(
     lists = {Task.CATEGORY: folder / "category.npy", Task.SKU: folder / "sku.npy"}
     for (_, path), count in zip(lists.items(), targets, strict=True):
         np.save(path, np.arange(count))
-    return History(Source(files, folder / "products.parquet", folder, lists), CUT, np.arange(CLIENTS))
+    return History(Source(files, folder / "products.parquet", folder, lists, CUT), CUT, np.arange(CLIENTS))

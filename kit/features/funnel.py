@@ -27,8 +27,9 @@ RECENT = 28
 def funnel(history: History, settings: FeatureSettings) -> pl.LazyFrame:
     """Columns <step>_per_<other>[_28d] = (n + 0.1) / (m + 1), so that few events say little; and over the products carted:
 
-    carted_bought, carted_removed (shares), bought_uncarted (share of products bought without a cart add before),
-    to_buy_logmean, to_buy_last (log(1 + minutes) from the first cart add to the first purchase after it),
+    carted_bought, carted_removed (shares), bought_uncarted (share of products bought that were never put into the cart),
+    to_buy_logmean, to_buy_last (log(1 + minutes) from a product's first cart add to its first purchase; products bought before
+    they were ever carted are left out),
     category_bought (share of carted categories bought from).
     """
     number = window_counts(history, (RECENT,))

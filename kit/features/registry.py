@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import Annotated
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from kit.history import History
 from kit.registry import Registry, import_modules
@@ -21,10 +22,21 @@ class FeatureSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    windows: tuple[int, ...] = Field((1, 3, 7, 14, 28, 56), description="Days before the cut that are counted over.")
-    half_lives: tuple[float, ...] = Field((1, 3, 7, 14, 30, 90), description="Days for a decayed count to halve.")
+    windows: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (1, 3, 7, 14, 28, 56), description="Days before the cut that are counted over."
+    )
+    half_lives: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        (1, 3, 7, 14, 30, 90), description="Days for a decayed count to halve."
+    )
     top: int = Field(50, ge=1, description="How many of the most popular categories, skus and urls get a column.")
     session_minutes: int = Field(30, ge=1, description="A silence of this many minutes ends a session.")
+
+    @field_validator("windows", "half_lives")
+    @classmethod
+    def _distinct(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        if len(set(values)) < len(values):
+            raise ValueError(f"{list(values)} holds a value twice: their columns would have one name")
+        return values
 
 
 Build = Callable[[History, FeatureSettings], pl.LazyFrame]

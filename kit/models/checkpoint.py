@@ -94,7 +94,8 @@ class Checkpoint:
         if self.path is None:
             return
         fabric = self.fabric
-        random_states = cast("Tensor", fabric.all_gather(torch.get_rng_state())).reshape(fabric.world_size, -1)
+        # Gathering moves to the fabric's device; a generator takes its state back from the CPU alone.
+        random_states = cast("Tensor", fabric.all_gather(torch.get_rng_state())).cpu().reshape(fabric.world_size, -1)
         if not fabric.is_global_zero:
             return
         state = {
@@ -120,7 +121,7 @@ class Checkpoint:
         if self.path is None or not self.path.exists():
             return
         try:
-            state: dict[str, Any] = torch.load(self.path, weights_only=True)
+            state: dict[str, Any] = torch.load(self.path, weights_only=True, map_location=self.fabric.device)
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
             report, partial = TrainReport(**state["report"]), Partial(**state["partial"])
@@ -134,7 +135,7 @@ class Checkpoint:
                 f"The checkpoint {self.path} was written by {len(state['torch'])} processes, not {self.fabric.world_size}.",
                 "Set `train.devices` to that, or delete the checkpoint to start again.",
             )
-        torch.set_rng_state(state["torch"][self.fabric.global_rank].clone())
+        torch.set_rng_state(state["torch"][self.fabric.global_rank].cpu().clone())
         if state["cuda"] and torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(state["cuda"])
+            torch.cuda.set_rng_state_all([one.cpu() for one in state["cuda"]])
         self.report, self.best, self.partial = report, state["best"], partial

@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, cast
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kit.errors import require_known
 from kit.models.balance import Balance, make_balance
 from kit.models.cross import DeepCross, PiecewiseLinear
 from kit.models.events import EventSettings
@@ -89,6 +90,13 @@ class NetworkSettings(Strict):
         description="Weight of each loss term (before `balance`); 0 leaves it out.",
     )  # fmt: skip
     temperature: float = Field(0.1, gt=0, description="Of the contrastive past-to-future loss.")
+
+    @field_validator("weights")
+    @classmethod
+    def _known(cls, weights: dict[str, float]) -> dict[str, float]:
+        choices = [f"{action}_{aspect}" for action in ACTIONS for aspect in ASPECTS]
+        require_known("loss term", weights, [*INTENSITIES, *choices, "contrast"])
+        return weights
 
 
 @dataclass(frozen=True)

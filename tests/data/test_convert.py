@@ -19,9 +19,12 @@ from kit.data.convert import convert, ready_mappings
 from kit.data.convert.codes import hashed_codes, text_codes
 from kit.data.convert.mapping import mapping_path, read_mapping
 from kit.data.convert.products import price_buckets
+from kit.data.layout import DataFolder
 from kit.data.scan import scan_events, scan_products
 from kit.data.split import split_folder
 from kit.errors import KitError, Severity
+from kit.history import History
+from kit.store import Store
 
 RETAIL = Path(__file__).parents[3] / "shared" / "data" / "online-retail"
 
@@ -114,7 +117,7 @@ def test_rees46(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert rows(out, EventType.REMOVE) == []
     products = pl.read_parquet(out / "product_properties.parquet")
     # Product 5 costs nothing anywhere: it takes the bucket of its category, that is of 1004237. It has no name either.
-    assert products.drop("name").rows() == [(5, 1, 99), (1004237, 1, 99), (44600062, 2, 0)]
+    assert products.drop("name", "first_seen").rows() == [(5, 1, 99), (1004237, 1, 99), (44600062, 2, 0)]
     said = capsys.readouterr().err
     assert "product_buy: 2 events, 1 more without client, item or time left out" in said
     assert "1 of 3 products have no name" in said
@@ -185,6 +188,13 @@ def test_online_retail(tmp_path: Path) -> None:
     assert not [f for f in check_folder(out) if f.severity is Severity.ERROR]
     split = split_folder(out)
     assert (str(split.train_start), str(split.end)) == ("2011-11-12 00:00:00", "2011-12-09 12:50:00")
+    # The catalogue was gathered from the log: at the cut it must not hold what the log names later, least of all new targets.
+    early = set(kept.filter(pl.col("InvoiceDate") < split.train_start)["StockCode"])
+    folder = DataFolder(out)
+    known = History.open(folder, store=Store(tmp_path / "store")).products().collect()["sku"]
+    assert set(names.join(known.to_frame(), on="sku", how="semi")["own"]) == early
+    assert len(known) < products.height
+    assert History.open(folder, "end", store=Store(tmp_path / "store")).products().collect().height == products.height
     assert not [f for f in check_folder(out) if f.severity is Severity.ERROR]
 
 
@@ -223,6 +233,31 @@ def own(tmp_path: Path, change: tuple[str, str] = ("", ""), data: str = SHOP) ->
     (tmp_path / "shop.csv").write_text(data)
     (tmp_path / "my.toml").write_text(OWN.replace(change[0], change[1], 1) if change[0] else OWN)
     return str(tmp_path / "my.toml"), tmp_path, tmp_path / "out"
+
+
+def first_seen(root: Path) -> dict[str, str | None]:
+    """Own id → when it was first named."""
+    ids = pl.read_parquet(root / "ids" / "sku.parquet").rename({"id": "sku"})
+    frame = pl.read_parquet(root / "product_properties.parquet").join(ids, on="sku")
+    return dict(frame.select("own", pl.col("first_seen").dt.to_string("%Y-%m-%d %H:%M")).rows())
+
+
+def test_a_catalogue_gathered_from_the_log_says_when_it_first_knew_an_item(tmp_path: Path) -> None:
+    mapping, src, out = own(tmp_path)
+    convert(mapping, src, out)
+    assert first_seen(out) == {"A-1": "2022-06-03 01:30", "B-2": "2022-06-03 12:05"}
+    assert not [f for f in check_folder(out) if "first_seen" in f.what]
+
+
+def test_a_catalogue_of_the_shops_own_is_always_known(tmp_path: Path) -> None:
+    (tmp_path / "catalogue.csv").write_text("what;cost\nA-1;2\nB-2;9\nC-3;4\n")
+    listed = '[files.list]\npath = "catalogue.csv"\nseparator = ";"\n[files.log]'
+    mapping, src, out = own(tmp_path, ("[files.log]", listed))
+    text = Path(mapping).read_text()
+    text = text[: text.index("[products]")] + '[products]\nfile = "list"\nitem = "what"\nprice = "cost"\n'
+    Path(mapping).write_text(text.replace("[log]", '[log]\nfile = "log"', 1))
+    convert(mapping, src, out)
+    assert first_seen(out) == {"A-1": None, "B-2": None, "C-3": None}
 
 
 def test_own_mapping_ranks_text_ids_and_leads_back(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from kit.challenge import EventType
 from kit.data import stats
+from kit.data.split import split_folder
 from kit.data.stats import Stat, folder_stats
 from kit.errors import KitError
 
@@ -131,6 +132,20 @@ def test_large_folders_are_described_by_a_sample_of_clients(
     for metric in ("page_visit rows before the cut", "page_visit mean", "visits to a page seen before by the client"):
         assert sample[metric] == pytest.approx(whole[metric], rel=0.1)
         assert sample[metric] != whole[metric]
+
+
+def test_an_archive_whose_raw_files_end_at_the_cut_is_dated_by_its_windows(folder: Path) -> None:
+    """As the official archive comes: whoever dated it by its last raw purchase would cut four weeks too early."""
+    split_folder(folder)
+    whole = {row.metric: row.here for row in folder_stats(folder)}
+    for kind, rows in ROWS.items():
+        early = [row for row in rows if row[1] < "2022-11-09"]
+        names = ["client_id", "timestamp", kind.value_column]
+        pl.DataFrame(early, schema=names, orient="row").write_parquet(folder / f"{kind.value}.parquet")
+    (folder / "target" / "split.json").unlink()
+    windows = [pl.read_parquet(folder / "target" / f"{name}_target.parquet") for name in ("train", "validation")]
+    assert [len(window) for window in windows] == [2, 2]
+    assert {row.metric: row.here for row in folder_stats(folder)} == pytest.approx(whole, nan_ok=True)
 
 
 def test_a_folder_without_purchases_cannot_be_described(folder: Path) -> None:

@@ -64,7 +64,7 @@ def history(
     for task, ids in (targets or {}).items():
         paths[task] = folder / f"{task.value}.npy"
         np.save(paths[task], np.array(ids, dtype=np.int64))
-    source = Source(files, folder / "products.parquet", folder, paths)
+    source = Source(files, folder / "products.parquet", folder, paths, cut)
     return History(source, cut, np.array(sorted(clients), dtype=np.int64))
 
 

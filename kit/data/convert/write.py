@@ -7,12 +7,13 @@ from pathlib import Path
 
 import polars as pl
 
-from kit.challenge import SKU_EVENTS, TIMESTAMP_FORMAT, EventType
+from kit.challenge import FIRST_SEEN, SKU_EVENTS, TIMESTAMP_FORMAT, EventType
 from kit.data.convert.codes import hashed_codes, print_codes, text_codes
 from kit.data.convert.ids import IdSpace, own_text
 from kit.data.convert.mapping import Keep, Mapping, Table
 from kit.data.convert.products import attribute_values, price_buckets
 from kit.data.convert.read import Sources, passes, time_of
+from kit.data.scan import TIME
 from kit.data.split import ROW_GROUP
 from kit.errors import KitError
 from kit.progress import say
@@ -129,9 +130,27 @@ def write_tables(mapping: Mapping, sources: Sources, out: Path) -> None:
         stamp = pl.col("time").dt.strftime(TIMESTAMP_FORMAT)
         named_frame = frame.select(client_id="client", timestamp=stamp, **{kind.value_column: pl.col("item")})
         named_frame.sink_parquet(path, row_group_size=ROW_GROUP, maintain_order=True, engine="streaming")
+    items = items.join(first_seen(mapping, tables), on="own", how="left")
+    # An item of the log in no event that was kept: known at its end, no earlier.
+    items = items.with_columns(pl.col(FIRST_SEEN).fill_null(pl.col(FIRST_SEEN).max()))
     categories = write_products(items, values, skus, coded, out / "product_properties.parquet")
     for space in (clients, skus, urls, *([categories] if categories else [])):
         space.write(out / "ids")
+
+
+def first_seen(mapping: Mapping, tables: list[Rows]) -> pl.DataFrame:
+    """When each item was first named, where nothing but the log names it: columns `own` and `first_seen` (Datetime("us")).
+
+    The log knows the future: an item that it first names after a cut was not known at that cut, least of all that it would be
+    sold. Where the shop has a catalogue, a file of properties that is no event table, all items count as known: no rows.
+    """
+    log = {str(table.file) for _, table in mapping.events()}
+    if any(str(attribute.file) not in log for _, attribute in mapping.attributes()):
+        return pl.DataFrame(schema={"own": pl.String, FIRST_SEEN: TIME})
+    items = {str(rows.table.item) for rows in tables if rows.kind in SKU_EVENTS}
+    own = [rows for rows in tables if rows.kind is not EventType.SEARCH and str(rows.table.item) in items]
+    named = [rows.frame.select(own="item", time="time") for rows in own]
+    return pl.concat(named).group_by("own").agg(pl.col("time").min().alias(FIRST_SEEN)).collect(engine="streaming")
 
 
 def code_texts(names: pl.DataFrame | None, queries: list[pl.LazyFrame]) -> pl.DataFrame:
@@ -148,7 +167,15 @@ def code_texts(names: pl.DataFrame | None, queries: list[pl.LazyFrame]) -> pl.Da
 def write_products(
     items: pl.DataFrame, values: dict[str, pl.DataFrame], skus: IdSpace, coded: pl.DataFrame, path: Path
 ) -> IdSpace | None:
-    """product_properties.parquet by sku, for every item named in an event or an attribute; returns the category ids."""
+    """product_properties.parquet by sku, for every item named in an event or an attribute; returns the category ids.
+
+    Args:
+        items: `own`, the shop's own ids, and `first_seen`.
+        values: attribute → `own` and `value`.
+        skus: the ids that the kit gives.
+        coded: codes of names.
+        path: to write.
+    """
     frame = items
     for what in ("price", "name", "category"):
         if what in values:
@@ -171,6 +198,7 @@ def write_products(
             "category": frame["category"],
             "price": price,
             "name": pl.select(pl.coalesce(codes, print_codes(unnamed))).to_series(),
+            FIRST_SEEN: frame[FIRST_SEEN],
         }
     ).write_parquet(path, row_group_size=ROW_GROUP)
     for what, missing in (("price", frame["price"].null_count()), ("name", codes.null_count())):

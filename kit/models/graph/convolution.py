@@ -155,7 +155,8 @@ class LightGCN(nn.Module):
         adjacency: normalised, symmetric; None when only sampled batches will come.
         objective: `bpr` = mean −log σ(positive − negative), `softmax` = cross-entropy against the shared negatives.
         temperature: scores are divided by it.
-        l2: weight of the mean squared norm of a batch's input vectors.
+        l2: weight of the mean squared norm of a batch's convolved vectors (the paper's penalty is on E⁽⁰⁾; clients have none
+            here). 0 leaves it out.
     """
 
     def __init__(
