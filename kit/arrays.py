@@ -28,9 +28,15 @@ def blocks(length: int, size: int | None = None) -> Iterator[slice]:
 
 
 def read_array(path: Path, *, mapped: bool = True) -> NDArray[Any]:
-    """A .npy file, mapped into memory read-only unless it is small."""
-    # A plain view: NumPy's own class for mapped arrays makes every small access slower.
-    return np.asarray(np.load(path, mmap_mode="r" if mapped and path.stat().st_size > SMALL_FILE else None))
+    """A .npy file, mapped into memory read-only unless it is small.
+
+    Raises:
+        ValueError: it is no .npy file; also OSError and EOFError, as NumPy raises them.
+    """
+    found = np.load(path, mmap_mode="r" if mapped and path.stat().st_size > SMALL_FILE else None, allow_pickle=False)
+    if not isinstance(found, np.ndarray):
+        raise ValueError("it is an archive of several arrays, .npz")
+    return np.asarray(found)  # a plain view: NumPy's own class for mapped arrays makes every small access slower
 
 
 def save_arrays(folder: Path, arrays: Mapping[str, NDArray[np.generic]]) -> None:

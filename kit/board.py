@@ -1,7 +1,8 @@
 """The board: all submissions on one data folder, ranked by Borda as the challenge ranks them, with how sure each rank is.
 
 Per task rank k of N earns N − k points, ties share their points; the sum over the tasks decides. The probability of a rank is
-its share among redraws of all scores from their joint distribution over resampled clients (see `kit.probes.statistics`).
+its share among redraws of all scores, of all tasks together, from their joint distribution over resampled clients (see
+`kit.probes.statistics`).
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from scipy.stats import rankdata
 
 from kit.challenge import Task
 from kit.errors import KitError
-from kit.probes.score import read_scored, read_scores
-from kit.probes.statistics import Scored, covariance
+from kit.probes.results import read_scored, read_scores
+from kit.probes.statistics import Scored, client_covariance, run_covariance
+from kit.progress import say
 
 DRAWS: Final = 2_000
 PUBLISHED: Final = {
@@ -58,12 +60,27 @@ def borda(scores: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def submissions_on(root: Path, data: Path | None, probe: str) -> dict[Path, str]:
-    """Submission folder → data folder, for those under `root` scored with `probe`, on `data` if given."""
-    found = {}
+    """Submission folder → data folder, for those under `root` scored with `probe`, on `data` if given.
+
+    Folders with the same target files have one name, that of the first submission's; submissions whose vectors are others than
+    those that were scored are left out, which is said.
+    """
+    found: dict[Path, str] = {}
+    places: dict[str, str] = {}
     for path in sorted(root.glob("*/scores.json")):
         report = read_scores(path.parent).get(probe)
-        if report and (data is None or Path(report["data"]).resolve() == data.resolve()):
-            found[path.parent] = str(report["data"])
+        if not report or (data is not None and Path(report["data"]).resolve() != data.resolve()):
+            continue
+        try:
+            if not read_scored(path.parent, probe):  # none of its tasks is defined
+                continue
+        except KitError as error:
+            say(f"left out: {error}")
+            continue
+        place, targets = str(report["data"]), str(report["targets"])
+        if targets not in places:  # the folder was made anew since others were scored on it
+            place += " (other targets)" * (place in places.values())
+        found[path.parent] = places.setdefault(targets, place)
     return found
 
 
@@ -107,9 +124,12 @@ def _rank_chances(scores: NDArray[np.float64], scored: list[list[Scored]], seed:
     """(N, N): chance of submission i to come in at rank r + 1, ties broken by name order among equals at random."""
     rng = np.random.default_rng(seed)
     count = scores.shape[1]
-    draws = np.stack(
-        [rng.multivariate_normal(scores[t], covariance(items), size=DRAWS) for t, items in enumerate(scored)], axis=1
-    )  # (DRAWS, T, N)
+    # All tasks in one draw: a client who is predicted well in one is in others, and such luck does not cancel.
+    joint = client_covariance([item for items in scored for item in items])
+    for t, items in enumerate(scored):
+        own = slice(t * count, (t + 1) * count)
+        joint[own, own] += run_covariance(items)
+    draws = rng.multivariate_normal(scores.ravel(), joint, size=DRAWS, check_valid="ignore").reshape(DRAWS, -1, count)
     points = borda(draws) + rng.random((DRAWS, count)) * 1e-6
     places = count - rankdata(points, axis=-1).astype(int)  # 0 = best
     return np.stack([(places == r).mean(axis=0) for r in range(count)], axis=1)

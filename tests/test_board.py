@@ -9,6 +9,7 @@ import pytest
 
 from kit.board import as_markdown, borda, rank
 from kit.errors import KitError
+from kit.probes.results import vectors_digest
 from kit.store import write_json
 
 
@@ -26,13 +27,13 @@ def submission(root: Path, name: str, scores: dict[str, float], spread: float, s
     folder = root / name
     folder.mkdir()
     entries = {task: {"score": score, "novelty": None, "auroc": score} for task, score in scores.items()}
-    write_json(folder / "scores.json", {"fast": {"data": "d", "tasks": entries}})
+    np.save(folder / "client_ids.npy", np.arange(500))
+    report = {"data": "d", "targets": "t", "fingerprint": "f", "vectors": vectors_digest(folder), "tasks": entries}
+    write_json(folder / "scores.json", {"fast": report})
     rng = np.random.default_rng(seed)
-    clients = np.arange(500.0)
-    np.savez(
-        folder / "influence-fast.npz",
-        **{task: np.stack([clients, rng.normal(0, spread / 500**0.5, 500)]) for task in scores},
-    )
+    arrays = {task: rng.normal(0, spread / 500**0.5, 500).astype(np.float32) for task in scores}
+    ids = {f"{task}-clients": np.arange(500) for task in scores}
+    np.savez(folder / "influence-fast.npz", fingerprint=np.array("f"), **arrays, **ids)
     return folder
 
 

@@ -30,25 +30,23 @@ def compare(
     Example: kit compare submissions/stats submissions/baseline
     """
     from kit.errors import KitError
-    from kit.probes.score import read_scored, read_scores
+    from kit.probes.results import notes_on, read_scored, read_scores
     from kit.probes.statistics import compare as difference_of
     from kit.probes.statistics import together
 
-    data = [Path(str(read_scores(path).get(probe, {}).get("data", ""))).resolve() for path in (first, second)]
     one, two = read_scored(first, probe), read_scored(second, probe)
-    if data[0] != data[1]:
-        raise KitError(
-            f"They were scored on different data: {data[0]} and {data[1]}.", "Score both on the same folder."
-        )
+    notes = notes_on({str(path): read_scores(path)[probe] for path in (first, second)})
     common = [task for task in one if task in two]
+    if not common:
+        raise KitError(f"{first} and {second} share no scored task.", "Score both on the same tasks.")
     pairs = {task.value: (one[task], two[task]) for task in common}
     if len(common) > 1:
-        pairs["sum"] = together([one[task] for task in common]), together([two[task] for task in common])
+        pairs["sum"] = (together([one[task] for task in common]), together([two[task] for task in common]))
     rows = {name: difference_of(*pair) for name, pair in pairs.items()}
     if as_json:
         tasks = {name: _compared(*pairs[name], row) for name, row in rows.items()}
         last = {"sum": tasks.pop("sum")} if "sum" in tasks else {}
-        print_json({"first": str(first), "second": str(second), "probe": probe, "tasks": tasks} | last)
+        print_json({"first": str(first), "second": str(second), "probe": probe, "tasks": tasks, "notes": notes} | last)
         return
     typer.echo(f"{first} against {second}, {probe} probe, 95 % intervals paired over clients")
     for name, row in rows.items():
@@ -58,6 +56,8 @@ def compare(
             f"  {name:<20} {left.score:.4f} − {right.score:.4f} = {row.difference:+.4f} [{low:+.4f}, {high:+.4f}] "
             f"{row.verdict} (told from noise from {row.detectable:.4f})"
         )
+    for note in notes:
+        typer.echo(f"  note: {note}")
     if any(side.runs is None for pair in pairs.values() for side in pair):
         typer.echo(
             "  One run each: the noise of the probe's start and of the row order is not in the intervals; "
@@ -94,12 +94,16 @@ def board(
     """
     from kit.board import as_json as rows_as_json
     from kit.board import as_markdown, rank, submissions_on
+    from kit.probes.results import notes_on, read_scores
 
     found = submissions_on(root, data, probe)
     groups = {place: [path for path in found if found[path] == place] for place in dict.fromkeys(found.values())}
     if not groups:
         rank([], probe)
     boards = {place: rank(folders, probe) for place, folders in groups.items()}
+    for folders in groups.values():
+        for note in notes_on({folder.name: read_scores(folder)[probe] for folder in folders}):
+            typer.echo(f"note: {note}", err=True)
     if as_json:
         print_json([{"data": place, "probe": probe, "rows": rows_as_json(rows)} for place, rows in boards.items()])
     elif markdown:
@@ -155,7 +159,7 @@ def _references(place: str, tasks: list[Any]) -> list[tuple[str, list[float]]]:
     from kit.board import PUBLISHED, REAL_CLIENTS
     from kit.challenge import Task
     from kit.data.layout import DataFolder
-    from kit.probes.score import read_ceiling
+    from kit.probes.results import read_ceiling
 
     folder = DataFolder(Path(place))
     ceiling = read_ceiling(folder)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from kit.challenge import Task
     from kit.data.layout import DataFolder
     from kit.probes.registry import Precision
-    from kit.probes.score import ScoreReport
+    from kit.probes.results import ScoreReport
 
 
 def score(
@@ -100,6 +100,13 @@ def score(
         )
     if explain or clients:
         check_explainable(probe, clients, explain=explain)
+    names = list(dict.fromkeys(probe or ["fast"]))
+    asked = {
+        "probe": probe, "seeds": seeds != 1, "reorder": reorder, "device": device != "auto", "against": against,
+        "explain": explain, "force": force,
+    }  # fmt: skip
+    study = {"out": out, "stand-in": stand_in, "profiles": profiles, "minutes": minutes}
+    check_options({name: bool(value) for name, value in (asked if calibrate else study).items()}, calibrate=calibrate)
     with Store().in_use(f"The scoring of {', '.join(map(str, submissions))}"):
         if calibrate:
             from kit.cli.calibrate import run_study
@@ -109,7 +116,7 @@ def score(
             run_study(submissions, folder, plan, as_json=as_json, quiet=quiet)
             return
         call = Call(folder, wanted, seeds, reorder, exact, threads, device, force, not quiet, explain, clients)
-        names = list(dict.fromkeys(probe or ["fast"]))
+        check_call(names, [submissions[0], *([against] if against else [])], call, precision)
         reports = [(_scored(submissions[0], name, call), _rival(against, name, call)) for name in names]
     _show(reports, folder, as_json=as_json, quiet=quiet)
     if all("undefined" in entry for own, _ in reports for entry in own.tasks.values()):
@@ -136,7 +143,8 @@ def _scored(path: Path, name: str, call: Call) -> ScoreReport:
     """Score a submission with a probe, remember it, explain it where that was asked for."""
     from kit.probes.explain import EXPLAINED, client_rows, explain_report
     from kit.probes.registry import Options
-    from kit.probes.score import score_submission, write_scores
+    from kit.probes.results import write_scores
+    from kit.probes.score import score_submission
 
     explained = client_rows(path, call.clients) if call.explain and name in EXPLAINED else None
     report = score_submission(
@@ -169,13 +177,44 @@ def _show(
     reports: list[tuple[ScoreReport, ScoreReport | None]], folder: DataFolder, *, as_json: bool, quiet: bool
 ) -> None:
     """JSON, or tables, or nothing."""
-    from kit.probes.score import read_ceiling
+    from kit.probes.results import read_ceiling
 
     if as_json:
         rows = [_as_json(own, other, read_ceiling(folder)) for own, other in reports]
         print_json(rows[0] if len(rows) == 1 else rows)
     elif not quiet:
         _print(reports, folder)
+
+
+def check_options(given: dict[str, bool], *, calibrate: bool) -> None:
+    """KitError for an option that the other way of calling knows: it would be ignored."""
+    from kit.errors import KitError
+
+    for name in (name for name, is_given in given.items() if is_given):
+        if calibrate:
+            raise KitError(f"--{name} means nothing to --calibrate.", "Leave one of the two out.")
+        raise KitError(f"--{name} belongs to --calibrate.", "Add --calibrate, or leave it out.")
+
+
+def check_call(names: list[str], submissions: list[Path], call: Call, precision: str | None) -> None:
+    """What would be found out only after something was trained: probes, precision, device, vectors, places to write."""
+    from kit.errors import KitError
+    from kit.probes.mlp import pick_device
+    from kit.probes.registry import load_probes
+    from kit.probes.results import require_writable
+    from kit.probes.vectors import load_vectors
+
+    probes = load_probes()
+    for probe in [probes[name] for name in names]:
+        if precision and precision not in probe.precisions:
+            raise KitError(
+                f"The {probe.name} probe knows {' and '.join(probe.precisions)}, not {precision}.",
+                "Leave --precision out, or give --probe official.",
+            )
+    pick_device(call.device)
+    for submission in submissions:
+        load_vectors(submission)
+        require_writable(submission)
 
 
 def tasks_named(names: list[str] | None) -> list[Task] | None:
@@ -214,7 +253,7 @@ def _print(reports: list[tuple[ScoreReport, ScoreReport | None]], folder: DataFo
 
     from rich.console import Console
 
-    from kit.probes.score import read_ceiling
+    from kit.probes.results import read_ceiling
 
     console = Console(width=None if sys.stdout.isatty() else 140)  # a pipe has no width of its own
     ceiling = read_ceiling(folder)
@@ -252,7 +291,7 @@ def _table(own: ScoreReport, other: ScoreReport | None, ceiling: dict[str, dict[
     title = f"{own.submission} on {own.data}: {own.probe} probe, {own.precision}{known}"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     heads = ["score", "AUROC", "novelty", "diversity", "empty labels"]
-    heads += ["± seeds"] if own.seeds > 1 else []
+    heads += [f"mean of {own.seeds}", "±"] if own.seeds > 1 else []
     heads += ["ceiling", "its AUROC"] if ceiling else []
     heads += [Path(other.submission).name] if other else []
     heads += ["gap closed (AUROC)"] if other and ceiling else []
@@ -264,6 +303,9 @@ def _table(own: ScoreReport, other: ScoreReport | None, ceiling: dict[str, dict[
         table.add_row(name.removeprefix("propensity_"), *_cells(own, name, entry, other, ceiling))
     total = [""] * len(heads)
     total[0] = _sum(own)
+    if own.seeds > 1:
+        means = [entry["mean"] for entry in own.tasks.values() if entry.get("mean") is not None]
+        total[heads.index(f"mean of {own.seeds}")] = _number(sum(means) if means else None)
     if other:
         total[heads.index(Path(other.submission).name)] = _sum(other)
     table.add_section()
@@ -282,7 +324,7 @@ def _cells(
     base = other.tasks[name] if other else {}
     cells = [_number(entry[key]) for key in ("score", "auroc", "novelty", "diversity")]
     cells.append("" if entry["labels_without_positives"] is None else str(entry["labels_without_positives"]))
-    cells += [_number(entry.get("standard_error"))] if own.seeds > 1 else []
+    cells += [_number(entry.get("mean")), _number(entry.get("standard_error"))] if own.seeds > 1 else []
     cells += [_number(best.get("score")), _number(best.get("auroc"))] if ceiling else []
     cells += [_number(base.get("score"))] if other else []
     if other and ceiling:  # in AUROC: sharp predictions cost novelty, so the ceiling's score is no upper bound

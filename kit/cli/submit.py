@@ -88,8 +88,10 @@ def _foretell(plan: Recipe, data: Path, folder: Path, cut: str, limit: int | Non
     from kit.limits.size import shown
     from kit.store import Store
     from kit.submission.needs import require_room, stage_needs, summary
+    from kit.submission.write import require_own
 
     store = Store()
+    require_own(folder, data, store.root)
     stages = stage_needs(plan, DataFolder(data), folder, cut, store)
     told = summary(stages, limit)
     if as_json:

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from kit.arrays import read_array
 from kit.challenge import TARGET_DAYS, EventType, Task
 from kit.errors import KitError
 
@@ -135,7 +136,7 @@ def load_ids(path: Path, remedy: str) -> NDArray[np.int64]:
     if not path.exists():
         raise KitError(f"{path} is missing.", remedy)
     try:
-        ids = np.load(path, allow_pickle=False)
+        ids = read_array(path)
     except (ValueError, EOFError, OSError) as error:
         raise KitError(f"{path} cannot be read as a NumPy array ({error}).", remedy) from error
     if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer):

@@ -12,6 +12,7 @@ likely labels of a sample of clients, and these are expected gradients: what the
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -26,7 +27,7 @@ from kit.probes.expected_gradients import attribute_network, require_shap
 from kit.probes.labels import load_targets
 from kit.probes.metrics import sigmoid
 from kit.probes.registry import Explanation, Options
-from kit.probes.score import ScoreReport
+from kit.probes.results import ScoreReport
 from kit.probes.vectors import load_vectors
 from kit.store import write_atomically, write_json
 
@@ -75,7 +76,10 @@ def client_rows(submission: Path, clients: str | None) -> NDArray[np.int64]:
 
 
 def read_columns(submission: Path, width: int) -> tuple[list[str], dict[str, slice]]:
-    """Names of all columns, and block → its columns; numbered columns of one block where the submission has no names."""
+    """Names of all columns, and block → its columns; numbered columns of one block where the submission has no names.
+
+    A name that several blocks use, such as a principal component's, is given as «block.column».
+    """
     path = submission / "columns.json"
     blocks: dict[str, list[str]] = {}
     if path.exists():
@@ -89,7 +93,9 @@ def read_columns(submission: Path, width: int) -> tuple[list[str], dict[str, sli
         blocks = {"all": [f"column_{i}" for i in range(width)]}
     ends = np.cumsum([0, *map(len, blocks.values())]).tolist()
     slices = {name: slice(start, stop) for name, start, stop in zip(blocks, ends[:-1], ends[1:], strict=True)}
-    return [str(column) for columns in blocks.values() for column in columns], slices
+    times = Counter(column for columns in blocks.values() for column in columns)
+    both = [(name, column) for name, columns in blocks.items() for column in columns]
+    return [str(column) if times[column] == 1 else f"{name}.{column}" for name, column in both], slices
 
 
 def importance(report: ScoreReport) -> dict[str, dict[str, Any]]:

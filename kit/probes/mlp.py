@@ -213,12 +213,15 @@ class Learner:
 
 
 def pick_device(name: str) -> torch.device:
-    """«auto» is the GPU where there is one; KitError if a named device is not there."""
+    """«auto» is the GPU where there is one; KitError if a named device is not there or is none."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise KitError(f"PyTorch sees no GPU for --device {name}.", "Leave --device out or install a CUDA build.")
-    return torch.device(name)
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise KitError(f"There is no device {name!r}.", "Give auto, cpu, cuda or cuda:1.") from error
 
 
 def _groups(

@@ -24,6 +24,8 @@ Floats = NDArray[np.float64]
 TWO_SIDED: Final = 1.959964
 """Standard errors on either side of a 95 % interval."""
 Verdict = Literal["better", "worse", "cannot tell"]
+CLIENTS_AT_ONCE: Final = 100_000
+"""Clients whose influences are held at a time."""
 _SIGNS: Final = np.array([1.0, -1.0])
 
 
@@ -112,6 +114,11 @@ class Scored:
     influence: NDArray[np.float32]
 
     @property
+    def single(self) -> Scored:
+        """The official seed's run alone: the first one."""
+        return self if not self.runs else Scored(self.runs[min(self.runs)], None, self.clients, self.influence)
+
+    @property
     def run_error(self) -> float:
         """Standard error over runs; 0 where there is one, whose noise nobody knows."""
         values = list((self.runs or {}).values())
@@ -130,10 +137,11 @@ def together(parts: Sequence[Scored]) -> Scored:
     each = np.zeros(len(clients), dtype=np.float32)
     for part in parts:
         each[np.searchsorted(clients, part.clients)] += part.influence
-    seeds = [set(part.runs or ()) for part in parts]
-    shared = seeds[0].intersection(*seeds[1:])
-    runs = {seed: sum((part.runs or {})[seed] for part in parts) for seed in sorted(shared)} or None
-    return Scored(sum(part.score for part in parts), runs, clients, each)
+    shared = sorted(set.intersection(*(set(part.runs or ()) for part in parts)))
+    if not shared:  # tasks of one run, or of runs that do not belong together
+        return Scored(sum(part.single.score for part in parts), None, clients, each)
+    runs = {seed: sum((part.runs or {})[seed] for part in parts) for seed in shared}
+    return Scored(float(np.mean(list(runs.values()))), runs, clients, each)
 
 
 @dataclass(frozen=True)
@@ -159,16 +167,9 @@ class Difference:
 
 
 def compare(a: Scored, b: Scored) -> Difference:
-    """The paired difference of two submissions on the clients that both hold.
-
-    Raises:
-        ValueError: they have no client in common.
-    """
-    common, at_a, at_b = np.intersect1d(a.clients, b.clients, assume_unique=True, return_indices=True)
-    if len(common) == 0:
-        raise ValueError("the two submissions share no client")
-    paired = a.influence[at_a].astype(np.float64) - b.influence[at_b].astype(np.float64)
-    over_clients, over_runs = float(np.sum(paired**2)), float(_SIGNS @ run_covariance([a, b]) @ _SIGNS)
+    """The paired difference of two submissions; a client that only one of them holds is paired with nobody."""
+    over_clients = float(_SIGNS @ client_covariance([a, b]) @ _SIGNS)
+    over_runs = max(float(_SIGNS @ run_covariance([a, b]) @ _SIGNS), 0.0)  # equal runs may sum to less than nothing
     error = float(np.sqrt(over_clients + over_runs))
     difference, detectable = a.score - b.score, _half_width(over_clients, over_runs, _count(a, b))
     verdict: Verdict = "cannot tell"
@@ -177,13 +178,20 @@ def compare(a: Scored, b: Scored) -> Difference:
     return Difference(difference, error, detectable, verdict)
 
 
-def covariance(scored: Sequence[Scored]) -> Floats:
-    """Covariance of the scores of several submissions over resampled clients (and runs), (S, S)."""
-    common = scored[0].clients
-    for item in scored[1:]:
-        common = np.intersect1d(common, item.clients, assume_unique=True)
-    stacked = np.stack([item.influence[np.searchsorted(item.clients, common)].astype(np.float64) for item in scored])
-    return np.asarray(stacked @ stacked.T + run_covariance(scored))
+def client_covariance(scored: Sequence[Scored]) -> Floats:
+    """Covariance of scores over resampled clients, (S, S): of one submission or several, of one task or several. Clients are
+    paired by id; one that a score does not rest on adds nothing to it."""
+    clients = np.unique(np.concatenate([item.clients for item in scored]))
+    found = np.zeros((len(scored), len(scored)))
+    for first in range(0, len(clients), CLIENTS_AT_ONCE):
+        part = clients[first : first + CLIENTS_AT_ONCE]
+        rows = np.zeros((len(scored), len(part)))
+        for row, item in zip(rows, scored, strict=True):
+            low, high = np.searchsorted(item.clients, [part[0], part[-1]], side="left")
+            own = slice(low, high + int(high < len(item.clients) and item.clients[high] == part[-1]))
+            row[np.searchsorted(part, item.clients[own])] = item.influence[own]
+        found += rows @ rows.T
+    return found
 
 
 def run_covariance(scored: Sequence[Scored]) -> Floats:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kit.arrays import read_array
 from kit.challenge import MAX_WIDTH
 from kit.data.layout import load_ids
 from kit.errors import KitError
@@ -49,7 +50,7 @@ def load_vectors(submission: Path) -> Scorable:
     if not path.exists():
         raise KitError(f"{path} is missing.", remedy)
     try:
-        vectors: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        vectors: NDArray[Any] = read_array(path)
     except (ValueError, EOFError, OSError) as error:
         raise KitError(f"{path} cannot be read as a NumPy array ({error}).", remedy) from error
     if vectors.ndim != 2 or len(vectors) != len(ids) or not 1 <= vectors.shape[1] <= MAX_WIDTH:

@@ -22,7 +22,8 @@ from pydantic import BaseModel, ValidationError
 
 from kit.data.layout import DataFolder
 from kit.errors import KitError
-from kit.probes.score import read_scored, score_submission, write_scores
+from kit.probes.results import read_scored, write_scores
+from kit.probes.score import score_submission
 from kit.probes.statistics import Scored, compare
 from kit.progress import track
 from kit.store import write_json
@@ -134,7 +135,7 @@ def measure_ablation(submission: Path, folder: DataFolder, probe: str = "fast", 
     if known is not None and known.probe == probe and known.fingerprint == manifest["fingerprint"]:
         return known
     write_scores(submission, [score_submission(submission, folder, probe, threads=threads)])
-    full = read_scored(submission, probe)
+    full = {task: item.single for task, item in read_scored(submission, probe).items()}  # the parts have one run each
     rows = []
     for block in track(blocks, "leaving blocks out", len(blocks)):
         with TemporaryDirectory(prefix="kit-ablation-") as place:

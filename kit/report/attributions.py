@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from kit.errors import KitError
 from kit.probes.explain import explanation_file, read_columns
-from kit.probes.score import read_scores
+from kit.probes.results import read_scores
 
 STEPS: Final = 6
 """Columns drawn one by one in a waterfall; the others are one step together."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from kit.data.layout import DataFolder
 from kit.errors import Finding, KitError
-from kit.probes.score import read_ceiling, read_scores
+from kit.probes.results import read_ceiling, read_scores
 from kit.report.ablation import Ablation, measure_ablation, read_ablation
 from kit.report.attributions import Attributions, read_attributions
 from kit.report.clients import ClientMap, Method, client_map

@@ -12,7 +12,7 @@ import numpy as np
 from kit.board import PUBLISHED, REAL_CLIENTS, Row, as_json, rank, submissions_on
 from kit.challenge import Task
 from kit.errors import KitError
-from kit.probes.score import influence_file, read_scored, read_scores
+from kit.probes.results import is_comparable, read_scored, read_scores
 from kit.probes.statistics import TWO_SIDED, Scored, Verdict, compare, together
 
 PROBE_ORDER: Final = ("official", "fast", "gbm")
@@ -112,7 +112,7 @@ def _one(
     ceiling: dict[str, dict[str, Any]],
     clients: int,
 ) -> ProbeScores:
-    own = read_scored(submission, probe) if influence_file(submission, probe).exists() else {}
+    own = read_scored(submission, probe) if is_comparable(submission, probe) else {}
     rows = [
         _row(Task(name), entry, own.get(Task(name)), ceiling.get(name, {})) for name, entry in report["tasks"].items()
     ]
@@ -154,9 +154,7 @@ def _row(task: Task, entry: dict[str, Any], own: Scored | None, ceiling: dict[st
 
 def _same_data(path: Path, probe: str, report: dict[str, Any]) -> bool:
     other = read_scores(path).get(probe)
-    if other is None or not influence_file(path, probe).exists():
-        return False
-    return Path(str(other["data"])).resolve() == Path(str(report["data"])).resolve()
+    return other is not None and other.get("targets") == report.get("targets") and is_comparable(path, probe)
 
 
 def _against(path: Path, probe: str, own: dict[Task, Scored], rows: list[TaskRow]) -> Against:
@@ -185,8 +183,9 @@ def total_gain(own: dict[Task, Scored], other: dict[Task, Scored]) -> Gain:
 
 def _board(submission: Path, probe: str, report: dict[str, Any]) -> list[Row]:
     """The board of the submission's own folder; empty where it would stand alone."""
-    found = list(submissions_on(submission.resolve().parent, Path(str(report["data"])), probe))
-    found = [path for path in found if influence_file(path, probe).exists()]
+    home = submission.resolve()
+    places = submissions_on(home.parent, Path(str(report["data"])), probe)
+    found = [path for path, place in places.items() if place == places.get(home)]
     if len(found) < 2:
         return []
     try:

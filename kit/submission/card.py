@@ -40,9 +40,9 @@ def write_card(folder: Path, place: Path | None = None) -> bool:
     Returns:
         whether the card changed.
     """
-    if not (folder / "manifest.json").exists():
+    if not (folder / "manifest.json").exists() or "recipe" not in (manifest := read_manifest(folder)):
         return False
-    text = card(read_manifest(folder), _scores(folder), place or folder)
+    text = card(manifest, _scores(folder), place or folder)
     path = folder / CARD
     if path.exists() and path.read_text(encoding="utf-8") == text:
         return False

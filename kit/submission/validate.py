@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kit.arrays import read_array
 from kit.challenge import MAX_WIDTH
 from kit.data.layout import DataFolder
 from kit.errors import Finding, Severity
@@ -33,10 +34,10 @@ def validate(folder: Path, data: DataFolder) -> list[Finding]:
         findings += _check_ids(ids, data)
     if vectors is not None:
         findings += _check_vectors(vectors)
-    if ids is not None and vectors is not None and ids.shape[:1] != vectors.shape[:1]:
+    if ids is not None and vectors is not None and ids.ndim and vectors.ndim and len(ids) != len(vectors):
         findings.append(
             _error(
-                f"{ids.shape[0]} ids for {vectors.shape[0]} vectors",
+                f"{len(ids)} ids for {len(vectors)} vectors",
                 "client_ids.npy, embeddings.npy",
                 "Row i must belong to id i.",
             )
@@ -60,7 +61,7 @@ def _load(path: Path, findings: list[Finding]) -> NDArray[Any] | None:
         )
         return None
     try:
-        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        array: NDArray[Any] = read_array(path)
     except (ValueError, EOFError, OSError) as error:
         findings.append(
             _error(f"it cannot be read as a NumPy array ({error})", path.name, "Write it again with numpy.save.")

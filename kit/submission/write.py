@@ -42,6 +42,29 @@ def is_fresh(folder: Path, recipe: Recipe, history: str) -> bool:
     return manifest.get("fingerprint") == profile_fingerprint(recipe, history) and manifest.get("bytes") == sizes
 
 
+def require_own(folder: Path, *keep: Path) -> None:
+    """Refuse a folder that a submission would replace although it is none: data, the store, or somebody's files.
+
+    Args:
+        folder: where the submission would be written.
+        keep: the data folder and the store, which must not lie in it.
+
+    Raises:
+        KitError: `folder` holds one of `keep`, is a file, or is not empty and no submission.
+    """
+    remedy = "Give --out a folder of its own, such as submissions/NAME."
+    place = folder.resolve()
+    for path in keep:
+        if path.resolve().is_relative_to(place):
+            raise KitError(f"{folder} holds {path}: the submission would replace it.", remedy)
+    if folder.exists() and not folder.is_dir():
+        raise KitError(f"{folder} is a file.", remedy)
+    held = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    if held and not ("manifest.json" in held or held >= set(FILES)):
+        shown = ", ".join(sorted(held)[:4]) + (" …" if len(held) > 4 else "")
+        raise KitError(f"{folder} is no submission (it holds {shown}): it would be replaced as a whole.", remedy)
+
+
 def write_submission(
     folder: Path, profile: Profile, recipe: Recipe, history: History, data: Path, began: float, cut: str = "input"
 ) -> None:
@@ -163,10 +186,12 @@ def submit(
         True if it was built, False if the folder was fresh already.
 
     Raises:
-        KitError: bad data or recipe; memory or disk would not do; the result does not pass validation.
+        KitError: bad data or recipe; memory or disk would not do; the folder is something else than a submission; the result
+            does not pass validation.
     """
     began = time.perf_counter()
     store = store or Store()
+    require_own(folder, data, store.root)
     source = DataFolder(data)
     until = parse_cut(cut)
     told = {"recipe": recipe.model_dump(mode="json"), "data": str(data), "submission": str(folder), "cut": until}

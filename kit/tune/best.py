@@ -23,7 +23,7 @@ from kit.tune.storage import Place, study_lock
 from kit.tune.study import best_trials, is_first, space_of
 
 OFFICIAL: Final = "official"
-"""The study's attribute with official scores: trial number → {scores, sum}."""
+"""The study's attribute with official scores: trial number → {scores, sum, precision}."""
 
 
 def score_officially(
@@ -39,23 +39,16 @@ def score_officially(
         threads: for the probe; the workers have ended, so all of theirs.
 
     Returns:
-        trial number as text → {"scores": {task: score}, "sum": …}; also stored in the study, scores also in the artefact
-        store task by task, so a killed run goes on where it was.
+        trial number as text → {"scores": {task: score}, "sum": …, "precision": …}, those in the search's precision; also
+        stored in the study, scores also in the artefact store task by task, so a killed run goes on where it was.
     """
-    space = objective.space
-    scorer = Scorer(
-        objective.folder,
-        "official",
-        space.search.official_precision,
-        space.search.tasks,
-        objective.scorer.store,
-        threads,
-    )
+    space, precision = objective.space, objective.space.search.official_precision
+    scorer = Scorer(objective.folder, "official", precision, space.search.tasks, objective.scorer.store, threads)
     ranked = best_trials(study)
     chosen = ranked[:count] + [trial for trial in ranked[count:] if is_first(trial)]
     for trial in chosen:
         known = study.user_attrs.get(OFFICIAL, {})
-        if str(trial.number) in known:
+        if known.get(str(trial.number), {}).get("precision") == precision:
             continue
         built = objective.build(space.recipe(from_params(trial.params)))
         where = f"trial {trial.number} ({chosen.index(trial) + 1} of {len(chosen)})"
@@ -65,8 +58,10 @@ def score_officially(
             found = scorer.score(built.vectors, built.clients, built.key, [task], [0])
             scores[task.value] = round(found[task, 0], 4)
         with study_lock(place, "official"):
-            entry = {"scores": scores, "sum": round(sum(scores.values()), 4)}
-            study.set_user_attr(OFFICIAL, {**study.user_attrs.get(OFFICIAL, {}), str(trial.number): entry})
+            entry = {"scores": scores, "sum": round(sum(scores.values()), 4), "precision": precision}
+            before = study.user_attrs.get(OFFICIAL, {}).items()
+            alike = {number: other for number, other in before if other.get("precision") == precision}
+            study.set_user_attr(OFFICIAL, {**alike, str(trial.number): entry})
     return dict(study.user_attrs.get(OFFICIAL, {}))
 
 
@@ -144,7 +139,12 @@ def provenance(study: optuna.Study, trial: FrozenTrial, place: Place) -> list[st
     if str(trial.number) in official:
         first = next((str(t.number) for t in trials if is_first(t) and str(t.number) in official), None)
         other = official[first]["scores"] if first else {}
-        lines += _table("official", official[str(trial.number)]["scores"], other, "defaults")
+        lines += _table(
+            f"official, {official[str(trial.number)]['precision']}",
+            official[str(trial.number)]["scores"],
+            other,
+            "defaults",
+        )
     return lines
 
 

@@ -37,6 +37,8 @@ RESTARTS: Final = 3
 """A killed worker is replaced this many times per worker asked for."""
 GRACE: Final = 30.0
 """Seconds that workers get to give their trials back when the run is stopped."""
+MOMENT: Final = 2.0
+"""Seconds after an interrupt in which a worker ends if the interrupt reached it as well."""
 TRACE: Final = 2_000
 """Characters kept of a failed trial's traceback."""
 
@@ -203,12 +205,18 @@ class Team:
                     self.members[fresh] = self._start(fresh)
 
     def dismiss(self, *, signalled: bool) -> None:
-        """Wait while workers give their trials back; Ctrl-C reached all of them, another signal only this process."""
-        for process, _ in self.members.values():
-            if not signalled:
+        """Wait while workers give their trials back. Ctrl-C in a terminal reached them too; an interrupt that was sent to this
+        process alone, or another signal, did not: who does not end by itself in a moment is told, and at last is killed."""
+        processes = [process for process, _ in self.members.values()]
+        for process in processes:
+            process.join(MOMENT if signalled else 0)
+            if process.is_alive():
                 process.terminate()
-        for process, _ in self.members.values():
-            process.join(GRACE)
+        end = time.monotonic() + GRACE
+        for process in processes:
+            process.join(max(end - time.monotonic(), 0.1))
+            if process.is_alive():
+                process.kill()
 
     def _start(self, index: int) -> tuple[BaseProcess, Connection]:
         context = multiprocessing.get_context("spawn")

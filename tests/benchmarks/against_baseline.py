@@ -22,7 +22,7 @@ from sklearn.decomposition import PCA
 from kit.challenge import Task
 from kit.data.layout import DataFolder
 from kit.probes.ceiling import PROBABILITIES
-from kit.probes.score import read_ceiling, read_scored, read_scores
+from kit.probes.results import read_ceiling, read_scored, read_scores
 from kit.probes.statistics import compare
 
 CHOICES = 32

@@ -41,7 +41,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "without graph": {"network": {"graph": False}},
     "without codes": {"network": {"events": {"codes": False}}, "graph": {"edges": {"weights": RELATIONS}}},
     "without features": {"network": {"features": False}},
-    "without newcomers": {"stats": {"without": ["newcomers"]}},
+    "with newcomers": {"stats": {"without": []}},
     "features alone": {"network": {"sequence": False, "graph": False, "events": {"codes": False}}},
 }
 RANKED = {Task.CATEGORY: "category", Task.SKU: "sku", Task.NEW_SKU: "sku", Task.PRICE: "price"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,12 @@ from kit.challenge import Task
 from kit.cli.score import score as score_command
 from kit.data.layout import DataFolder
 from kit.errors import KitError
+from kit.probes import results
 from kit.probes import score as score_room
 from kit.probes.conditions import conditions
 from kit.probes.registry import PROBES, Options, Probe, TaskRun
-from kit.probes.score import read_scores, score_submission, write_scores
+from kit.probes.results import read_scored, read_scores, write_scores
+from kit.probes.score import score_submission
 from kit.probes.vectors import load_vectors
 
 CONTRACT = {"score", "auroc", "novelty", "diversity", "auroc_defined", "labels_without_positives", "epochs", "seconds"}
@@ -91,15 +94,61 @@ def test_what_is_known_is_not_scored_again(
     again(Task.CHURN, force=True)
     again(Task.CHURN, seeds=2)
     assert len(calls) == 4
-    assert set(read_scores(submission)["counted"]["tasks"]) == {"churn"}, "other settings must not mix"
+    kept = read_scores(submission)["counted"]
+    assert (set(kept["tasks"]), kept["seeds"]) == ({"churn", "conversion"}, 1)
+    assert again(Task.CHURN).seeds == 2, (
+        "a single run is the first of two: hours of official runs must not be lost to a look"
+    )
+    assert len(read_scores(submission)["counted"]["tasks"]["churn"]["per_seed"]) == 2
+    assert not again(Task.CHURN, seeds=3).reused
+    assert len(calls) == 5
     vectors = np.load(submission / "embeddings.npy")
     vectors[0, 0] += 1
     np.save(submission / "embeddings.npy", vectors)
+    with pytest.raises(KitError, match="are not those that the counted probe scored"):
+        read_scored(submission, "counted")
     again(Task.CHURN, seeds=2)
+    assert set(read_scored(submission, "counted")) == {Task.CHURN}
     window = pl.read_parquet(folder.window("validation"))
     window.head(window.height - 5).write_parquet(folder.window("validation"))
     again(Task.CHURN, seeds=2)
-    assert len(calls) == 6
+    assert len(calls) == 7
+
+
+def test_vectors_exchanged_during_a_run_are_not_given_its_scores(submission: Path, folder: DataFolder) -> None:
+    report = score_submission(submission, folder, tasks=[Task.CHURN], threads=1)
+    np.save(submission / "embeddings.npy", np.load(submission / "embeddings.npy") * 2)
+    with pytest.raises(KitError, match="exchanged while"):
+        write_scores(submission, [report])
+    assert not (submission / "scores.json").exists()
+
+
+def test_a_write_that_was_stopped_between_its_two_files_is_not_believed(
+    submission: Path, folder: DataFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = score_submission(submission, folder, tasks=[Task.CHURN, Task.CONVERSION], threads=1)
+    write_scores(submission, [first])
+    np.save(submission / "embeddings.npy", np.load(submission / "embeddings.npy") * 2)
+    second = score_submission(submission, folder, tasks=[Task.CHURN], threads=1)
+    with monkeypatch.context() as stopped, pytest.raises(KeyboardInterrupt):
+        stopped.setattr(results, "write_json", partial(raised, KeyboardInterrupt()))
+        write_scores(submission, [second])
+    with pytest.raises(KitError, match="are not those"):
+        read_scored(submission, "fast")
+    np.save(submission / "embeddings.npy", np.load(submission / "embeddings.npy") / 2)
+    with pytest.raises(KitError, match="not written to its end"):
+        read_scored(submission, "fast")
+    assert not score_submission(submission, folder, tasks=[Task.CHURN], threads=1).reused
+
+
+def raised(error: BaseException, *_: object) -> None:
+    raise error
+
+
+def test_a_folder_that_cannot_be_written_is_refused(submission: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "write_atomically", partial(raised, PermissionError(13, "Permission denied")))
+    with pytest.raises(KitError, match="cannot be written"):
+        results.require_writable(submission)
 
 
 def test_several_seeds_give_a_mean_and_its_error(submission: Path, folder: DataFolder) -> None:

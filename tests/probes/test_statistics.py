@@ -8,8 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kit.challenge import Task
+from kit.probes import statistics
 from kit.probes.metrics import auroc, evaluate
-from kit.probes.statistics import Scored, auroc_influence, compare, covariance, influence, together
+from kit.probes.statistics import (
+    Scored,
+    auroc_influence,
+    client_covariance,
+    compare,
+    influence,
+    run_covariance,
+    together,
+)
 
 
 def weighted_auroc(scores, labels, weights) -> float:
@@ -111,9 +120,29 @@ def test_clients_are_paired_by_id_whatever_their_order_or_number():
     g = influence(task, logits, labels)
     a = Scored(0.6, None, np.arange(300), g)
     b = Scored(0.5, None, np.arange(100, 300), g[100:])
-    assert compare(a, b).error == 0
-    with pytest.raises(ValueError, match="no client"):
-        compare(a, Scored(0.5, None, np.arange(1000, 1300), g))
+    assert compare(a, b).error == pytest.approx(np.linalg.norm(g[:100])), (
+        "who is in one of them alone is paired with nobody"
+    )
+    apart = compare(a, Scored(0.5, None, np.arange(1000, 1300), g))
+    assert apart.error == pytest.approx(2**0.5 * np.linalg.norm(g))
+
+
+def test_clients_are_paired_by_id_also_a_block_at_a_time_and_beyond_the_reach_of_floats(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    rng = np.random.default_rng(4)
+    every = 2**60 + np.arange(40)
+    parts = [np.sort(rng.choice(every, size, replace=False)) for size in (40, 17, 1)]
+    items = [Scored(0.5, None, ids, rng.normal(size=len(ids)).astype(np.float32)) for ids in parts]
+    slow = np.zeros((3, 3))
+    for i, one in enumerate(items):
+        for j, two in enumerate(items):
+            other = dict(zip(two.clients.tolist(), two.influence.astype(float), strict=True))
+            mine = zip(one.clients.tolist(), one.influence.astype(float), strict=True)
+            slow[i, j] = sum(value * other.get(client, 0.0) for client, value in mine)
+    for size in (1, 7, 1000):
+        monkeypatch.setattr(statistics, "CLIENTS_AT_ONCE", size)
+        np.testing.assert_allclose(client_covariance(items), slow, rtol=1e-12)
 
 
 def test_covariance_is_consistent_with_compare():
@@ -121,7 +150,7 @@ def test_covariance_is_consistent_with_compare():
     logits, labels, popularity = example(8, task)
     other = logits[:, ::-1].copy()
     a, b = scored(task, logits, labels, popularity), scored(task, other, labels, popularity)
-    c = covariance([a, b])
+    c = client_covariance([a, b])
     assert c[0, 0] == pytest.approx(a.error**2, rel=1e-6)
     assert np.sqrt(c[0, 0] + c[1, 1] - 2 * c[0, 1]) == pytest.approx(compare(a, b).error, rel=1e-6)
 
@@ -144,7 +173,9 @@ def test_runs_of_the_same_seeds_are_paired():
     assert apart.verdict == "cannot tell"
     alone = compare(a, one_client(0.5))
     assert alone.error == pytest.approx(0.1 / 3**0.5)
-    np.testing.assert_allclose(covariance([a, b]), np.cov([[0.5, 0.6, 0.7], [0.41, 0.5, 0.59]]) / 3)
+    same = compare(a, one_client(0.6, 0.5, 0.6, 0.7))
+    assert (same.error, same.detectable) == (pytest.approx(0, abs=1e-9), pytest.approx(0, abs=1e-9))
+    np.testing.assert_allclose(run_covariance([a, b]), np.cov([[0.5, 0.6, 0.7], [0.41, 0.5, 0.59]]) / 3)
 
 
 def test_tasks_add_up_client_by_client_and_run_by_run():
@@ -158,7 +189,10 @@ def test_tasks_add_up_client_by_client_and_run_by_run():
     np.testing.assert_allclose(both.influence, [one[0], one[1] + two[0], one[2] + two[1], two[2]])
     assert both.runs == pytest.approx({1: 0.9, 2: 0.9})
     assert both.run_error == pytest.approx(0.0, abs=1e-12), "what one task gains in a run the other loses"
-    assert together([first, one_client(0.3)]).runs is None
+    mixed = together([first, one_client(0.3)])
+    assert (mixed.runs, mixed.score) == (None, pytest.approx(0.8)), (
+        "the first run of each task, where not all have several"
+    )
 
 
 def test_auroc_of_the_influence_matches_the_metric():

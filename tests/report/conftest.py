@@ -9,7 +9,8 @@ import pytest
 from report_world import BASELINE, MINE, build
 
 from kit.data.layout import DataFolder
-from kit.probes.score import score_submission, write_scores
+from kit.probes.results import write_scores
+from kit.probes.score import score_submission
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,8 @@ from kit.challenge import Task
 from kit.data.layout import DataFolder
 from kit.probes.explain import client_rows, explain_report
 from kit.probes.registry import Options
-from kit.probes.score import score_submission, write_scores
+from kit.probes.results import write_scores
+from kit.probes.score import score_submission
 from kit.report import collect, render
 
 pytestmark = [

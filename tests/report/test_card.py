@@ -8,7 +8,7 @@ import pytest
 
 from kit.challenge import Task
 from kit.data.layout import DataFolder
-from kit.probes.score import read_scores
+from kit.probes.results import read_scores
 from kit.store import write_json
 from kit.submission import read_manifest, write_card
 from kit.submission.card import card, licence

@@ -18,7 +18,8 @@ from kit.errors import KitError
 from kit.history import History
 from kit.probes.network import Shape
 from kit.probes.registry import load_probes
-from kit.probes.score import read_scored, score_submission, write_scores
+from kit.probes.results import read_scored, write_scores
+from kit.probes.score import score_submission
 from kit.probes.statistics import compare
 from kit.profile import build_profile
 from kit.recipe import Recipe, parse

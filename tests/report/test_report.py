@@ -19,7 +19,8 @@ from kit.cli.main import app
 from kit.data.layout import DataFolder
 from kit.errors import KitError
 from kit.probes.explain import client_rows, write_explanation
-from kit.probes.score import read_scores, score_submission, write_scores
+from kit.probes.results import read_scores, write_scores
+from kit.probes.score import score_submission
 from kit.recipe import Recipe, parse
 from kit.report import collect, render, render_markdown
 from kit.report.ablation import Ablation, LeftOut, Without, _without, measure_ablation, read_ablation, write_ablation

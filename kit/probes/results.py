@@ -1,0 +1,273 @@
+"""What is kept of a scoring beside the submission: scores.json, what each client adds, and how both are read back.
+
+    SUBMISSION/scores.json            probe → report (`ScoreReport.as_json`)
+    SUBMISSION/influence-<probe>.npz  per scored task <task> (m,) float32, <task>-clients (m,) int64; «fingerprint» of the report
+
+Scores are only compared where they can be: a report names the digests of the vectors and of the target files that it was made
+from, and whoever reads it for a comparison checks the vectors against the files as they are now.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+from zipfile import BadZipFile
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from kit.challenge import Task
+from kit.data.layout import DataFolder
+from kit.errors import KitError
+from kit.probes.registry import Explanation
+from kit.probes.statistics import Scored
+from kit.store import DEFAULT_ROOT, Store, digest, disk_trouble, write_atomically, write_json
+
+PRINT: Final = "fingerprint"
+Influence = tuple[NDArray[np.int64], NDArray[np.float32]]
+"""Sorted ids of the clients that were scored (m,), and what each adds to the score (m,)."""
+
+
+@dataclass(frozen=True)
+class ScoreReport:
+    """Scores of one submission by one probe.
+
+    Attributes:
+        submission: its folder.
+        data: the data folder.
+        probe: name of the probe.
+        precision: of matrix products.
+        seeds: runs per task: of the task with the fewest, where more were known of some.
+        reordered: whether the runs after the first read the rows in other orders, in all tasks.
+        fingerprint: of everything that decides the numbers of a run.
+        vectors: digest of the submission's ids and vectors.
+        targets: digest of the target files.
+        code: digest of the probe's code.
+        tasks: task → fields of the command contract; an undefined task has nulls and «undefined».
+        notes: why the organisers' evaluator would print something else.
+        precision_matters: whether bf16 may depart from fp32 on these vectors; a note says why.
+        reused: whether all of it was found in scores.json.
+        influence: task → ids of the clients that were scored, and what each adds to the score (official seed).
+        explanations: task → what the margins are made of (official seed), where that was asked for.
+    """
+
+    submission: str
+    data: str
+    probe: str
+    precision: str
+    seeds: int
+    fingerprint: str
+    vectors: str
+    targets: str
+    code: str
+    tasks: dict[str, dict[str, Any]]
+    notes: list[str] = field(default_factory=list)
+    precision_matters: bool = False
+    reused: bool = False
+    reordered: bool = False
+    influence: dict[str, Influence] = field(default_factory=dict, repr=False)
+    explanations: dict[str, Explanation] = field(default_factory=dict, repr=False)
+
+    @property
+    def sum(self) -> float:
+        """Sum of the scores of all defined tasks."""
+        return total(self.tasks)
+
+    def as_json(self) -> dict[str, Any]:
+        """The shape relied on from outside."""
+        plain = {key: value for key, value in self.__dict__.items() if key not in ("influence", "explanations")}
+        return plain | {"sum": self.sum, "undefined_tasks": sum("undefined" in e for e in self.tasks.values())}
+
+
+def total(tasks: dict[str, dict[str, Any]]) -> float:
+    """Sum of the scores of all defined tasks."""
+    return round(float(sum(entry["score"] for entry in tasks.values() if entry["score"] is not None)), 4)
+
+
+def write_scores(submission: Path, reports: Sequence[ScoreReport]) -> Path:
+    """Merge reports into submission/scores.json, {probe: report}; tasks scored earlier on the same bytes stay.
+
+    Atomic, and safe against another process doing the same.
+
+    Raises:
+        KitError: the vectors are no longer those that were scored, the folder cannot be written, or the disk is full.
+    """
+    path = submission / "scores.json"
+    lock = DEFAULT_ROOT / "locks" / f"scores-{digest(str(path.resolve()))}"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    now = vectors_digest(submission)
+    if any(report.vectors != now for report in reports):
+        raise KitError(
+            f"The vectors of {submission} were exchanged while they were scored.",
+            "Nothing was written: score it again.",
+        )
+    with FileLock(lock), _writing(submission):
+        content = read_scores(submission)
+        for report in reports:
+            before = content.get(report.probe, {})
+            same = before.get("fingerprint") == report.fingerprint
+            merged = (before["tasks"] if same else {}) | report.tasks
+            _write_influence(submission, report, keep=same)
+            tasks = {task.value: merged[task.value] for task in Task if task.value in merged}
+            entry = report.as_json() | {"tasks": tasks, "sum": total(tasks), **runs_of(tasks)}
+            content[report.probe] = {key: value for key, value in entry.items() if key != "reused"}
+        write_json(path, content)
+        from kit.submission.card import write_card  # a room further up: nothing here rests on it
+
+        write_card(submission)
+    return path
+
+
+def runs_of(tasks: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """«seeds», the runs of the task with the fewest, and «reordered», for a report of these entries."""
+    scored = [entry for entry in tasks.values() if entry["score"] is not None]
+    fewest = min((len(entry.get("per_seed", (0,))) for entry in scored), default=1)
+    return {"seeds": fewest, "reordered": fewest > 1 and all(entry.get("reordered") for entry in scored)}
+
+
+@contextmanager
+def _writing(submission: Path) -> Iterator[None]:
+    """What a disk or a folder refuses, as a KitError."""
+    try:
+        yield
+    except OSError as error:
+        trouble = disk_trouble(error, submission)
+        if trouble is error:
+            trouble = KitError(f"{submission} cannot be written ({error}).", "Mend its permissions, or score a copy.")
+        raise trouble from error
+
+
+def require_writable(submission: Path) -> None:
+    """KitError, before anything is trained, if results could not be kept in the submission's folder."""
+    with _writing(submission):
+        write_atomically(probe := submission / ".writable", lambda path: path.touch())
+        probe.unlink()
+
+
+def vectors_digest(submission: Path) -> str:
+    """Of the ids and vectors as they are in the folder now."""
+    return digest(Store().files_digest([submission / "client_ids.npy", submission / "embeddings.npy"]))
+
+
+def _write_influence(submission: Path, report: ScoreReport, *, keep: bool) -> None:
+    """Add a report's influences to influence-<probe>.npz; those of the same bytes scored earlier stay if `keep`.
+
+    Written before scores.json: whoever is stopped in between leaves two files that do not fit, and neither is believed.
+    """
+    path = influence_file(submission, report.probe)
+    arrays: dict[str, Any] = _stored(path, report.fingerprint) if keep else {}
+    for name, (clients, each) in report.influence.items():
+        arrays |= {name: each.astype(np.float32), f"{name}-clients": clients.astype(np.int64)}
+    if arrays:
+        write_atomically(path, lambda temporary: _savez(temporary, arrays | {PRINT: np.array(report.fingerprint)}))
+
+
+def _stored(path: Path, fingerprint: str) -> dict[str, NDArray[Any]]:
+    """Arrays of an influence file that belongs to the report with this fingerprint; none if it is another's, or damaged."""
+    try:
+        with np.load(path) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, EOFError, BadZipFile):
+        return {}
+    return arrays if str(arrays.pop(PRINT, "")) == fingerprint else {}
+
+
+def _savez(path: Path, arrays: dict[str, Any]) -> None:
+    with path.open("wb") as stream:  # given a name, NumPy would append .npz to it
+        np.savez(stream, **arrays)
+
+
+def influence_file(submission: Path, probe: str) -> Path:
+    """Where a probe's influences of a submission are kept."""
+    return submission / f"influence-{probe}.npz"
+
+
+def known_tasks(submission: Path, probe: str, fingerprint: str) -> dict[str, dict[str, Any]]:
+    """Entries of the tasks that were scored under this fingerprint; none where a file of it is missing or another's."""
+    before = read_scores(submission).get(probe, {})
+    if before.get(PRINT) != fingerprint:
+        return {}
+    arrays = _stored(influence_file(submission, probe), fingerprint)
+    return {name: entry for name, entry in before["tasks"].items() if entry["score"] is None or name in arrays}
+
+
+def read_scored(submission: Path, probe: str) -> dict[Task, Scored]:
+    """Scores and influences of the tasks that were scored with a probe, for comparisons and boards.
+
+    Raises:
+        KitError: the submission was not scored with this probe, its vectors are others now, or a run was stopped while it
+            wrote.
+    """
+    report = read_scores(submission).get(probe)
+    remedy = f"Run `kit score {submission} --data DIR --probe {probe}`."
+    if report is None:
+        raise KitError(f"{submission} has not been scored with the {probe} probe.", remedy)
+    if report.get("vectors") != vectors_digest(submission):
+        raise KitError(f"The vectors of {submission} are not those that the {probe} probe scored.", remedy)
+    arrays = _stored(influence_file(submission, probe), report[PRINT])
+    out = {}
+    for name, entry in report["tasks"].items():
+        if entry["score"] is None:
+            continue
+        if name not in arrays:
+            raise KitError(f"What {submission} was scored by ({probe}) was not written to its end.", remedy)
+        runs = {int(seed): value for seed, value in entry.get("per_seed", {}).items()} or None
+        clients, each = arrays[f"{name}-clients"], arrays[name]
+        out[Task(name)] = Scored(entry.get("mean", entry["score"]), runs, clients, each)
+    return out
+
+
+def is_comparable(submission: Path, probe: str) -> bool:
+    """Whether `read_scored` gives at least one task."""
+    try:
+        return bool(read_scored(submission, probe))
+    except KitError:
+        return False
+
+
+def notes_on(reports: dict[str, dict[str, Any]]) -> list[str]:
+    """What a reader of a comparison should know: name → report. Empty where all were made alike.
+
+    Raises:
+        KitError: they were scored on different target files.
+    """
+    if len({report["targets"] for report in reports.values()}) > 1:
+        places = ", ".join(f"{name} on {report['data']}" for name, report in reports.items())
+        raise KitError(f"They were scored on different data: {places}.", "Score all on the same folder as it is now.")
+    notes = []
+    if len({report["precision"] for report in reports.values()}) > 1:
+        listed = ", ".join(f"{name} in {report['precision']}" for name, report in reports.items())
+        notes.append(f"different precisions: {listed}; they may differ by .002, on unscaled vectors by more.")
+    if len({report["code"] for report in reports.values()}) > 1:
+        notes.append("scored by different versions of the probe: score all of them again.")
+    return notes
+
+
+def read_scores(submission: Path) -> dict[str, Any]:
+    """scores.json of a submission, {probe: report}; empty if there is none.
+
+    Raises:
+        KitError: the file is not JSON.
+    """
+    path = submission / "scores.json"
+    if not path.exists():
+        return {}
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise KitError(f"{path} is not JSON ({error}).", "Delete it and score again.") from error
+
+
+def read_ceiling(folder: DataFolder) -> dict[str, dict[str, Any]]:
+    """task → fields of the near-optimal prediction of a synthetic shop; empty where there is none."""
+    if not folder.ceiling.exists():
+        return {}
+    try:
+        return dict(json.loads(folder.ceiling.read_text(encoding="utf-8"))["tasks"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise KitError(f"{folder.ceiling} is no ceiling ({error!r}).", "Delete it, or make the shop again.") from error
