@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Any, Final, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -88,10 +89,14 @@ class Assembly(Strict):
     clip: float = Field(6.0, gt=0, le=60_000, description="Values are clipped to ± clip (float16 overflows at 65,504).")
 
 
+NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+"""Of recipes and submissions: one folder under submissions/."""
+
+
 class Recipe(Strict):
     """A submission's whole description."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="Folder name under submissions/.")
+    name: str = Field(pattern=NAME, description="Folder name under submissions/.")
     description: str = ""
     seed: int = Field(0, ge=0, description="Seeds every block and the permutation of rows.")
     duplicates: Literal["keep", "drop"] = Field(
@@ -131,13 +136,21 @@ def _follow(name: str, entry: BlockEntry, blocks: dict[str, BlockEntry]) -> Bloc
     return BlockEntry(kind=other.kind, **common, **other.settings())
 
 
+def require_name(name: str) -> None:
+    """KitError for a name that is not one folder's: a path, or words."""
+    if not re.fullmatch(NAME.strip("^$"), name):
+        raise KitError(
+            f"{name!r} is no name for a submission.", "Use letters, digits, dots, - and _; --out takes a path."
+        )
+
+
 def read_recipe(path: Path) -> Recipe:
     """Read and check a recipe.
 
     Raises:
         KitError: missing file, TOML syntax, unknown or ill-typed key; the message names file, key and nearest valid key.
     """
-    if not path.exists():
+    if not path.is_file():
         beside = sorted(p.stem for p in Path("pipelines").glob("*.toml"))
         raise KitError(f"There is no recipe {str(path)!r};", nearest(path.stem, beside) + " (in pipelines/).")
     try:

@@ -79,9 +79,15 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, then rename it: readers see the old bytes or the new, never half.
 
     Raises:
-        KitError: the disk is full; the temporary file is removed and the old file is untouched.
+        KitError: the disk is full; the temporary file is removed and the old file is untouched. Or `path` is a folder, or
+            lies below a file.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise KitError(f"{path} is a folder.", "Name a file in it.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise KitError(f"{path.parent} is no folder.", "Choose another place.") from error
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         write(temporary)

@@ -148,3 +148,46 @@ def test_all_findings_come_at_once(toy: DataFolder, copy: Path):
     damage_ids(repeat_first)(copy)
     damage_vectors(with_value(np.nan))(copy)
     assert len([f for f in validate(copy, toy) if f.severity is Severity.ERROR]) >= 3
+
+
+def test_vectors_that_were_exchanged_are_built_again(toy: DataFolder, copy: Path, plan: Recipe, store: Store):
+    right = (copy / "embeddings.npy").read_bytes()
+    np.save(copy / "embeddings.npy", np.load(copy / "embeddings.npy") + np.float16(1))
+    assert submit(plan, toy.root, copy, store=store)
+    assert (copy / "embeddings.npy").read_bytes() == right
+
+
+@pytest.mark.parametrize("name", ["data", "above", "files", "file", "store", "nameless"])
+def test_nothing_but_a_submission_is_ever_replaced(
+    toy: DataFolder, tmp_path: Path, plan: Recipe, store: Store, name: str
+):
+    root = shutil.copytree(toy.root, tmp_path / "shop" / "data")
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "thesis.txt").write_text("years of work")
+    (tmp_path / "file").write_text("not a folder")
+    places = {
+        "data": (root, "holds .*data"),
+        "above": (tmp_path / "shop", "holds .*data"),
+        "files": (tmp_path / "files", "no submission .it holds thesis.txt."),
+        "file": (tmp_path / "file", "is a file"),
+        "store": (store.root.parent, "would replace it"),
+        "nameless": (Path(), "is no name"),
+    }
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    place, message = places[name]
+    with pytest.raises(KitError, match=message):
+        submit(plan, root, place, store=store)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_scores_of_another_data_folder_or_cut_are_not_replaced(
+    toy: DataFolder, copy: Path, tmp_path: Path, plan: Recipe, store: Store
+):
+    other = shutil.copytree(toy.root, tmp_path / "other")
+    (copy / "scores.json").write_text("{}")
+    with pytest.raises(KitError, match="holds the scores of a submission from"):
+        submit(plan, other, copy, store=store)
+    with pytest.raises(KitError, match="--cut input"):
+        submit(plan, toy.root, copy, "end", store=store)
+    (copy / "scores.json").unlink()
+    submit(plan, other, copy, store=store)

@@ -56,7 +56,7 @@ def submit(
     """
     use_threads(threads)
     from kit.limits.size import parse_size
-    from kit.recipe import read_recipe
+    from kit.recipe import read_recipe, require_name
     from kit.submission import read_manifest
     from kit.submission import submit as build
 
@@ -64,6 +64,8 @@ def submit(
     plan = read_recipe(recipe)
     if seed is not None:
         plan = plan.model_copy(update={"seed": seed})
+    if name is not None:
+        require_name(name)
     folder = out or Path("submissions") / (name or plan.name)
     if dry_run:
         _foretell(plan, data, folder, cut, limit, as_json)
@@ -91,7 +93,7 @@ def _foretell(plan: Recipe, data: Path, folder: Path, cut: str, limit: int | Non
     from kit.submission.write import require_own
 
     store = Store()
-    require_own(folder, data, store.root)
+    require_own(folder, data, store.root, cut)
     stages = stage_needs(plan, DataFolder(data), folder, cut, store)
     told = summary(stages, limit)
     if as_json:

@@ -106,6 +106,8 @@ _Rows = list[tuple[str, Any, float | None]]
 def _open(folder: DataFolder) -> _Logs:
     """Raw files where there are any, else the input files, and the purchases of the target windows that lie after them: an
     official archive's files end at its cut. A folder that has been split is dated by its split."""
+    if not folder.root.is_dir():
+        raise KitError(f"There is no data folder {str(folder.root)!r}.", "Make one with `kit data synth DIR`.")
     buys = folder.raw(EventType.BUY)
     raw = buys.exists()
     events = {}

@@ -34,6 +34,8 @@ ALIKE: Final = 0.9
 departed by .02, at .5 by .002 (tests/benchmarks/precision.py)."""
 ORDERED: Final = 0.05
 """AUROC of the row number for buying may differ from 0.5 by this much; more, and five standard errors, is no accident."""
+OWN: Final = 0.5
+"""Of the ids, or of the relevant clients if these are fewer, this share must be both: else it is another folder's submission."""
 SIGMAS: Final = 6.0
 """Standard deviations by which batches may differ more than chance lets them."""
 
@@ -47,7 +49,7 @@ def conditions(scorable: Scorable, folder: DataFolder, counts: Counts | None = N
         counts: each client's events before the cut, in the submission's order; without them less can be seen.
 
     Raises:
-        KitError: not a single id is a relevant client: this is another data folder's submission.
+        KitError: most ids are no relevant clients: this is another data folder's submission.
     """
     notes = _client_notes(scorable.client_ids, folder)
     notes += _active_notes(folder, counts) if counts is not None else []
@@ -125,9 +127,10 @@ def _scale_notes(scorable: Scorable) -> list[str]:
 def _client_notes(ids: NDArray[np.int64], folder: DataFolder) -> list[str]:
     relevant = folder.clients()
     known = int(np.isin(ids, relevant).sum())
-    if not known:
+    if known < OWN * min(len(ids), len(relevant)) or not known:
         raise KitError(
-            f"None of the {len(ids)} ids is a relevant client of {folder.root}.",
+            f"{known or 'None'} of the {len(ids)} ids {'are relevant clients' if known else 'is a relevant client'} of "
+            f"{folder.root}, which has {len(relevant)}.",
             "Score a submission on the data folder that it was built from.",
         )
     notes = []

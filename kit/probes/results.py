@@ -26,6 +26,7 @@ from kit.data.layout import DataFolder
 from kit.errors import KitError
 from kit.probes.registry import Explanation
 from kit.probes.statistics import Scored
+from kit.probes.vectors import require_submission
 from kit.store import DEFAULT_ROOT, Store, digest, disk_trouble, write_atomically, write_json
 
 PRINT: Final = "fingerprint"
@@ -203,6 +204,7 @@ def read_scored(submission: Path, probe: str) -> dict[Task, Scored]:
         KitError: the submission was not scored with this probe, its vectors are others now, or a run was stopped while it
             wrote.
     """
+    require_submission(submission)
     report = read_scores(submission).get(probe)
     remedy = f"Run `kit score {submission} --data DIR --probe {probe}`."
     if report is None:

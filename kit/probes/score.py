@@ -85,6 +85,7 @@ def score_submission(
     missing = [task for task in wanted if task.value not in known]
     options = Options(seeds, used, threads, device, progress, keep_logits=True, explain=explain, reorder=reorder)
     counts = read_counts(folder, scorable.client_ids)
+    notes = conditions(scorable, folder, counts)  # before anything is trained: it may be another folder's submission
     told = {"submission": str(submission), "data": str(folder.root), "probe": probe, "seeds": seeds, "precision": used}
     with tracking.run("score", told, DEFAULT_ROOT / "runs"):
         entries, influences, explanations = _run(chosen, scorable, folder, missing, options, counts)
@@ -101,7 +102,7 @@ def score_submission(
         targets=digest(decided["targets"]),
         code=str(decided["code"]),
         tasks=entries,
-        notes=conditions(scorable, folder, counts),
+        notes=notes,
         precision_matters=bool(precision_notes(scorable)),
         reused=not missing,
         influence=influences,

@@ -35,6 +35,14 @@ class Scorable:
     scales: NDArray[np.float64]
 
 
+def require_submission(submission: Path) -> None:
+    """KitError if there is no such folder; the one of that name under submissions/ is suggested."""
+    if not submission.is_dir():
+        beside = Path("submissions") / submission
+        hint = f"Did you mean {beside}?" if beside.is_dir() else "Build one with `kit submit RECIPE --data DIR`."
+        raise KitError(f"There is no submission {str(submission)!r}.", hint)
+
+
 def load_vectors(submission: Path) -> Scorable:
     """Client ids and memory-mapped vectors of a submission folder.
 
@@ -43,8 +51,7 @@ def load_vectors(submission: Path) -> Scorable:
             not floating point or not finite, or an id occurs twice.
     """
     remedy = f"`kit validate {submission}` lists everything; `kit submit RECIPE` builds a sound one."
-    if not submission.is_dir():
-        raise KitError(f"There is no submission {str(submission)!r}.", "Build one with `kit submit RECIPE --data DIR`.")
+    require_submission(submission)
     ids = load_ids(submission / "client_ids.npy", remedy)
     path = submission / "embeddings.npy"
     if not path.exists():

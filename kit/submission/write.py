@@ -36,25 +36,30 @@ def is_fresh(folder: Path, recipe: Recipe, history: str) -> bool:
     """Whether the folder already holds exactly what this recipe, this history (its fingerprint) and the code would give."""
     try:
         manifest = read_manifest(folder)
-        sizes = {name: (folder / name).stat().st_size for name in FILES}
+        held = Store().files_digest(folder / name for name in FILES)
     except (KitError, OSError):
         return False
-    return manifest.get("fingerprint") == profile_fingerprint(recipe, history) and manifest.get("bytes") == sizes
+    return manifest.get("fingerprint") == profile_fingerprint(recipe, history) and manifest.get("content") == held
 
 
-def require_own(folder: Path, *keep: Path) -> None:
-    """Refuse a folder that a submission would replace although it is none: data, the store, or somebody's files.
+def require_own(folder: Path, data: Path, store: Path, cut: str = "input") -> None:
+    """Refuse a folder that a submission must not replace: data, the store, somebody's files, scores of another one.
 
     Args:
         folder: where the submission would be written.
-        keep: the data folder and the store, which must not lie in it.
+        data: the data folder.
+        store: the artefact store's.
+        cut: of the submission to be written.
 
     Raises:
-        KitError: `folder` holds one of `keep`, is a file, or is not empty and no submission.
+        KitError: `folder` has no name or is a file, holds the data or the store, is not empty and no submission, or is a
+            submission with scores that was made from other data or for the other cut.
     """
     remedy = "Give --out a folder of its own, such as submissions/NAME."
     place = folder.resolve()
-    for path in keep:
+    if not folder.name:
+        raise KitError(f"{str(folder)!r} is no name for a submission's folder.", remedy)
+    for path in (data, store):
         if path.resolve().is_relative_to(place):
             raise KitError(f"{folder} holds {path}: the submission would replace it.", remedy)
     if folder.exists() and not folder.is_dir():
@@ -63,6 +68,14 @@ def require_own(folder: Path, *keep: Path) -> None:
     if held and not ("manifest.json" in held or held >= set(FILES)):
         shown = ", ".join(sorted(held)[:4]) + (" …" if len(held) > 4 else "")
         raise KitError(f"{folder} is no submission (it holds {shown}): it would be replaced as a whole.", remedy)
+    if "scores.json" in held:
+        made = read_manifest(folder).get("data", {}) if "manifest.json" in held else {}
+        before = Path(str(made.get("folder", data))).resolve(), str(made.get("until", cut))
+        if before != (data.resolve(), cut):
+            raise KitError(
+                f"{folder} holds the scores of a submission from {before[0]} (--cut {before[1]}).",
+                "Give this one another --name, or remove that folder.",
+            )
 
 
 def write_submission(
@@ -191,9 +204,9 @@ def submit(
     """
     began = time.perf_counter()
     store = store or Store()
-    require_own(folder, data, store.root)
-    source = DataFolder(data)
     until = parse_cut(cut)
+    require_own(folder, data, store.root, until)
+    source = DataFolder(data)
     told = {"recipe": recipe.model_dump(mode="json"), "data": str(data), "submission": str(folder), "cut": until}
     with _alone(folder, store), tracking.run("submit", told, store.root / "runs"):
         events = plan_events(source, until, store, recipe.duplicates)

@@ -178,7 +178,7 @@ def read_space(path: Path, overrides: Mapping[str, Any] | None = None) -> Space:
     Raises:
         KitError: missing file, TOML syntax, unknown or ill-typed key (names the nearest), nothing to search.
     """
-    if not path.exists():
+    if not path.is_file():
         beside = sorted(str(p) for p in Path("pipelines/tune").glob("*.toml"))
         raise KitError(f"There is no search space {str(path)!r};", nearest(str(path), beside))
     try:

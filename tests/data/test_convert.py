@@ -201,7 +201,7 @@ def test_online_retail(tmp_path: Path) -> None:
 # --- own mappings ---------------------------------------------------------------------------------------------------
 
 SHOP = """when;who;what;did;label;cost
-02.06.2022 23:30;bob;A-1;buy;red mug;2,0
+02.06.2022 23:30;bob;A-1;buy;red mug;2.0
 03.06.2022 10:00;amy;A-1;buy;red mug large;4.0
 03.06.2022 10:05;amy;B-2;buy;blue mug;9.5
 03.06.2022 10:06;amy;mugs;search;;
@@ -233,6 +233,35 @@ def own(tmp_path: Path, change: tuple[str, str] = ("", ""), data: str = SHOP) ->
     (tmp_path / "shop.csv").write_text(data)
     (tmp_path / "my.toml").write_text(OWN.replace(change[0], change[1], 1) if change[0] else OWN)
     return str(tmp_path / "my.toml"), tmp_path, tmp_path / "out"
+
+
+def prices(root: Path) -> dict[str, int]:
+    """Own id → price bucket."""
+    ids = pl.read_parquet(root / "ids" / "sku.parquet").rename({"id": "sku"})
+    return dict(pl.read_parquet(root / "product_properties.parquet").join(ids, on="sku").select("own", "price").rows())
+
+
+@pytest.mark.parametrize(("mark", "dear"), [(",", "1.854,50"), (".", "1,854.50")])
+def test_prices_of_other_forms_are_read_or_refused_but_never_dropped(tmp_path: Path, mark: str, dear: str) -> None:
+    """Left out in silence, the dearest product would get the middle bucket."""
+    data = SHOP.replace(";2.0", f";{dear}").replace(";4.0", f";{dear}")
+    mapping, src, out = own(tmp_path, data=data)
+    with pytest.raises(KitError, match=re.escape(dear)):
+        convert(mapping, src, out)
+    text = data if mark == "." else data.replace("9.5", "9,5")
+    mapping, src, out = own(tmp_path, ('price = "cost"', f'price = {{ column = "cost", decimal = "{mark}" }}'), text)
+    convert(mapping, src, out)
+    assert prices(out)["A-1"] > prices(out)["B-2"]
+
+
+def test_a_time_with_an_offset_is_told_its_format(tmp_path: Path) -> None:
+    change = ('format = "%d.%m.%Y %H:%M", zone = "Europe/Berlin"', 'format = "%Y-%m-%d"')
+    data = re.sub(r"(\d\d)\.(\d\d)\.(\d{4}) (\d\d:\d\d)", r"\3-\2-\1T\4:00+01:00", SHOP)
+    with pytest.raises(KitError, match=re.escape("%Y-%m-%dT%H:%M:%S%z")):
+        convert(*own(tmp_path, change, data))
+    right = (change[0], 'format = "%Y-%m-%dT%H:%M:%S%z"')
+    convert(*own(tmp_path, right, data))
+    assert rows(tmp_path / "out", EventType.BUY)[0][1] == "2022-06-02 22:30:00"
 
 
 def first_seen(root: Path) -> dict[str, str | None]:
@@ -301,7 +330,7 @@ def test_again_gives_the_same_bytes(tmp_path: Path) -> None:
         ),
         (("[tables.product_buy]", "[tables.add_to_cart]"), "product_buy. is needed"),
         (('path = "shop.csv"', 'path = "store.csv"'), r"path = 'store.csv' in .*, which holds: my.toml, shop.csv"),
-        (('separator = ";"', 'separator = ","'), "client wants column 'who' of shop.csv, which has"),
+        (('separator = ";"', 'separator = ","'), r"has the one column 'when;who.*Say `separator = ';'`"),
         (
             ('equals = "buy"', 'equals = "bought"'),
             r"No row of shop.csv is a product_buy.*'bought'.*it holds \['buy', 'search'\]",
@@ -314,7 +343,7 @@ def test_again_gives_the_same_bytes(tmp_path: Path) -> None:
         (('zone = "Europe/Berlin"', 'unit = "s"'), "not both"),
         (
             ('price = "cost"', 'price = "label"'),
-            "price wants column 'label' of shop.csv, but no row has a usable value",
+            r"price: 4 values in column 'label' of shop.csv are no numbers, such as '(red|blue) mug",
         ),
         (('equals = "buy"', 'matches = "("'), "is not a regular expression"),
         (('{ column = "did", equals = "buy" }', '{ column = "did" }'), "the rule on 'did' has no condition"),

@@ -9,10 +9,12 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import optuna
+import psutil
 import pytest
 from optuna.trial import TrialState
 from toy_objective import IDENTITY, TOY, Toy, begun, endless, quick, start, together
@@ -74,12 +76,14 @@ def test_the_cap_holds_across_three_processes(job: Job):
     assert tally(study)["complete"] == 13
 
 
-def worker_process(job: Job, make: str) -> subprocess.Popen[bytes]:
+def worker_process(job: Job, make: str, call: str = "work(job, 0, {make})") -> subprocess.Popen[bytes]:
+    """A process of its own that works on the job, or minds workers: `call` says how."""
     code = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]); import toy_objective as t\n"
-        "from kit.tune.space import parse_space; from kit.tune.storage import Place; from kit.tune.workers import Job, work\n"
+        "from kit.tune.space import parse_space; from kit.tune.storage import Place\n"
+        "from kit.tune.workers import Job, run, work\n"
         "p = Path(sys.argv[2]); job = Job(parse_space(t.TOY, 'toy.toml'), Place(sys.argv[3], 'toy'), p, p, int(sys.argv[4]))\n"
-        "work(job, 0, getattr(t, sys.argv[5]))"
+        "if __name__ == '__main__': " + call.format(make="getattr(t, sys.argv[5])")
     )
     arguments = [str(HERE), str(job.data), job.place.target, str(job.cap), make]
     return subprocess.Popen([sys.executable, "-c", code, *arguments], start_new_session=True)
@@ -89,6 +93,32 @@ def wait_for_trial(job: Job, count: int, process: subprocess.Popen[bytes]) -> No
     while len(begun(job.data)) < count:
         assert process.poll() is None, "the worker ended before it began its trial"
         time.sleep(0.02)
+
+
+def group_of(process: psutil.Process) -> int | None:
+    with suppress(ProcessLookupError):
+        return os.getpgid(process.pid)
+    return None
+
+
+def said(process: psutil.Process) -> str:
+    with suppress(psutil.Error):
+        return " ".join(process.cmdline())
+    return ""
+
+
+def test_an_interrupt_of_the_minding_process_alone_ends_its_workers_too(job: Job):
+    """As a supervisor sends it; in a terminal Ctrl-C reaches the workers as well."""
+    study = start(job)
+    minder = worker_process(job, "endless", "run(job, 2, {make})")
+    wait_for_trial(job, 2, minder)
+    os.kill(minder.pid, signal.SIGINT)
+    assert minder.wait(timeout=60) != 0
+    assert not [
+        child for child in psutil.process_iter() if minder.pid == group_of(child) and "spawn_main" in said(child)
+    ]
+    assert tally(study)["waiting"] == 2
+    assert tally(study)["running"] == 0
 
 
 def test_kill_9_loses_only_the_running_trial_which_is_run_again(job: Job):

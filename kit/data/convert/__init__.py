@@ -49,4 +49,5 @@ def convert(source_or_mapping: str, src: Path, out: Path) -> None:
             made.replace(out)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+    say(f"  the shop's own ids of clients, products and urls: {out / 'ids'}")
     say(f"  next: kit data check {out} && kit data split {out}")

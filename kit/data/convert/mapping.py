@@ -97,6 +97,10 @@ class Attribute(Strict):
     item: str | None = None
     keep: list[Keep] = Field(default_factory=list)
     extract: str | None = Field(None, description="Regular expression; its first group is the value.")
+    decimal: Literal[".", ","] | None = Field(
+        None,
+        description="Of prices: the decimal mark; the other of . and , parts thousands. None: 1854.00, no other form.",
+    )
     pick: Literal["median", "most", "first", "last"] | None = Field(
         None, description="Of several rows: median (price), most frequent (text), or first / last by `order`."
     )

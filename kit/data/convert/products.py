@@ -34,8 +34,7 @@ def _gather(what: str, attribute: Attribute, sources: Sources) -> pl.DataFrame:
     )
     rows = rows.filter(pl.col("own").is_not_null() & (pl.col("value") != ""))
     if what == "price":
-        number = pl.col("value").cast(pl.Float64, strict=False)
-        rows = rows.with_columns(value=number).filter(number.is_finite())
+        rows = _numbers(rows, attribute, sources)
     found = _pick(rows, str(attribute.pick)).collect(engine="streaming").sort("own")
     if found.is_empty():
         column = " + ".join(attribute.column)
@@ -45,6 +44,30 @@ def _gather(what: str, attribute: Attribute, sources: Sources) -> pl.DataFrame:
             "Mend `keep`, `extract` or `column`, or leave the attribute out.",
         )
     return found
+
+
+def _numbers(rows: pl.LazyFrame, attribute: Attribute, sources: Sources) -> pl.LazyFrame:
+    """`value` as Float64, finite.
+
+    Raises:
+        KitError: a value is stated and is no number: left out in silence, the dearest products would lose their prices.
+    """
+    text = pl.col("value")
+    if attribute.decimal is not None:
+        thousands = "." if attribute.decimal == "," else ","
+        text = text.str.replace_all(thousands, "", literal=True).str.replace(attribute.decimal, ".", literal=True)
+    number = text.cast(pl.Float64, strict=False)
+    unread = rows.filter(number.is_null()).select(pl.len(), pl.col("value").first()).collect(engine="streaming")
+    count, example = unread.row(0)
+    if count:
+        column = " + ".join(attribute.column)
+        raise KitError(
+            f"[products] price: {count} values in column {column!r} of {sources.label(str(attribute.file))} are no numbers, such "
+            f"as {example!r}.",
+            'Say `decimal = ","` or `decimal = "."` if that is how they are written, cut the number out with `extract`, or '
+            "leave such rows out with `keep`.",
+        )
+    return rows.with_columns(value=number).filter(pl.col("value").is_finite())
 
 
 def _pick(rows: pl.LazyFrame, pick: str) -> pl.LazyFrame:

@@ -91,7 +91,10 @@ def open_source(source: Source, paths: list[Path]) -> tuple[pl.LazyFrame, str]:
         schema = frame.collect_schema()
     except (pl.exceptions.PolarsError, OSError) as error:
         first = str(error).strip().splitlines()[0]
-        raise KitError(f"{label} cannot be read as {kind} ({first}).", "Check `format` and `separator`.") from error
+        several = f" All {len(paths)} files of a source need the same columns in the same order." * (len(paths) > 1)
+        raise KitError(
+            f"{label} cannot be read as {kind} ({first}).", f"Check `format` and `separator`.{several}"
+        ) from error
     if source.explode is not None:
         dtype = schema.get(source.explode)
         if not (isinstance(dtype, pl.List) and isinstance(dtype.inner, pl.Struct)):
@@ -108,6 +111,12 @@ def require_columns(frame: pl.LazyFrame, columns: dict[str, str], label: str) ->
     present = frame.collect_schema().names()
     for column, what in columns.items():
         if column not in present:
+            marks = [mark for mark in ";\t|" if len(present) == 1 and mark in present[0]]
+            if marks:
+                raise KitError(
+                    f"{label} has the one column {present[0]!r}.",
+                    f"Say `separator = {marks[0]!r}` beside the file's path.",
+                )
             raise KitError(
                 f"{what} wants column {column!r} of {label}, which has {present};", f"{nearest(column, present)}."
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,7 +77,7 @@ def _account(kind: EventType, table: Table, sources: Sources, seen: dict[str, ob
         raise KitError(
             f"[tables.{kind.value}] time: {seen['unread']} values in column {table.time.column!r} of {label} cannot be read, "
             f"such as {seen['example']!r}.",
-            "Give `format` or `unit` as the file has them.",
+            _time_remedy(str(seen["example"])),
         )
     if not seen["rows"] and not table.optional:
         looks = "; ".join(_values(rule, sources[str(table.file)]) for rule in table.keep) or "the file has no rows"
@@ -87,6 +88,12 @@ def _account(kind: EventType, table: Table, sources: Sources, seen: dict[str, ob
     dropped = int(str(seen["rows"])) - int(str(seen["whole"]))
     note = f", {dropped:,} more without client, item or time left out" if dropped else ""
     say(f"  {kind.value}: {seen['whole']:,} events{note}")
+
+
+def _time_remedy(example: str) -> str:
+    if re.search(r"\dT\d.*([+-]\d\d:?\d\d|Z)$", example):
+        return 'Give `format = "%Y-%m-%dT%H:%M:%S%z"`, with %.f after %S where there are fractions.'
+    return "Give `format` or `unit` as the file has them, or leave such rows out with `keep` (matches = '…')."
 
 
 def _values(rule: Keep, frame: pl.LazyFrame) -> str:
@@ -100,6 +107,8 @@ def _values(rule: Keep, frame: pl.LazyFrame) -> str:
 def write_tables(mapping: Mapping, sources: Sources, out: Path) -> None:
     """Write the five event files, product_properties.parquet and the id maps into `out`."""
     tables = event_rows(mapping, sources)
+    for zone in sorted({rows.table.time.zone for rows in tables if rows.table.time and rows.table.time.zone}):
+        say(f"  times are read as UTC and become the wall clock of {zone}; if they are local already, leave `zone` out")
     values = attribute_values(mapping, sources)
     named = [rows.frame.select("item") for rows in tables if rows.kind in SKU_EVENTS]
     named += [value.lazy().select("own") for value in values.values()]
