@@ -54,12 +54,15 @@ def build(
     use_threads(threads)
     from kit.blocks.stats import stats_plans
     from kit.data.layout import DataFolder
+    from kit.errors import KitError
     from kit.features.build import write_features
     from kit.history import History
     from kit.recipe import read_recipe
     from kit.store import Store
     from kit.submission import parse_cut
 
+    if out.suffix not in ("", ".parquet"):
+        raise KitError(f"{out} would be a parquet file.", "Let its name end in .parquet.")
     plan = read_recipe(recipe)
     plans = stats_plans(plan)
     store = Store()

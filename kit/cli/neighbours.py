@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 def neighbours(
     submission: Annotated[Path, typer.Argument(help="Folder with client_ids.npy and embeddings.npy.")],
-    clients: Annotated[list[int], typer.Argument(metavar="CLIENT…", help="Ids of clients.")],
+    clients: Annotated[
+        list[str], typer.Argument(metavar="CLIENT…", help="Ids of clients: the shop's own, where they were text.")
+    ],
     k: Annotated[int, typer.Option("-k", min=1, help="How many neighbours.")] = 10,
     features: Annotated[int, typer.Option(min=0, help="How many common features to name.")] = 5,
     index: Annotated[
@@ -31,29 +33,49 @@ def neighbours(
     Example: kit neighbours submissions/stats 1042 -k 5
     """
     use_threads(threads)
+    from kit.data.own_ids import clients_called, own_names
     from kit.neighbours import Index, open_profiles, recall
     from kit.neighbours import neighbours as nearest
 
     profiles = open_profiles(submission)
-    profiles.rows_of(clients)  # an unknown client is said before an index is built
+    data = _data_of(submission)
+    wanted = clients_called(clients, data)
+    profiles.rows_of(wanted)  # an unknown client is said before an index is built
     approximate = Index(profiles, submission) if index else None
-    found = nearest(profiles, clients, k, features=features, index=approximate)
+    found = nearest(profiles, wanted, k, features=features, index=approximate)
     share = recall(profiles, approximate, k) if approximate else None
+    own = own_names([*found, *(other.client for others in found.values() for other in others)], data)
     if as_json:
-        rows = {str(client): [other.as_json() for other in others] for client, others in found.items()}
+        rows = {
+            own.get(client, str(client)): [
+                other.as_json() | ({"own": own[other.client]} if own else {}) for other in others
+            ]
+            for client, others in found.items()
+        }
         print_json({"submission": str(submission), "k": k, "recall": share, "neighbours": rows})
         return
     for client, others in found.items():
-        typer.secho(f"client {client}", bold=True)
+        typer.secho(f"client {own.get(client, client)}", bold=True)
         for other in others:
-            _print(other)
+            _print(other, own.get(other.client, str(other.client)))
     if share is not None:
         typer.echo(f"the index finds {share:.1%} of the true {k} nearest (exact search for up to 200 clients)")
 
 
-def _print(other: Neighbour) -> None:
+def _data_of(submission: Path) -> Path | None:
+    """The data folder that a submission was made from; None where nothing says so."""
+    from kit.errors import KitError
+    from kit.submission import read_manifest
+
+    try:
+        return Path(str(read_manifest(submission)["data"]["folder"]))
+    except (KitError, KeyError, TypeError):
+        return None
+
+
+def _print(other: Neighbour, name: str) -> None:
     blocks = sorted(other.blocks.items(), key=lambda part: -part[1])
     parts = ", ".join(f"{name} {value:+.3f}" for name, value in blocks)
-    typer.echo(f"  {other.client:>12}  cosine {other.cosine:.4f} = {parts}")
+    typer.echo(f"  {name:>12}  cosine {other.cosine:.4f} = {parts}")
     for shared in other.features:
         typer.echo(f"                  {shared.part:+.3f}  {shared.name} ({shared.own:.3g} and {shared.other:.3g})")

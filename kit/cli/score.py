@@ -146,7 +146,7 @@ def _scored(path: Path, name: str, call: Call) -> ScoreReport:
     from kit.probes.results import write_scores
     from kit.probes.score import score_submission
 
-    explained = client_rows(path, call.clients) if call.explain and name in EXPLAINED else None
+    explained = client_rows(path, call.clients, call.folder.root) if call.explain and name in EXPLAINED else None
     report = score_submission(
         path,
         call.folder,

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from kit.challenge import PROBE_SEED, Task
 from kit.data.layout import DataFolder
+from kit.data.own_ids import clients_called
 from kit.errors import KitError
 from kit.probes.expected_gradients import attribute_network, require_shap
 from kit.probes.labels import load_targets
@@ -56,16 +57,14 @@ def check_explainable(probes: list[str] | None, clients: str | None, *, explain:
         require_shap()
 
 
-def client_rows(submission: Path, clients: str | None) -> NDArray[np.int64]:
-    """Rows of the clients in «1234,5678», ascending; none of them for None.
+def client_rows(submission: Path, clients: str | None, data: Path | None = None) -> NDArray[np.int64]:
+    """Rows of the clients in «1234,5678», ascending; none of them for None. With `data`, its own ids where it has such.
 
     Raises:
         KitError: something that is no id, an id that the submission does not hold, or more than 100 of them.
     """
-    try:
-        wanted = np.array([int(part) for part in (clients or "").split(",") if part.strip()], dtype=np.int64)
-    except ValueError as error:
-        raise KitError(f"--clients {clients!r} is no list of ids.", "Write them with commas: 1234,5678.") from error
+    given = [part.strip() for part in (clients or "").split(",") if part.strip()]
+    wanted = np.array(clients_called(given, data), dtype=np.int64)
     if len(wanted) > MOST_CLIENTS:
         raise KitError(f"--clients names {len(wanted)} clients.", f"Give {MOST_CLIENTS} or fewer.")
     ids = load_vectors(submission).client_ids

@@ -147,7 +147,7 @@ def require_writable(submission: Path) -> None:
     """KitError, before anything is trained, if results could not be kept in the submission's folder."""
     with _writing(submission):
         write_atomically(probe := submission / ".writable", lambda path: path.touch())
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # another run may have tried at the same time
 
 
 def vectors_digest(submission: Path) -> str:

@@ -49,5 +49,6 @@ def convert(source_or_mapping: str, src: Path, out: Path) -> None:
             made.replace(out)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    say(f"  the shop's own ids of clients, products and urls: {out / 'ids'}")
+    if (out / "ids").exists():
+        say(f"  text ids were numbered; the shop's own: {out / 'ids'}")
     say(f"  next: kit data check {out} && kit data split {out}")
