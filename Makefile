@@ -2,9 +2,10 @@
 PYTHON ?= python3
 PRESET ?= small
 SEED ?= 0
-DATA ?= data/$(PRESET)
+DATA ?= data/$(PRESET)$(addprefix -,$(filter-out 0,$(SEED)))
 RECIPE ?= pipelines/blend.toml
-NAME ?= $(basename $(notdir $(RECIPE)))
+# A folder holds the scores on one data folder: others get its name.
+NAME ?= $(basename $(notdir $(RECIPE)))$(addprefix -,$(filter-out small,$(notdir $(DATA))))
 BASELINE ?= pipelines/baseline.toml
 SIZES ?= 10000,100000,1000000
 KIT := .venv/bin/kit
