@@ -124,7 +124,7 @@ def test_what_cannot_be_explained_is_said(world: World, tmp_path: Path) -> None:
         check_explainable(["official"], None, explain=True)
     with pytest.raises(KitError, match="--clients names"):
         check_explainable(["gbm"], "1", explain=False)
-    with pytest.raises(KitError, match="no list of ids"):
+    with pytest.raises(KitError, match="'x' is no client's id"):
         client_rows(submission, "1,x")
     with pytest.raises(KitError, match="holds no client -7"):
         client_rows(submission, "-7")
