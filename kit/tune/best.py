@@ -16,14 +16,14 @@ from kit.progress import say
 from kit.recipe import Recipe, parse
 from kit.store import write_atomically
 from kit.tune.gain import Reference
-from kit.tune.objective import RecipeObjective
+from kit.tune.objective import Built, RecipeObjective
 from kit.tune.scoring import Scorer
 from kit.tune.space import from_params
 from kit.tune.storage import Place, study_lock
 from kit.tune.study import best_trials, is_first, space_of
 
 OFFICIAL: Final = "official"
-"""The study's attribute with official scores: trial number → {scores, sum, precision}."""
+"""The study's attribute with official scores: trial number → {scores, sum, sums, precision, runs}."""
 
 
 def score_officially(
@@ -39,30 +39,55 @@ def score_officially(
         threads: for the probe; the workers have ended, so all of theirs.
 
     Returns:
-        trial number as text → {"scores": {task: score}, "sum": …, "precision": …}, those in the search's precision; also
-        stored in the study, scores also in the artefact store task by task, so a killed run goes on where it was.
+        trial number as text → {"scores": {task: mean score}, "sum": …, "sums": [per run], "precision": …, "runs": …}, those
+        in the search's precision and number of runs; also stored in the study, scores also in the artefact store task by task,
+        so a killed run goes on where it was.
     """
-    space, precision = objective.space, objective.space.search.official_precision
-    scorer = Scorer(objective.folder, "official", precision, space.search.tasks, objective.scorer.store, threads)
+    space, search = objective.space, objective.space.search
+    how = {"precision": search.official_precision, "runs": search.official_seeds}
+    scorer = Scorer(
+        objective.folder,
+        "official",
+        search.official_precision,
+        search.tasks,
+        objective.scorer.store,
+        threads,
+        reorder=True,
+    )
     ranked = best_trials(study)
     chosen = ranked[:count] + [trial for trial in ranked[count:] if is_first(trial)]
     for trial in chosen:
-        known = study.user_attrs.get(OFFICIAL, {})
-        if known.get(str(trial.number), {}).get("precision") == precision:
+        if _alike(study.user_attrs.get(OFFICIAL, {}).get(str(trial.number), {}), how):
             continue
         built = objective.build(space.recipe(from_params(trial.params)))
         where = f"trial {trial.number} ({chosen.index(trial) + 1} of {len(chosen)})"
-        scores = {}
-        for task in scorer.defined(built.clients):  # one at a time: each is kept, and six networks would take 5 GB
-            say(f"  official probe: {where}, {task.value} …")
-            found = scorer.score(built.vectors, built.clients, built.key, [task], [0])
-            scores[task.value] = round(found[task, 0], 4)
+        runs = _runs(scorer, built, where, search.official_seeds)
+        scores = {task: round(float(np.mean([run[task] for run in runs])), 4) for task in runs[0]}
+        sums = [round(sum(run.values()), 4) for run in runs]
         with study_lock(place, "official"):
-            entry = {"scores": scores, "sum": round(sum(scores.values()), 4), "precision": precision}
+            entry = {"scores": scores, "sum": round(sum(scores.values()), 4), "sums": sums, **how}
             before = study.user_attrs.get(OFFICIAL, {}).items()
-            alike = {number: other for number, other in before if other.get("precision") == precision}
-            study.set_user_attr(OFFICIAL, {**alike, str(trial.number): entry})
+            others = {number: other for number, other in before if _alike(other, how)}
+            study.set_user_attr(OFFICIAL, {**others, str(trial.number): entry})
     return dict(study.user_attrs.get(OFFICIAL, {}))
+
+
+def _runs(scorer: Scorer, built: Built, where: str, count: int) -> list[dict[str, float]]:
+    """Per run task → score; each task by itself: it is kept at once, and six networks would take 5 GB."""
+    runs: list[dict[str, float]] = []
+    for seed in range(count):
+        order = f", row order {seed + 1} of {count}" if count > 1 else ""
+        runs.append({})
+        for task in scorer.defined(built.clients):
+            say(f"  official probe: {where}{order}, {task.value} …")
+            found = scorer.score(built.vectors, built.clients, built.key, [task], [seed])
+            runs[-1][task.value] = found[task, seed]
+    return runs
+
+
+def _alike(entry: dict[str, Any], how: dict[str, Any]) -> bool:
+    """Whether official scores were made in this precision by so many runs: others do not compete."""
+    return all(entry.get(key) == value for key, value in how.items())
 
 
 def winner(study: optuna.Study, number: int | None = None) -> FrozenTrial:
@@ -140,7 +165,7 @@ def provenance(study: optuna.Study, trial: FrozenTrial, place: Place) -> list[st
         first = next((str(t.number) for t in trials if is_first(t) and str(t.number) in official), None)
         other = official[first]["scores"] if first else {}
         lines += _table(
-            f"official, {official[str(trial.number)]['precision']}",
+            _how(official[str(trial.number)]),
             official[str(trial.number)]["scores"],
             other,
             "defaults",
@@ -155,6 +180,12 @@ def write_recipe(path: Path, text: str) -> None:
         KitError: the disk is full.
     """
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def _how(entry: dict[str, Any]) -> str:
+    """«official, bf16, mean of 3 row orders»."""
+    orders = f", mean of {entry['runs']} row orders" if entry["runs"] > 1 else ""
+    return f"official, {entry['precision']}{orders}"
 
 
 def _values(trial: FrozenTrial) -> str:

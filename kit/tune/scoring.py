@@ -92,6 +92,7 @@ class Scorer:
         tasks: that count, in order.
         store: keeps the scores.
         threads: None for one per core.
+        reorder: runs after the first read the rows in other random orders.
     """
 
     folder: DataFolder
@@ -100,6 +101,7 @@ class Scorer:
     tasks: Sequence[Task]
     store: Store
     threads: int | None = None
+    reorder: bool = False
 
     def __post_init__(self) -> None:
         self.folder.require_split()
@@ -180,7 +182,9 @@ class Scorer:
         missing = [task for task, place in found.items() if place is None]
         if missing:
             labels = self.defined(clients)
-            options = Options(1, self._precision, self.threads, first_seed=seed, keep_logits=influences)
+            options = Options(
+                1, self._precision, self.threads, first_seed=seed, keep_logits=influences, reorder=self.reorder
+            )
             made = vectors() if callable(vectors) else vectors
             for run in self._probe.run(made, [labels[task] for task in missing], options):
                 self._keep(vectors_key, seed, run, (labels[run.task], clients) if influences else None)
@@ -202,7 +206,7 @@ class Scorer:
         return next((place for place in places if is_whole(place)), None)
 
     def _inputs(self, vectors_key: str, task: Task, seed: int, *, influences: bool) -> dict[str, Any]:
-        extra = {"influence": True} if influences else {}
+        extra = ({"influence": True} if influences else {}) | ({"reordered": True} if self.reorder and seed else {})
         return {"vectors": vectors_key, "task": task.value, "seed": seed, **self.evidence, **extra}
 
     def _place(self, vectors_key: str, task: Task, seed: int, *, influences: bool) -> Path:

@@ -29,7 +29,7 @@ from kit.tune.leaves import ABSENT, Leaf, Pick, Scalar, as_leaf
 
 SWITCH: Final = "on"
 """Key of a block's table that says whether the block is there at all."""
-FREE: Final = {"sampler", "startup", "pruner", "prune_epochs", "seed", "official_precision"}
+FREE: Final = {"sampler", "startup", "pruner", "prune_epochs", "seed", "official_precision", "official_seeds"}
 """Keys of the search table that may change from run to run: they decide which trials are run, not what one is worth."""
 Goal = Literal["score", "seconds", "width"]
 
@@ -69,6 +69,12 @@ class Search(Strict):
     )
     seed: int = Field(0, ge=0, description="Of the sampler.")
     official_precision: Literal["fp32", "bf16"] = Field("fp32", description="For re-scoring with the official probe.")
+    official_seeds: int = Field(
+        1,
+        ge=1,
+        description="Runs per task of that re-scoring; those after the first read the rows in other random orders, whose noise "
+        "is larger than most gains.",
+    )
 
     @field_validator("goals", "tasks")
     @classmethod

@@ -296,6 +296,49 @@ def test_the_official_probe_decides_where_it_was_asked(
     assert asked == once  # known ones are not scored again
 
 
+def test_the_official_probe_may_be_asked_in_several_row_orders(
+    searched: tuple[Job, optuna.Study], monkeypatch: pytest.MonkeyPatch
+):
+    """Trial 0 is best in the first order and worse on average: one order would crown it."""
+    job, study = searched
+    names, found = {}, {0: (0.9, 0.1), 1: (0.6, 0.6), 2: (0.5, 0.5)}
+
+    def score(self: Scorer, vectors, clients, key, tasks, seeds):
+        assert self.reorder
+        place = names.setdefault(key, len(names))
+        return {(task, seed): found[place][seed] for task in tasks for seed in seeds}
+
+    monkeypatch.setattr(Scorer, "score", score)
+    space = parse_space(TWO, "two.toml", {"official_seeds": 2})
+    objective = RecipeObjective(space, job.data, job.root, 1)
+    entries = score_officially(study, job.place, objective, 2)
+    ranked = best_trials(study)
+    first = entries[str(ranked[0].number)]
+    count = len(space.search.tasks)
+    assert (first["sums"], first["runs"]) == ([pytest.approx(0.9 * count), pytest.approx(0.1 * count)], 2)
+    assert first["sum"] == pytest.approx(0.5 * count)
+    assert winner(study).number == ranked[1].number
+    assert all(entry["runs"] == 2 for entry in entries.values()), "scores of one order do not compete with means of two"
+
+
+def test_runs_in_other_orders_are_asked_for_and_kept_apart(toy: DataFolder, store: Store):
+    ids = np.random.default_rng(0).permutation(toy.clients())
+    vectors = np.random.default_rng(1).normal(size=(len(ids), 4)).astype(np.float16)
+    asked: list[tuple[int, bool]] = []
+    for reorder in (False, True):
+        scorer = Scorer(toy, "fast", "fp32", [Task.CONVERSION], store, 1, reorder=reorder)
+        probe = scorer._probe
+
+        def run(vectors, tasks, options, probe=probe):
+            asked.append((options.first_seed, options.reorder))
+            return probe.run(vectors, tasks, options)
+
+        scorer.evidence  # noqa: B018 - before the probe is replaced
+        scorer._probe = replace(probe, run=run)
+        scorer.score(vectors, ids, "key", [Task.CONVERSION], [0, 1])
+    assert asked == [(0, False), (1, False), (1, True)], "the first run has the submission's order in both"
+
+
 def test_a_whole_search_on_a_tiny_shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """synth → tune (twice: resumed with a higher cap, pruning) → status → best → submit of the winner → report."""
     from kit.cli.main import app
