@@ -22,13 +22,13 @@ import torch
 from lightning_fabric.utilities import move_data_to_device
 from numpy.typing import NDArray
 from pydantic import Field
-from sklearn.preprocessing import QuantileTransformer
 from torch import Tensor, nn
 
 from kit.blocks.base import Block, BlockOutput, block
 from kit.blocks.choices import NEW_CATEGORIES, Choices, Columns, choose_candidates, published_rows
 from kit.blocks.futures import ITEM_COLUMNS, Future, Positives, item_statistics, rewound_futures
 from kit.blocks.graph import GraphFeatures
+from kit.blocks.quantiles import fit_quantiles, to_quantiles
 from kit.blocks.sizes import COPIES, embedding_bytes, token_bytes
 from kit.blocks.stats import Stats, StatsSettings
 from kit.blocks.twhin import TwHINBlock, TwHINSettings
@@ -49,10 +49,6 @@ TOUCHES = 128
 """Product events per client that choices may repeat, the latest ones."""
 CLIENTS_AT_ONCE = 100_000
 """Clients whose features are held at a time when everyone is embedded."""
-ROWS_AT_ONCE = 20_000
-"""Clients whose features are scaled at a time."""
-SCALER_ROWS = 50_000
-"""Rows of features that their quantiles are taken from."""
 
 
 class CombinedSettings(Strict):
@@ -118,6 +114,7 @@ class CombinedBlock(Block):
         "blocks/choices.py",
         "blocks/combined.py",
         "blocks/futures.py",
+        "blocks/quantiles.py",
         "blocks/stats.py",
         "blocks/edges.py",
         "blocks/graph.py",
@@ -148,9 +145,9 @@ class CombinedBlock(Block):
         self.columns: tuple[str, ...] = ()
         with stage("features at rewound cuts"):
             features = [self._features(future.history) for future in futures]
-        self._fit_scaler(features)
+        self.scaler = fit_quantiles(features, self.seed)
         for k, raw in enumerate(features):  # one by one: all of them raw and scaled would need twice the memory
-            features[k] = self._scaled(raw)
+            features[k] = to_quantiles(self.scaler, raw)
         # Tables fitted at the earliest cut know nobody's future at any of the cuts; clients are embedded from their edges.
         self.graph = GraphFeatures(TwHINBlock(settings.graph, self.seed)) if settings.network.graph else None
         if self.graph is not None:
@@ -186,7 +183,7 @@ class CombinedBlock(Block):
         ranges = range(0, len(history.clients), CLIENTS_AT_ONCE)
         for first in track(ranges, "combined: clients", len(ranges), "parts"):
             part = history.among(history.clients[first : first + CLIENTS_AT_ONCE])
-            features = self._scaled(self._features(part))
+            features = to_quantiles(self.scaler, self._features(part))
             inputs = Inputs(tokens.cut, features, self._graph(part), choices, self._live(tokens.cut), first)
             here = np.zeros(len(values), dtype=bool)
             here[first : first + len(part.clients)] = True
@@ -262,29 +259,6 @@ class CombinedBlock(Block):
         most = cast(CombinedSettings, self.settings).candidates
         rows = choose_candidates(items, published_rows(history, self.tokens.vocabulary.catalogue), most, self.seed)
         return Choices.of(self.network, items, rows)
-
-    def _fit_scaler(self, raw: Sequence[NDArray[np.float32]]) -> None:
-        """Quantiles of SCALER_ROWS rows drawn from all cuts: those that scikit-learn would draw from the cuts' rows together."""
-        starts = np.cumsum([0, *map(len, raw)])
-        rows = np.arange(starts[-1])
-        if len(rows) > SCALER_ROWS:
-            np.random.RandomState(self.seed).shuffle(rows)
-            rows = rows[:SCALER_ROWS]
-        cut = np.searchsorted(starts, rows, side="right") - 1
-        stacked = np.empty((len(rows), raw[0].shape[1]), dtype=np.float32)
-        for k, part in enumerate(raw):
-            stacked[cut == k] = part[rows[cut == k] - starts[k]]
-        stacked[~np.isfinite(stacked)] = np.nan
-        quantiles = min(256, len(stacked))
-        self.scaler = QuantileTransformer(n_quantiles=quantiles, subsample=None, random_state=self.seed).fit(stacked)
-
-    def _scaled(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Quantile-uniform in [-1, 1], in place; NaN stays NaN."""
-        for first in range(0, len(raw), ROWS_AT_ONCE):
-            part = raw[first : first + ROWS_AT_ONCE]
-            clean = np.where(np.isfinite(part), part, np.nan).astype(np.float32)
-            part[:] = 2 * self.scaler.transform(clean) - 1
-        return raw
 
     def _graph(self, history: History) -> NDArray[np.float32]:
         """Graph vectors of all clients at the history's cut, float32 (n, dim), NaN without edges; (n, 0) without a graph."""

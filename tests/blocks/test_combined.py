@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from datetime import timedelta
 
 import numpy as np
@@ -13,6 +14,7 @@ from sklearn.preprocessing import QuantileTransformer
 from kit.blocks.choices import Choices, Columns, choose_candidates
 from kit.blocks.combined import TOUCHES, CombinedBlock, CombinedSettings, touched_products
 from kit.blocks.futures import item_statistics, rewound_futures
+from kit.blocks.quantiles import fit_quantiles, to_quantiles
 from kit.blocks.stats import Stats, StatsSettings
 from kit.challenge import PRICE_BUCKETS, EventType, Task
 from kit.errors import KitError
@@ -209,19 +211,27 @@ def test_few_learners_everyone_embedded_range_by_range(toy_history: History, mon
     np.testing.assert_allclose(block.transform(toy_history, some).values, whole[5:20], atol=1e-4)
 
 
-def test_scaler_rows_are_those_that_sklearn_draws(toy_history: History, monkeypatch: pytest.MonkeyPatch):
+def test_scaler_rows_are_those_that_sklearn_draws(monkeypatch: pytest.MonkeyPatch):
     rng = np.random.default_rng(0)
     raw = [rng.normal(size=(n, 3)).astype(np.float32) for n in (50, 1, 80)]
     raw[0][3, 1] = np.inf
-    block = CombinedBlock(small(), 7)
-    monkeypatch.setattr("kit.blocks.combined.SCALER_ROWS", 60)
-    monkeypatch.setattr("kit.blocks.combined.ROWS_AT_ONCE", 7)
-    block._fit_scaler(raw)
+    monkeypatch.setattr("kit.blocks.quantiles.SCALER_ROWS", 60)
+    monkeypatch.setattr("kit.blocks.quantiles.ROWS_AT_ONCE", 7)
+    scaler = fit_quantiles(raw, 7)
     stacked = np.concatenate(raw)
     stacked[~np.isfinite(stacked)] = np.nan
     want = QuantileTransformer(n_quantiles=60, subsample=60, random_state=7).fit(stacked)
-    np.testing.assert_array_equal(block.scaler.quantiles_, want.quantiles_)
-    np.testing.assert_array_equal(block._scaled(stacked.copy()), 2 * want.transform(stacked) - 1)
+    np.testing.assert_array_equal(scaler.quantiles_, want.quantiles_)
+    np.testing.assert_array_equal(to_quantiles(scaler, stacked.copy()), 2 * want.transform(stacked) - 1)
+
+
+def test_a_column_that_nobody_has_stays_missing_without_a_warning():
+    raw = np.column_stack([np.arange(9.0), np.full(9, np.nan)]).astype(np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scaled = to_quantiles(fit_quantiles([raw], 0), raw.copy())
+    assert np.isnan(scaled[:, 1]).all()
+    np.testing.assert_allclose(scaled[:, 0], np.linspace(-1, 1, 9), atol=1e-6)
 
 
 def test_candidates_are_the_popular_a_draw_and_the_published():
