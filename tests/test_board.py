@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
-from kit.board import as_markdown, borda, rank
+from kit.board import as_markdown, borda, rank, submissions_on
 from kit.errors import KitError
 from kit.probes.results import vectors_digest
 from kit.store import write_json
@@ -56,3 +58,36 @@ def test_unscored_submissions_are_said(tmp_path: Path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(KitError, match="has not been scored with the gbm probe"):
         rank([tmp_path / "empty"], "gbm")
+
+
+def test_the_chance_of_a_rank_is_from_one_draw_of_all_tasks(tmp_path: Path):
+    """Three tasks that rest on the same clients' luck are won or lost together: .73, not the .82 of two wins in three draws."""
+    tasks, rng = ("churn", "conversion", "propensity_sku"), np.random.default_rng(0)
+    luck = rng.normal(size=500).astype(np.float32)
+    luck *= 0.01 / np.linalg.norm(luck)
+    folders = []
+    for name, ahead, own in (("ahead", 0.006, luck), ("behind", 0.0, 0 * luck)):
+        folder = submission(tmp_path, name, dict.fromkeys(tasks, 0.7 + ahead), 0.01)
+        ids = {f"{task}-clients": np.arange(500) for task in tasks}
+        np.savez(folder / "influence-fast.npz", fingerprint=np.array("f"), **dict.fromkeys(tasks, own), **ids)
+        folders.append(folder)
+    (chance,) = (row.rank_chances[0] for row in rank(folders, "fast") if row.name == "ahead")
+    assert chance == pytest.approx(norm.cdf(0.6), abs=0.03)
+
+
+def test_boards_go_by_the_target_files_and_leave_out_what_is_stale(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    def change(name: str, **fields: object) -> None:
+        path = tmp_path / name / "scores.json"
+        content = json.loads(path.read_text())
+        content["fast"] |= fields
+        write_json(path, content)
+
+    for name in ("a", "b", "c", "stale", "undefined"):
+        submission(tmp_path, name, {"churn": 0.7}, 0.01)
+    change("b", data="./elsewhere")  # the same targets under another path
+    change("c", targets="made anew")  # the same path, other targets
+    np.save(tmp_path / "stale" / "client_ids.npy", np.arange(7))
+    change("undefined", tasks={"churn": {"score": None, "undefined": "not defined here"}})
+    found = {path.name: place for path, place in submissions_on(tmp_path, None, "fast").items()}
+    assert found == {"a": "d", "b": "d", "c": "d (other targets)"}
+    assert "left out: The vectors of" in capsys.readouterr().err

@@ -132,6 +132,8 @@ def test_what_cannot_be_explained_is_said(world: World, tmp_path: Path) -> None:
         client_rows(submission, ",".join(["5"] * 101))
     assert client_rows(submission, None).tolist() == []
     assert read_columns(submission, 3) == (["column_0", "column_1", "column_2"], {"all": slice(0, 3)})
+    (submission / "columns.json").write_text('{"one": ["pca_0", "x"], "two": ["pca_0"]}')
+    assert read_columns(submission, 3)[0] == ["one.pca_0", "x", "two.pca_0"], "a name must not stand for two columns"
     (submission / "columns.json").write_text("[]")
     with pytest.raises(KitError, match="names no columns"):
         read_columns(submission, 3)

@@ -25,6 +25,7 @@ from kit.probes.registry import PROBES, Options, Probe, TaskRun
 from kit.probes.results import read_scored, read_scores, write_scores
 from kit.probes.score import score_submission
 from kit.probes.vectors import load_vectors
+from kit.submission import validate
 
 CONTRACT = {"score", "auroc", "novelty", "diversity", "auroc_defined", "labels_without_positives", "epochs", "seconds"}
 
@@ -280,3 +281,73 @@ def test_the_command_prints_one_json_object(cli: typer.Typer, submission: Path, 
     assert "0.9500" in table
     with pytest.raises(KitError, match="no task 'conversoin'"):
         CliRunner().invoke(cli, [str(submission), "--data", "x", "--task", "conversoin"], catch_exceptions=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--device", "gpu"], "no device 'gpu'"),
+        (["--precision", "bf16"], "The fast probe knows fp32, not bf16"),
+        (["--against", "nowhere"], "no submission 'nowhere'"),
+        (["--probe", "fast", "--probe", "fsat"], "fsat"),
+        (["--stand-in", "slim"], "--stand-in belongs to --calibrate"),
+        (["--calibrate", "--seeds", "3"], "--seeds means nothing to --calibrate"),
+        (["--calibrate", "--against", "x"], "--against means nothing"),
+    ],
+)
+def test_what_would_be_ignored_or_fail_late_is_said_before_training(
+    cli: typer.Typer,
+    submission: Path,
+    folder: DataFolder,
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    says: str,
+) -> None:
+    monkeypatch.setattr("kit.probes.mlp.train", partial(raised, AssertionError("it trained")))
+    arguments = [str(submission), "--data", str(folder.root), "--threads", "1", *options]
+    with pytest.raises(KitError, match=says):
+        CliRunner().invoke(cli, arguments, catch_exceptions=False)
+
+
+def test_the_table_shows_the_mean_beside_its_error(cli: typer.Typer, submission: Path, folder: DataFolder) -> None:
+    arguments = [str(submission), "--data", str(folder.root), "--task", "conversion", "--threads", "1", "--seeds", "2"]
+    shown = CliRunner().invoke(cli, arguments).stdout
+    entry = read_scores(submission)["fast"]["tasks"]["conversion"]
+    assert "mean of 2" in shown
+    assert f"{entry['mean']:.4f}" in shown and f"{entry['standard_error']:.4f}" in shown
+    assert entry["mean"] != pytest.approx(entry["score"], abs=1e-4)
+
+
+def test_an_archive_under_the_name_of_an_array_is_no_vectors(submission: Path, folder: DataFolder) -> None:
+    for name in ("embeddings.npy", "client_ids.npy"):
+        good = (submission / name).read_bytes()
+        with (submission / name).open("wb") as file:
+            np.savez(file, a=np.zeros(3))
+        with pytest.raises(KitError, match=r"archive of several arrays"):
+            score_submission(submission, folder)
+        assert any("archive of several arrays" in finding.what for finding in validate(submission, folder))
+        (submission / name).write_bytes(good)
+
+
+def test_a_manifest_from_elsewhere_costs_no_scores(submission: Path, folder: DataFolder) -> None:
+    (submission / "manifest.json").write_text('{"name": "mine"}')
+    write_scores(submission, [score_submission(submission, folder, tasks=[Task.CONVERSION], threads=1)])
+    assert set(read_scored(submission, "fast")) == {Task.CONVERSION}
+
+
+def test_a_bare_name_is_led_to_its_folder(submission: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(submission.parent.parent)
+    assert submission.parent.name == "submissions"
+    with pytest.raises(KitError, match=f"Did you mean submissions/{submission.name}"):
+        load_vectors(Path(submission.name))
+
+
+def test_another_shops_submission_is_refused_before_training(
+    submission: Path, folder: DataFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kit.probes.mlp.train", partial(raised, AssertionError("it trained")))
+    ids = np.load(submission / "client_ids.npy")
+    ids[: int(0.6 * len(ids))] += 10**9
+    np.save(submission / "client_ids.npy", ids)
+    with pytest.raises(KitError, match="Score a submission on the data folder that it was built from"):
+        score_submission(submission, folder, tasks=[Task.CONVERSION], threads=1)
