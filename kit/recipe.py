@@ -138,7 +138,7 @@ def _follow(name: str, entry: BlockEntry, blocks: dict[str, BlockEntry]) -> Bloc
 
 def require_name(name: str) -> None:
     """KitError for a name that is not one folder's: a path, or words."""
-    if not re.fullmatch(NAME.strip("^$"), name):
+    if not re.fullmatch(NAME, name):
         raise KitError(
             f"{name!r} is no name for a submission.", "Use letters, digits, dots, - and _; --out takes a path."
         )

@@ -190,19 +190,21 @@ def check_options(given: dict[str, bool], *, calibrate: bool) -> None:
     """KitError for an option that the other way of calling knows: it would be ignored."""
     from kit.errors import KitError
 
-    for name in (name for name, is_given in given.items() if is_given):
-        if calibrate:
-            raise KitError(f"--{name} means nothing to --calibrate.", "Leave one of the two out.")
-        raise KitError(f"--{name} belongs to --calibrate.", "Add --calibrate, or leave it out.")
+    wrong = next((name for name, is_given in given.items() if is_given), None)
+    if wrong is not None and calibrate:
+        raise KitError(f"--{wrong} means nothing to --calibrate.", "Leave one of the two out.")
+    if wrong is not None:
+        raise KitError(f"--{wrong} belongs to --calibrate.", "Add --calibrate, or leave it out.")
 
 
 def check_call(names: list[str], submissions: list[Path], call: Call, precision: str | None) -> None:
-    """What would be found out only after something was trained: probes, precision, device, vectors, places to write."""
+    """What would be found out only after something was trained: probes, precision, device, folders, places to write.
+    Vectors are not read here: that is a pass over all of them, and scoring begins with it."""
     from kit.errors import KitError
     from kit.probes.mlp import pick_device
     from kit.probes.registry import load_probes
     from kit.probes.results import require_writable
-    from kit.probes.vectors import load_vectors
+    from kit.probes.vectors import require_submission
 
     probes = load_probes()
     for probe in [probes[name] for name in names]:
@@ -213,7 +215,7 @@ def check_call(names: list[str], submissions: list[Path], call: Call, precision:
             )
     pick_device(call.device)
     for submission in submissions:
-        load_vectors(submission)
+        require_submission(submission)
         require_writable(submission)
 
 

@@ -15,6 +15,11 @@ def id_file(data: Path) -> Path:
     return data / "ids" / "client_id.parquet"
 
 
+def _listed(data: Path | None) -> Path | None:
+    """The list of a data folder, where there is one."""
+    return id_file(data) if data is not None and id_file(data).exists() else None
+
+
 def clients_called(given: Sequence[str], data: Path | None) -> list[int]:
     """Ids as the kit has them.
 
@@ -25,8 +30,8 @@ def clients_called(given: Sequence[str], data: Path | None) -> list[int]:
     Raises:
         KitError: no such client, or no number where there is no list.
     """
-    path = None if data is None else id_file(data)
-    if path is None or not path.exists():
+    path = _listed(data)
+    if path is None:
         wrong = next((text for text in given if not text.strip().lstrip("-").isdecimal()), None)
         if wrong is not None:
             raise KitError(
@@ -42,8 +47,8 @@ def clients_called(given: Sequence[str], data: Path | None) -> list[int]:
 
 def own_names(clients: Iterable[int], data: Path | None) -> dict[int, str]:
     """Id → the shop's own id; empty where the folder has no list."""
-    path = None if data is None else id_file(data)
-    if path is None or not path.exists():
+    path = _listed(data)
+    if path is None:
         return {}
     wanted = pl.Series("id", list(clients), dtype=pl.Int64)
     frame = pl.scan_parquet(path).join(wanted.to_frame().lazy(), on="id", how="semi")

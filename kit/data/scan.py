@@ -33,11 +33,12 @@ def scan_table(path: Path, columns: tuple[str, ...]) -> tuple[pl.LazyFrame, pl.S
         KitError: the file is missing, is not parquet, or lacks a column.
     """
     if not path.exists():
-        named = next((columns_of(kind) for kind in EventType if kind.value == path.stem), PRODUCT_COLUMNS)
-        raise KitError(
-            f"{path} is missing.",
-            f"Copy or convert it again. A shop without such rows needs the file too, empty, with the columns {', '.join(named)}.",
-        )
+        empty = [
+            f" A shop without such events needs the file too, empty, with the columns {', '.join(columns_of(kind))}."
+            for kind in EventType
+            if kind.value == path.stem
+        ]
+        raise KitError(f"{path} is missing.", f"Copy or convert it again.{''.join(empty)}")
     try:
         schema = pl.read_parquet_schema(path)
     except (pl.exceptions.PolarsError, OSError) as error:

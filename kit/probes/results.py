@@ -224,12 +224,12 @@ def read_scored(submission: Path, probe: str) -> dict[Task, Scored]:
     return out
 
 
-def is_comparable(submission: Path, probe: str) -> bool:
-    """Whether `read_scored` gives at least one task."""
+def read_comparable(submission: Path, probe: str) -> dict[Task, Scored]:
+    """`read_scored`, empty where that is refused."""
     try:
-        return bool(read_scored(submission, probe))
+        return read_scored(submission, probe)
     except KitError:
-        return False
+        return {}
 
 
 def notes_on(reports: dict[str, dict[str, Any]]) -> list[str]:

@@ -12,7 +12,7 @@ import numpy as np
 from kit.board import PUBLISHED, REAL_CLIENTS, Row, as_json, rank, submissions_on
 from kit.challenge import Task
 from kit.errors import KitError
-from kit.probes.results import is_comparable, read_scored, read_scores
+from kit.probes.results import read_comparable, read_scored, read_scores
 from kit.probes.statistics import TWO_SIDED, Scored, Verdict, compare, together
 
 PROBE_ORDER: Final = ("official", "fast", "gbm")
@@ -112,7 +112,7 @@ def _one(
     ceiling: dict[str, dict[str, Any]],
     clients: int,
 ) -> ProbeScores:
-    own = read_scored(submission, probe) if is_comparable(submission, probe) else {}
+    own = read_comparable(submission, probe)
     rows = [
         _row(Task(name), entry, own.get(Task(name)), ceiling.get(name, {})) for name, entry in report["tasks"].items()
     ]
@@ -154,7 +154,7 @@ def _row(task: Task, entry: dict[str, Any], own: Scored | None, ceiling: dict[st
 
 def _same_data(path: Path, probe: str, report: dict[str, Any]) -> bool:
     other = read_scores(path).get(probe)
-    return other is not None and other.get("targets") == report.get("targets") and is_comparable(path, probe)
+    return other is not None and other.get("targets") == report.get("targets") and bool(read_comparable(path, probe))
 
 
 def _against(path: Path, probe: str, own: dict[Task, Scored], rows: list[TaskRow]) -> Against:
