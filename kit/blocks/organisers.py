@@ -20,11 +20,16 @@ from numpy.typing import NDArray
 from kit.blocks.base import Block, BlockOutput, block
 from kit.challenge import CODES, SKU_EVENTS, EventType
 from kit.history import History
+from kit.limits import memory as limits
 from kit.limits.need import Counts, Need, matrix
 
 DAYS = (1, 7, 30)
 TOP = 10
 WIDTH = 320
+CHUNK = 50_000
+"""Clients at a time: what is made of their events stays near the processor, and memory is bounded."""
+ROW_BYTES = 2 * 40 + len(DAYS) * 3 * TOP
+"""Of a row on the way: client, time, value and product columns twice, and one mark for each of the 90 aggregates."""
 ORDER = (EventType.BUY, EventType.CART, EventType.REMOVE, EventType.VISIT, EventType.SEARCH)
 
 
@@ -52,18 +57,27 @@ class Organisers(Block):
 
     def transform(self, history: History, clients: NDArray[np.int64]) -> BlockOutput:
         """float32 (n, ≤ 320); fewer columns where a value has fewer than ten different ones."""
-        frames = [self._counts(history, kind, clients) for kind in ORDER[:-1]]
-        frames.append(_mean_query(history, clients))
-        table = pl.concat(frames, how="horizontal")
-        return BlockOutput(table.to_numpy().astype(np.float32), tuple(table.columns))
+        names = tuple(self._table(history.among(clients[:0])).columns)
+        values = limits.empty((len(clients), len(names)), np.float32)
+        for number, part in enumerate(history.among(clients).chunks(CHUNK)):
+            values[number * CHUNK : number * CHUNK + len(part.clients)] = self._table(part).to_numpy()
+        return BlockOutput(values, names)
 
     def need(self, counts: Counts) -> Need:
-        """Client, time, value and product columns of the largest table twice, and 320 columns as frames (8) and float32."""
+        """The matrix; of a CHUNK of clients the columns of the largest table with a mark per aggregate, and 320 columns as
+        frames (8) and float32; counting the values of everyone, a table of 24 bytes an entry."""
         values = matrix(counts.clients, WIDTH)
-        memory = 2 * 40 * max(counts.events.values()) + 4 * values
-        return Need(memory, memory, values, WIDTH, "another kind of block: this one is a yardstick, made all at once")
+        share = min(1.0, CHUNK / max(counts.clients, 1))
+        part = int(share * (ROW_BYTES * max(counts.events.values()) + 4 * values))
+        memory = values + max(part, 24 * (counts.urls(1) + counts.products))
+        return Need(memory, memory, values, WIDTH, "another kind of block: this one is a yardstick")
 
-    def _counts(self, history: History, kind: EventType, clients: NDArray[np.int64]) -> pl.DataFrame:
+    def _table(self, history: History) -> pl.DataFrame:
+        """All columns for the history's clients, in their order."""
+        frames = [self._counts(history, kind) for kind in ORDER[:-1]]
+        return pl.concat([*frames, _mean_query(history)], how="horizontal")
+
+    def _counts(self, history: History, kind: EventType) -> pl.DataFrame:
         aggregates = [pl.len().alias(f"{kind.short}_n")]
         for days in DAYS:
             last = self.last[kind]
@@ -73,17 +87,17 @@ class Organisers(Block):
                     (recent & (pl.col(column) == value)).sum().alias(f"{kind.short}_{days}d_{column}_{value}")
                     for value in self.top[kind, column]
                 ]
-        counts = history.among(clients).events(kind).group_by("client_id").agg(aggregates).collect()
-        return _on_rows(counts, clients)
+        counts = history.events(kind).group_by("client_id").agg(aggregates).collect()
+        return _on_rows(counts, history.clients)
 
 
 def _columns(kind: EventType) -> tuple[str, ...]:
     return ("sku", "category", "price") if kind in SKU_EVENTS else ("url",)
 
 
-def _mean_query(history: History, clients: NDArray[np.int64]) -> pl.DataFrame:
+def _mean_query(history: History) -> pl.DataFrame:
     means = [pl.col("query").arr.get(i).cast(pl.Float64).mean().alias(f"query_{i}") for i in range(CODES)]
-    return _on_rows(history.among(clients).events(EventType.SEARCH).group_by("client_id").agg(means).collect(), clients)
+    return _on_rows(history.events(EventType.SEARCH).group_by("client_id").agg(means).collect(), history.clients)
 
 
 def _on_rows(frame: pl.DataFrame, clients: NDArray[np.int64]) -> pl.DataFrame:

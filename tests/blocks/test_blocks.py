@@ -110,6 +110,18 @@ def test_output_refuses_names_that_do_not_fit():
         BlockOutput(np.zeros((3, 1), dtype=np.float32), ("a", "b"))
 
 
+def test_organisers_features_do_not_depend_on_how_many_clients_are_taken_at_a_time(
+    toy_history: History, monkeypatch: pytest.MonkeyPatch
+):
+    unit = Organisers(Organisers.Settings(), 0).fit(toy_history)
+    whole = unit.transform(toy_history, toy_history.clients)
+    monkeypatch.setattr("kit.blocks.organisers.CHUNK", 2)
+    parts = unit.transform(toy_history, toy_history.clients)
+    assert len(toy_history.clients) > 2
+    assert parts.columns == whole.columns
+    assert parts.values.tobytes() == whole.values.tobytes()
+
+
 def test_organisers_features_by_hand(toy_history: History):
     """The slow definition of the aggregates, one client and value at a time."""
     output = Organisers(Organisers.Settings(), 0).fit(toy_history).transform(toy_history, toy_history.clients)
