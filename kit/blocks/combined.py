@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, cast
 
@@ -24,29 +24,29 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
+from kit.arrays import digest_of
 from kit.blocks.base import Block, BlockOutput, block
+from kit.blocks.batches import Inputs, network_batch
 from kit.blocks.choices import NEW_CATEGORIES, Choices, Columns, choose_candidates, published_rows
-from kit.blocks.futures import ITEM_COLUMNS, Future, Positives, item_statistics, rewound_futures
+from kit.blocks.futures import ITEM_COLUMNS, Future, item_statistics, rewound_futures
 from kit.blocks.graph import GraphFeatures
+from kit.blocks.kept import kept
 from kit.blocks.quantiles import fit_quantiles, to_quantiles
 from kit.blocks.sizes import COPIES, embedding_bytes, token_bytes
 from kit.blocks.stats import Stats, StatsSettings
 from kit.blocks.twhin import TwHINBlock, TwHINSettings
-from kit.challenge import CODES, DAY_US, PRICE_BUCKETS
+from kit.challenge import CODES, PRICE_BUCKETS
 from kit.errors import KitError
 from kit.history import History
 from kit.limits import memory as limits
 from kit.limits.need import Counts, Need, matrix
 from kit.models.checkpoint import TrainReport
 from kit.models.combined import ACTIONS, INTENSITIES, Combined, CombinedBatch, NetworkSettings
-from kit.models.events import to_tensors
 from kit.models.training import TrainSettings, train
 from kit.progress import stage, track
 from kit.recipe import Strict
-from kit.tokens import Tokens, TokenSettings, length_buckets, sequence_batch, tokenise
+from kit.tokens import Tokens, TokenSettings, length_buckets, tokenise
 
-TOUCHES = 128
-"""Product events per client that choices may repeat, the latest ones."""
 CLIENTS_AT_ONCE = 100_000
 """Clients whose features are held at a time when everyone is embedded."""
 
@@ -82,27 +82,6 @@ class CombinedSettings(Strict):
     )
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """What the network reads at one cut, for a range of clients.
-
-    Attributes:
-        cut: microseconds.
-        features: scaled, float32 (m, F).
-        graph: float32 (m, g).
-        choices: the products that compete.
-        live: how many sku words are known.
-        first: row in the tokens of the first of the m clients.
-    """
-
-    cut: int
-    features: NDArray[np.float32]
-    graph: NDArray[np.float32]
-    choices: Choices
-    live: int
-    first: int = 0
-
-
 @block
 class CombinedBlock(Block):
     """The combined vector, the product query and the task forecasts of every client with a history."""
@@ -111,6 +90,7 @@ class CombinedBlock(Block):
     description = "Deep & cross network over features and the event sequence, trained on future windows."
     sources = (
         "arrays.py",
+        "blocks/batches.py",
         "blocks/choices.py",
         "blocks/combined.py",
         "blocks/futures.py",
@@ -118,6 +98,7 @@ class CombinedBlock(Block):
         "blocks/stats.py",
         "blocks/edges.py",
         "blocks/graph.py",
+        "blocks/kept.py",
         "blocks/twhin.py",
         "features",
         "history.py",
@@ -144,7 +125,7 @@ class CombinedBlock(Block):
             )
         self.columns: tuple[str, ...] = ()
         with stage("features at rewound cuts"):
-            features = [self._features(future.history) for future in futures]
+            features = [self._features(future.history, f"features-{k}") for k, future in enumerate(futures)]
         self.scaler = fit_quantiles(features, self.seed)
         for k, raw in enumerate(features):  # one by one: all of them raw and scaled would need twice the memory
             features[k] = to_quantiles(self.scaler, raw)
@@ -168,28 +149,31 @@ class CombinedBlock(Block):
         """float32 (n, d); NaN for clients without events. Computed for all of history.clients, whatever is asked for.
 
         Float sums depend on a batch's shape in their last bits, so a client's row must not depend on its neighbours. Features
-        and graph vectors are held for CLIENTS_AT_ONCE clients at a time.
+        and graph vectors are held for CLIENTS_AT_ONCE clients at a time, and what became of them outlives a killed run.
         """
-        tokens = self.tokens
+        tokens, scratch = self.tokens, self.scratch
         if history.fingerprint != self.cut or not np.array_equal(history.clients, tokens.clients):
             tokens = tokenise(history, cast(CombinedSettings, self.settings).tokens, tokens.vocabulary)
+            scratch = None
         choices = self._choices(history, item_statistics(history, tokens.vocabulary.catalogue))
         columns = Columns.of(history, tokens, choices)
         names = columns.names(self.network)
         values: NDArray[np.float32] = limits.empty((len(history.clients), len(names)), np.float32)
-        values[:] = np.nan
         self.network.eval()
-        table, device = choices.table(self.network, self._live(tokens.cut)), self.network.scale.device
+        table, weights = choices.table(self.network, self._live(tokens.cut)), self._weights() if scratch else ""
+
+        def predict(first: int) -> BlockOutput:
+            part = history.among(history.clients[first : first + CLIENTS_AT_ONCE])
+            inputs = Inputs(
+                tokens.cut, to_quantiles(self.scaler, self._features(part)), self._graph(part), choices,
+                self._live(tokens.cut), first,
+            )  # fmt: skip
+            return BlockOutput(self._predict(tokens, inputs, table, columns), names)
+
         ranges = range(0, len(history.clients), CLIENTS_AT_ONCE)
         for first in track(ranges, "combined: clients", len(ranges), "parts"):
-            part = history.among(history.clients[first : first + CLIENTS_AT_ONCE])
-            features = to_quantiles(self.scaler, self._features(part))
-            inputs = Inputs(tokens.cut, features, self._graph(part), choices, self._live(tokens.cut), first)
-            here = np.zeros(len(values), dtype=bool)
-            here[first : first + len(part.clients)] = True
-            for rows in self._buckets(tokens, tokens.cut, None, here):
-                batch = _batch(self._length(), tokens, inputs, rows) | {"table": table}
-                values[rows] = columns.fill(self.network.predict(move_data_to_device(batch, device)))
+            part = kept(scratch, f"clients-{first}-{CLIENTS_AT_ONCE}-{weights}", partial(predict, first))
+            values[first : first + len(part.values)] = part.values
         if np.array_equal(clients, history.clients):
             return BlockOutput(values, names)  # without a copy
         return BlockOutput(values[np.searchsorted(history.clients, clients)], names)
@@ -205,7 +189,7 @@ class CombinedBlock(Block):
         settings = cast(CombinedSettings, self.settings)
         network, width = settings.network, settings.network.events.width
         learners, part = counts.share(settings.learners), counts.share(CLIENTS_AT_ONCE)
-        making, tokens, kept = token_bytes(counts)
+        making, tokens, stored = token_bytes(counts)
         graph = TwHINBlock(settings.graph, self.seed).need(learners) if network.graph else Need(0, 0, 0)
         stats, some = (Stats(settings.stats, self.seed).need(clients) for clients in (learners, part))
         candidates = min(settings.candidates, counts.products)
@@ -223,7 +207,7 @@ class CombinedBlock(Block):
         )
         floor = tokens + max(stats.floor, graph.floor, network_bytes, network_bytes + some.floor)
         helps = "`tokens.min_url` higher (fewer words), `candidates`, `clients` or `learners` smaller, `network.graph = false`"
-        disk = values + table // COPIES + kept + graph.disk
+        disk = 2 * values + cuts + table // COPIES + stored + graph.disk
         return Need(max(making, memory), max(making, floor), disk, columns, helps)
 
     def save(self, folder: Path) -> None:
@@ -233,10 +217,27 @@ class CombinedBlock(Block):
         report = {key: value for key, value in self.report.as_json().items() if "second" not in key}
         (folder / "training.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
-    def _features(self, history: History) -> NDArray[np.float32]:
-        """The hand-made features of all clients, float32 (n, F). Which columns there are may depend on the cut (top lists of
-        a young log are short): those of the first call stay, and one that a later call lacks is missing (NaN) there."""
-        output = Stats(cast(CombinedSettings, self.settings).stats, self.seed).transform(history, history.clients)
+    def _weights(self) -> str:
+        """Digest of the network's weights: the part of a killed run serves the same network alone."""
+        return digest_of(*(value.cpu().numpy() for value in self.network.state_dict().values()))
+
+    def _predict(self, tokens: Tokens, inputs: Inputs, table: Tensor, columns: Columns) -> NDArray[np.float32]:
+        """What the network says of the clients whose `inputs` these are, float32 (m, d)."""
+        here = np.zeros(len(tokens.clients), dtype=bool)
+        here[inputs.first : inputs.first + len(inputs.features)] = True
+        values = np.full((len(inputs.features), len(columns.names(self.network))), np.nan, dtype=np.float32)
+        for rows in self._buckets(tokens, tokens.cut, None, here):
+            batch = network_batch(self._length(), tokens, inputs, rows) | {"table": table}
+            outputs = self.network.predict(move_data_to_device(batch, self.network.scale.device))
+            values[rows - inputs.first] = columns.fill(outputs)
+        return values
+
+    def _features(self, history: History, name: str = "") -> NDArray[np.float32]:
+        """The hand-made features of all clients, float32 (n, F); those with a name outlive a killed run. Which columns there
+        are may depend on the cut (top lists of a young log are short): those of the first call stay, and one that a later call
+        lacks is missing (NaN) there."""
+        unit = Stats(cast(CombinedSettings, self.settings).stats, self.seed)
+        output = kept(self.scratch if name else None, name, lambda: unit.transform(history, history.clients))
         if not self.columns:
             self.columns = output.columns
         place = {name: i for i, name in enumerate(output.columns)}
@@ -294,7 +295,7 @@ class CombinedBlock(Block):
                 for rows in self._buckets(tokens, future.cut, rng, ~held_out)
             ]
             return [
-                lambda k=k, rows=rows: _batch(length, tokens, inputs[k], rows, futures[k])  # type: ignore[misc]
+                lambda k=k, rows=rows: network_batch(length, tokens, inputs[k], rows, futures[k])  # type: ignore[misc]
                 for k, rows in (plan[i] for i in rng.permutation(len(plan)))
             ]
 
@@ -303,7 +304,7 @@ class CombinedBlock(Block):
             total = count = 0.0
             for k, future in enumerate(futures):
                 for rows in self._buckets(tokens, future.cut, None, held_out):
-                    batch = _batch(length, tokens, inputs[k], rows, future)
+                    batch = network_batch(length, tokens, inputs[k], rows, future)
                     terms = network(move_data_to_device(batch, self.network.scale.device))
                     total += len(rows) * float(sum(terms.values()))
                     count += len(rows)
@@ -314,61 +315,3 @@ class CombinedBlock(Block):
             checkpoint=self.checkpoint(),
             size=lambda batch: int(batch["sequence"]["mask"].sum()),
         )  # fmt: skip
-
-
-def _batch(
-    length: int, tokens: Tokens, inputs: Inputs, rows: NDArray[np.int64], future: Future | None = None
-) -> CombinedBatch:
-    """Tensors of some clients at one cut; with labels if a future is given."""
-    batch: CombinedBatch = {
-        "sequence": to_tensors(sequence_batch(tokens, rows, inputs.cut, length)),
-        "touched": touched_products(tokens, rows, inputs.cut),
-        "features": torch.from_numpy(inputs.features[rows - inputs.first]),
-        "graph": torch.from_numpy(inputs.graph[rows - inputs.first]),
-        **inputs.choices.tensors(),
-        "cut": torch.full((len(rows),), inputs.cut),
-        "live": inputs.live,
-    }
-    if future is not None:
-        batch["intensity"] = torch.from_numpy(future.intensity[rows])
-        batch["intensity_known"] = torch.from_numpy(future.known[rows])
-        for action in ACTIONS:
-            batch[f"{action}_rows"], batch[f"{action}_labels"] = _labels(future.positives[action], rows, tokens)
-    return batch
-
-
-def touched_products(tokens: Tokens, rows: NDArray[np.int64], cut: int) -> dict[str, Tensor]:
-    """The last TOUCHES product tokens before the cut: product, category, price, kind and age in days, (B, T); padding 0."""
-    touches = tokens.touches
-    stop = touches.stops(rows, np.full(len(rows), cut))
-    size = np.minimum(stop - touches.offsets[rows], TOUCHES)
-    span = np.arange(max(int(size.max(initial=0)), 1))
-    mask = span < size[:, None]
-    at = np.where(mask, (stop - size)[:, None] + span, 0)
-    product = np.where(mask, touches.product[at] if len(touches) else 0, 0)
-    catalogue = tokens.vocabulary.catalogue
-    return {
-        "product": torch.from_numpy(product),
-        "category": torch.from_numpy(catalogue.category[product]),
-        "price": torch.from_numpy(catalogue.price[product].astype(np.int64)),
-        "kind": torch.from_numpy(np.where(mask, touches.kind[at] if len(touches) else 0, 0)),
-        "days": torch.from_numpy(np.where(mask, (cut - touches.time[at]) / DAY_US, 0).astype(np.float32)),
-    }
-
-
-def _labels(positives: Positives, rows: NDArray[np.int64], tokens: Tokens) -> tuple[Tensor, dict[str, Tensor]]:
-    """Batch positions of the R clients with positives, and per positive: which of the R, product, category, price, weight."""
-    position = np.full(len(tokens.clients), -1)
-    position[rows] = np.arange(len(rows))
-    inside = position[positives.row] >= 0
-    at, product = position[positives.row[inside]], positives.product[inside]
-    some, index, counts = np.unique(at, return_inverse=True, return_counts=True)
-    catalogue = tokens.vocabulary.catalogue
-    labels = {
-        "row": index,
-        "product": product,
-        "category": catalogue.category[product].astype(np.int64),
-        "price": catalogue.price[product].astype(np.int64),
-        "weight": (1.0 / counts[index]).astype(np.float32),
-    }
-    return torch.from_numpy(some), {name: torch.from_numpy(value) for name, value in labels.items()}

@@ -160,6 +160,7 @@ def _scored(path: Path, name: str, call: Call) -> ScoreReport:
         call.device,
         explained if name == "gbm" else None,
         reorder=call.reorder,
+        keep=None if call.explain else lambda part: write_scores(path, [part]),
     )
     write_scores(path, [report])
     if explained is not None:

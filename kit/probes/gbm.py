@@ -45,6 +45,7 @@ def gbm(vectors: Vectors, tasks: Sequence[TaskData], options: Options) -> list[T
                 explained = _explanation(job, f"{index}-{seed}", data, options)
                 runs.append(TaskRun(data.task, seed, (metrics,), json.loads(line)["seconds"], kept, explained))
                 (job / f"logits{index}-{seed}.npy").unlink()
+                options.tell(runs, [data.task])
     return runs
 
 

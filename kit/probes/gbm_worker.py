@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 import numpy as np
 import scipy.sparse as sp
@@ -295,9 +295,17 @@ def _end_with_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
+def _own_stdout() -> TextIO:
+    """Standard output for us alone: LightGBM's C++ prints its warnings there, which go to standard error instead."""
+    ours = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return ours
+
+
 def main(job: Path) -> None:
     """Work through a job folder; a line of JSON on stdout per finished task and seed."""
     _end_with_parent()
+    told = _own_stdout()
     settings = json.loads((job / "job.json").read_text(encoding="utf-8"))
     binned = bin_vectors(np.load(settings["vectors"], mmap_mode="r"), settings["threads"])
     for index, seed in settings["order"]:
@@ -309,7 +317,7 @@ def main(job: Path) -> None:
             np.save(job / f"gain{index}-{seed}.npy", trees.gains(binned.source.shape[1]))
             np.save(job / f"contributions{index}-{seed}.npy", trees.contributions(binned.source, np.load(explain)))
         np.save(job / f"logits{index}-{seed}.npy", margins)
-        print(json.dumps({"task": index, "seed": seed, "seconds": time.perf_counter() - began}), flush=True)
+        print(json.dumps({"task": index, "seed": seed, "seconds": time.perf_counter() - began}), file=told, flush=True)
 
 
 if __name__ == "__main__":

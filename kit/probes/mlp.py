@@ -39,6 +39,9 @@ BLOCK: Final = 4096
 """Rows converted to float32 at a time."""
 SMALL: Final = 2**20
 """Elements of the largest hidden matrix up to which threads go to different networks."""
+MANY_ROWS: Final = 100_000
+"""Rows from which no more networks share a pass than run at a time: the others are finished, and kept, before these begin.
+Reading the rows again costs little beside training."""
 COMPILE_FROM: Final = 5000
 """Training steps from which torch.compile pays for itself on a GPU."""
 
@@ -67,9 +70,11 @@ def train(vectors: Vectors, tasks: Sequence[TaskData], options: Options, shape: 
     runs = []
     for seed in seeds:
         rows, moved = reorder(vectors, tasks, seed)
-        own = options if rows is vectors else replace(options, keep_logits=False)
+        own = replace(options, finished=None, keep_logits=options.keep_logits and rows is vectors)
         runs.append(_train(rows, [(task, seed) for task in moved], own, shape))
-    return [run for of_task in zip(*runs, strict=True) for run in of_task]
+    found = [run for of_task in zip(*runs, strict=True) for run in of_task]
+    options.tell(found, [data.task for data in tasks])
+    return found
 
 
 def _train(
@@ -79,13 +84,15 @@ def _train(
     workers = _workers(shape, options)
     runs: list[TaskRun] = []
     with _threads(1 if workers > 1 else options.threads), products(options.precision):
-        for group in _groups(wanted, vectors.shape[1], shape, options):
+        most = workers if len(vectors) > MANY_ROWS else len(wanted)
+        for group in _groups(wanted, vectors.shape[1], shape, options, most):
             learners = [Learner(task, seed, vectors.shape[1], shape, options) for task, seed in group]
             steps = EPOCHS * 2 * -(-len(vectors) // BLOCK) * len(learners)
             done = _perform(_work(vectors, learners), workers)
             for _ in track(done, "probe networks", steps) if options.progress else done:
                 pass
             runs += [learner.result() for learner in learners]
+            options.tell(runs, [data.task for data, _ in group])
     return runs
 
 
@@ -225,13 +232,14 @@ def pick_device(name: str) -> torch.device:
 
 
 def _groups(
-    wanted: list[tuple[TaskData, int]], width: int, shape: Shape, options: Options
+    wanted: list[tuple[TaskData, int]], width: int, shape: Shape, options: Options, most: int
 ) -> Iterator[list[tuple[TaskData, int]]]:
-    """As many networks at once as fit into a quarter of the free memory: weights, two moments and a gradient each."""
+    """As many networks at once, up to `most`, as fit into a quarter of the free memory: weights, two moments and a gradient
+    each."""
     parameters = shape.thin * width + shape.parameters
     on_gpu = pick_device(options.device).type == "cuda"
     free = torch.cuda.mem_get_info()[0] if on_gpu else psutil.virtual_memory().available
-    count = max(1, int(free // 4 // (16 * parameters)))
+    count = max(1, min(most, int(free // 4 // (16 * parameters))))
     for start in range(0, len(wanted), count):
         yield wanted[start : start + count]
 

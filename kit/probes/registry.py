@@ -5,7 +5,7 @@ A new probe is one file in this folder that decorates a function with `probe`; i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, TypeAlias
@@ -39,6 +39,8 @@ class Options:
             the order need not heed this.
         explain: rows of the vectors whose margins are to be explained, (c,), may be empty; None explains nothing. Only
             probes that can do it heed this.
+        finished: called with the runs of a task as soon as its last one is done, so that a killed scoring loses no more than
+            the tasks under way. Probes that make all at once need not heed this.
     """
 
     seeds: int = 1
@@ -50,6 +52,14 @@ class Options:
     first_seed: int = 0
     reorder: bool = False
     explain: NDArray[np.int64] | None = None
+    finished: Callable[[list[TaskRun]], None] | None = None
+
+    def tell(self, runs: Sequence[TaskRun], tasks: Iterable[Task]) -> None:
+        """Hand those of `tasks` to `finished` of which all runs are there."""
+        for task in dict.fromkeys(tasks):
+            mine = [run for run in runs if run.task is task]
+            if self.finished is not None and len(mine) == self.seeds:
+                self.finished(mine)
 
     def seed_numbers(self) -> list[int]:
         """The seeds of the runs of a task, in order."""

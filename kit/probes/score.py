@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +34,20 @@ SHARED_CODE: Final = (
     "probes/slices.py",
 )
 """Sources that decide scores, besides the probe's own file."""
+Entries: TypeAlias = dict[str, dict[str, Any]]
 FIELDS: Final = ("score", "auroc", "novelty", "diversity", "auroc_defined", "labels_without_positives")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A task's entry in the report, what each client adds, and what the margins are made of, if that was asked for."""
+
+    entry: dict[str, Any]
+    influence: Influence
+    explanation: Explanation | None
+
+
+Parts: TypeAlias = dict[str, Part]
 
 
 def score_submission(
@@ -49,6 +63,7 @@ def score_submission(
     device: str = "auto",
     explain: NDArray[np.int64] | None = None,
     reorder: bool = False,
+    keep: Callable[[ScoreReport], object] | None = None,
 ) -> ScoreReport:
     """Score a submission with one probe; what scores.json already holds for the same bytes is not computed again: also not
     where it holds more runs than are asked for, the first of which has the official seed as ever.
@@ -66,6 +81,8 @@ def score_submission(
         device: «auto», «cpu» or «cuda».
         explain: rows of the submission to explain (may be empty); None for no explanation. Trains again what is known.
         reorder: all runs but the first read the rows in another random order.
+        keep: called with a report of each task as soon as it is done, such as to write it: at full size the next may take an
+            hour, and a run be killed. What is told again at the end is the whole.
 
     Raises:
         KitError: bad vectors, ids, labels or options. A task that the data cannot define is no error.
@@ -87,28 +104,35 @@ def score_submission(
     counts = read_counts(folder, scorable.client_ids)
     notes = conditions(scorable, folder, counts)  # before anything is trained: it may be another folder's submission
     told = {"submission": str(submission), "data": str(folder.root), "probe": probe, "seeds": seeds, "precision": used}
+
+    def report(entries: Entries, parts: Parts) -> ScoreReport:
+        return ScoreReport(
+            submission=str(submission),
+            data=str(folder.root),
+            probe=probe,
+            precision=used,
+            fingerprint=fingerprint,
+            vectors=vectors,
+            targets=digest(decided["targets"]),
+            code=str(decided["code"]),
+            tasks=entries,
+            notes=notes,
+            precision_matters=bool(precision_notes(scorable)),
+            reused=not missing,
+            influence={name: part.influence for name, part in parts.items()},
+            explanations={name: part.explanation for name, part in parts.items() if part.explanation is not None},
+            **runs_of(entries),
+        )
+
+    def done(name: str, part: Part) -> None:
+        if keep is not None:
+            keep(report({name: part.entry}, {name: part}))
+
     with tracking.run("score", told, DEFAULT_ROOT / "runs"):
-        entries, influences, explanations = _run(chosen, scorable, folder, missing, options, counts)
-        found = known | entries
+        undefined, parts = _run(chosen, scorable, folder, missing, options, counts, done)
+        found = known | undefined | {name: part.entry for name, part in parts.items()}
         _track(found, wanted, missing, probe)
-    entries = {task.value: found[task.value] for task in wanted}
-    return ScoreReport(
-        submission=str(submission),
-        data=str(folder.root),
-        probe=probe,
-        precision=used,
-        fingerprint=fingerprint,
-        vectors=vectors,
-        targets=digest(decided["targets"]),
-        code=str(decided["code"]),
-        tasks=entries,
-        notes=notes,
-        precision_matters=bool(precision_notes(scorable)),
-        reused=not missing,
-        influence=influences,
-        explanations=explanations,
-        **runs_of(entries),
-    )
+    return report({task.value: found[task.value] for task in wanted}, parts)
 
 
 def _track(found: dict[str, dict[str, Any]], wanted: list[Task], missing: list[Task], probe: str) -> None:
@@ -126,25 +150,31 @@ def _run(
     tasks: Sequence[Task],
     options: Options,
     counts: Counts | None,
-) -> tuple[dict[str, dict[str, Any]], dict[str, Influence], dict[str, Explanation]]:
-    """Entries of the tasks by name, undefined ones included; influences and explanations of those that are defined."""
+    done: Callable[[str, Part], None],
+) -> tuple[Entries, Parts]:
+    """Entries of the tasks that are not defined, by name, and what there is to say of the others, told one by one."""
     defined: list[TaskData] = []
-    entries: dict[str, dict[str, Any]] = {}
+    entries: Entries = {}
     for task in tasks:
         try:
             defined.append(load_task(task, scorable.client_ids, folder))
         except UndefinedTask as error:
             entries[task.value] = _undefined(error.reason)
-    runs = chosen.run(scorable.vectors, defined, options) if defined else []
     masks = None if counts is None else cohorts(counts)
-    influences, explanations = {}, {}
+    by_task, parts = {data.task: data for data in defined}, {}
+
+    def finished(mine: list[TaskRun]) -> None:
+        data, first = by_task[mine[0].task], mine[0]
+        entry = _entry(mine, reordered=options.reorder) | {"slices": _slices(masks, data, first)}
+        part = Part(entry, _influence(data, first, scorable.client_ids), first.explanation)
+        parts[data.task.value] = part
+        done(data.task.value, part)
+
+    runs = chosen.run(scorable.vectors, defined, replace(options, finished=finished)) if defined else []
     for data in defined:
-        mine = [run for run in runs if run.task is data.task]
-        entries[data.task.value] = _entry(mine, reordered=options.reorder) | {"slices": _slices(masks, data, mine[0])}
-        influences[data.task.value] = _influence(data, mine[0], scorable.client_ids)
-        if (explained := mine[0].explanation) is not None:
-            explanations[data.task.value] = explained
-    return entries, influences, explanations
+        if data.task.value not in parts:  # a probe that makes all at once
+            finished([run for run in runs if run.task is data.task])
+    return entries, parts
 
 
 def _slices(masks: Masks | None, data: TaskData, run: TaskRun) -> dict[str, dict[str, dict[str, Any]]] | None:
@@ -185,7 +215,7 @@ def evidence(folder: DataFolder, probe: Probe, precision: str) -> dict[str, Any]
     }
 
 
-def _known(submission: Path, probe: str, fingerprint: str, seeds: int, *, reorder: bool) -> dict[str, dict[str, Any]]:
+def _known(submission: Path, probe: str, fingerprint: str, seeds: int, *, reorder: bool) -> Entries:
     """Entries that hold the runs asked for, or more. A single run is the first of any; further ones have one order or others."""
     return {
         name: entry

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -11,8 +12,10 @@ import pytest
 import torch
 from sklearn.preprocessing import QuantileTransformer
 
+from kit.blocks.base import BlockOutput
+from kit.blocks.batches import TOUCHES, touched_products
 from kit.blocks.choices import Choices, Columns, choose_candidates
-from kit.blocks.combined import TOUCHES, CombinedBlock, CombinedSettings, touched_products
+from kit.blocks.combined import CombinedBlock, CombinedSettings
 from kit.blocks.futures import item_statistics, rewound_futures
 from kit.blocks.quantiles import fit_quantiles, to_quantiles
 from kit.blocks.stats import Stats, StatsSettings
@@ -209,6 +212,49 @@ def test_few_learners_everyone_embedded_range_by_range(toy_history: History, mon
     np.testing.assert_allclose(block.transform(toy_history, toy_history.clients).values, whole, atol=1e-4)
     some = toy_history.clients[5:20]
     np.testing.assert_allclose(block.transform(toy_history, some).values, whole[5:20], atol=1e-4)
+
+
+def test_a_killed_run_goes_on_with_what_it_had_made_and_ends_with_equal_bytes(
+    toy_history: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("kit.blocks.combined.CLIENTS_AT_ONCE", 11)
+    whole = CombinedBlock(small(), 0).fit(toy_history).transform(toy_history, toy_history.clients)
+    made, stop = [], 4  # both rewound cuts and two ranges of clients
+    build = Stats.transform
+
+    def counted(self: Stats, history: History, clients: np.ndarray) -> BlockOutput:
+        if stop and len(made) == stop:
+            raise KeyboardInterrupt
+        made.append(len(clients))
+        return build(self, history, clients)
+
+    monkeypatch.setattr(Stats, "transform", counted)
+
+    def run() -> BlockOutput:
+        unit = CombinedBlock(small(), 0)
+        unit.scratch = tmp_path / "scratch"
+        return unit.fit(toy_history).transform(toy_history, toy_history.clients)
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    stop = 0
+    made.clear()
+    again = run()
+    assert made == [min(11, len(toy_history.clients) - first) for first in range(22, len(toy_history.clients), 11)]
+    assert again.columns == whole.columns
+    assert again.values.tobytes() == whole.values.tobytes()
+
+
+def test_predictions_of_another_network_are_not_taken_for_ones_own(toy_history: History, tmp_path: Path):
+    unit = CombinedBlock(small(), 0)
+    unit.scratch = tmp_path / "scratch"
+    unit.fit(toy_history)
+    before = unit.transform(toy_history, toy_history.clients).values.copy()
+    with torch.no_grad():
+        for weights in unit.network.parameters():
+            weights.mul_(1.5)
+    after = unit.transform(toy_history, toy_history.clients).values
+    assert not np.array_equal(before, after, equal_nan=True)
 
 
 def test_scaler_rows_are_those_that_sklearn_draws(monkeypatch: pytest.MonkeyPatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -86,6 +87,19 @@ def test_runs_in_a_child_and_returns_in_order(world: World) -> None:
         assert run.logits is not None
         assert run.best.auroc == pytest.approx(auroc(run.logits[:, 0], data.validation.toarray()[:, 0]), abs=1e-5)
         assert run.best.auroc > 0.6
+
+
+def test_what_lightgbm_prints_is_not_taken_for_a_result(tmp_path: Path) -> None:
+    """From 250,001 rows on it complains, on standard output, of the sample that the bins are found from."""
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "vectors.npy", rng.random((260_000, 1)).astype(np.float16))
+    np.save(tmp_path / "rows0.npy", np.arange(1000))
+    sp.save_npz(tmp_path / "labels0.npz", sp.csr_matrix((rng.random((1000, 1)) < 0.5).astype(np.float32)))
+    job = {"vectors": str(tmp_path / "vectors.npy"), "threads": 1, "order": [(0, 1278)]}
+    (tmp_path / "job.json").write_text(json.dumps(job), encoding="utf-8")
+    with gbm.child(tmp_path) as lines:
+        assert [json.loads(line)["seed"] for line in lines] == [1278]
+    assert "too small" in (tmp_path / "stderr").read_text(encoding="utf-8"), "LightGBM no longer complains: what now?"
 
 
 def test_a_failing_child_is_reported(tmp_path: Path) -> None:

@@ -116,6 +116,32 @@ def test_what_is_known_is_not_scored_again(
     assert len(calls) == 7
 
 
+@pytest.mark.parametrize("probe", ["fast", "gbm"])
+def test_a_stopped_scoring_keeps_the_tasks_that_were_done(
+    submission: Path, folder: DataFolder, monkeypatch: pytest.MonkeyPatch, probe: str
+) -> None:
+    monkeypatch.setattr("kit.probes.mlp.MANY_ROWS", 0)  # as at full size: one network after the other
+    tasks = [Task.CHURN, Task.CONVERSION, Task.SKU]
+    whole = score_submission(submission, folder, probe, tasks, 2, threads=1)
+
+    def keep(part: score_room.ScoreReport) -> None:
+        if Task.SKU.value in part.tasks:
+            raise KeyboardInterrupt
+        write_scores(submission, [part])
+
+    with pytest.raises(KeyboardInterrupt):
+        score_submission(submission, folder, probe, tasks, 2, threads=1, keep=keep)
+    assert set(read_scored(submission, probe)) == {Task.CHURN, Task.CONVERSION}
+    told: list[str] = []
+    rest = score_submission(submission, folder, probe, tasks, 2, threads=1, keep=lambda part: told.extend(part.tasks))
+    assert told == [Task.SKU.value]
+    write_scores(submission, [rest])
+    kept = read_scores(submission)[probe]
+    for name, entry in whole.tasks.items():
+        assert {**entry, "seconds": 0} == {**kept["tasks"][name], "seconds": 0}
+    assert kept["seeds"] == 2
+
+
 def test_vectors_exchanged_during_a_run_are_not_given_its_scores(submission: Path, folder: DataFolder) -> None:
     report = score_submission(submission, folder, tasks=[Task.CHURN], threads=1)
     np.save(submission / "embeddings.npy", np.load(submission / "embeddings.npy") * 2)
