@@ -62,9 +62,13 @@ class Kill:
 
     @classmethod
     def of(cls, text: str) -> Kill:
-        """«PATTERN+SECONDS»."""
+        """«PATTERN+SECONDS»; argparse says so if it is not."""
         pattern, _, after = text.rpartition("+")
-        return cls(pattern, float(after))
+        try:
+            re.compile(pattern)
+            return cls(pattern, float(after))
+        except (re.error, ValueError) as error:
+            raise argparse.ArgumentTypeError(f"{text!r} is not PATTERN+SECONDS ({error})") from error
 
 
 def call(command: list[str], kill: Kill | None, work: Path, threads: int) -> Call:
