@@ -88,10 +88,7 @@ def score_submission(
         KitError: bad vectors, ids, labels or options. A task that the data cannot define is no error.
     """
     chosen = load_probes()[probe]
-    if seeds < 1:
-        raise KitError(f"--seeds {seeds} is not a number of runs.", "Give 1 or more.")
-    if reorder and seeds < 2:
-        raise KitError(f"--reorder changes the runs after the first; --seeds {seeds} has none.", "Add --seeds 3.")
+    _require_runs(seeds, reorder=reorder)
     folder.require_split()
     used = precision if precision in chosen.precisions else chosen.precisions[0]
     wanted = list(tasks) if tasks else list(Task)
@@ -102,37 +99,51 @@ def score_submission(
     missing = [task for task in wanted if task.value not in known]
     options = Options(seeds, used, threads, device, progress, keep_logits=True, explain=explain, reorder=reorder)
     counts = read_counts(folder, scorable.client_ids)
-    notes = conditions(scorable, folder, counts)  # before anything is trained: it may be another folder's submission
-    told = {"submission": str(submission), "data": str(folder.root), "probe": probe, "seeds": seeds, "precision": used}
-
-    def report(entries: Entries, parts: Parts) -> ScoreReport:
-        return ScoreReport(
-            submission=str(submission),
-            data=str(folder.root),
-            probe=probe,
-            precision=used,
-            fingerprint=fingerprint,
-            vectors=vectors,
-            targets=digest(decided["targets"]),
-            code=str(decided["code"]),
-            tasks=entries,
-            notes=notes,
-            precision_matters=bool(precision_notes(scorable)),
-            reused=not missing,
-            influence={name: part.influence for name, part in parts.items()},
-            explanations={name: part.explanation for name, part in parts.items() if part.explanation is not None},
-            **runs_of(entries),
-        )
+    empty = ScoreReport(
+        submission=str(submission),
+        data=str(folder.root),
+        probe=probe,
+        precision=used,
+        fingerprint=fingerprint,
+        vectors=vectors,
+        targets=digest(decided["targets"]),
+        code=str(decided["code"]),
+        tasks={},
+        notes=conditions(scorable, folder, counts),  # before anything is trained: it may be another folder's submission
+        precision_matters=bool(precision_notes(scorable)),
+        reused=not missing,
+        **runs_of({}),
+    )
 
     def done(name: str, part: Part) -> None:
         if keep is not None:
-            keep(report({name: part.entry}, {name: part}))
+            keep(_filled(empty, {name: part.entry}, {name: part}))
 
+    told = {"submission": str(submission), "data": str(folder.root), "probe": probe, "seeds": seeds, "precision": used}
     with tracking.run("score", told, DEFAULT_ROOT / "runs"):
         undefined, parts = _run(chosen, scorable, folder, missing, options, counts, done)
         found = known | undefined | {name: part.entry for name, part in parts.items()}
         _track(found, wanted, missing, probe)
-    return report({task.value: found[task.value] for task in wanted}, parts)
+    return _filled(empty, {task.value: found[task.value] for task in wanted}, parts)
+
+
+def _require_runs(seeds: int, *, reorder: bool) -> None:
+    """KitError for numbers of runs that make no sense."""
+    if seeds < 1:
+        raise KitError(f"--seeds {seeds} is not a number of runs.", "Give 1 or more.")
+    if reorder and seeds < 2:
+        raise KitError(f"--reorder changes the runs after the first; --seeds {seeds} has none.", "Add --seeds 3.")
+
+
+def _filled(empty: ScoreReport, entries: Entries, parts: Parts) -> ScoreReport:
+    """A report with these tasks."""
+    return replace(
+        empty,
+        tasks=entries,
+        influence={name: part.influence for name, part in parts.items()},
+        explanations={name: part.explanation for name, part in parts.items() if part.explanation is not None},
+        **runs_of(entries),
+    )
 
 
 def _track(found: dict[str, dict[str, Any]], wanted: list[Task], missing: list[Task], probe: str) -> None:

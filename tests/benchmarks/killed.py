@@ -81,7 +81,7 @@ def call(command: list[str], kill: Kill | None, work: Path, threads: int) -> Cal
         command, cwd=work, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         text=True, start_new_session=True,
     )  # fmt: skip
-    reader = threading.Thread(target=_read, args=(process.stdout, seen, kill), daemon=True)
+    reader = threading.Thread(target=_read, args=(process.stdout, seen, kill, work / "killed.log"), daemon=True)
     reader.start()
     try:
         while process.poll() is None:
@@ -97,12 +97,14 @@ def call(command: list[str], kill: Kill | None, work: Path, threads: int) -> Cal
     return seen
 
 
-def _read(stream: IO[str] | None, seen: Call, kill: Kill | None) -> None:
-    for line in stream or ():
-        now = time.perf_counter() - seen.began
-        seen.lines.append((now, line.rstrip()))
-        if kill is not None and seen.deadline == float("inf") and re.search(kill.pattern, line):
-            seen.deadline = now + kill.after
+def _read(stream: IO[str] | None, seen: Call, kill: Kill | None, log: Path) -> None:
+    with log.open("a", encoding="utf-8", buffering=1) as lines:
+        for line in stream or ():
+            now = time.perf_counter() - seen.began
+            seen.lines.append((now, line.rstrip()))
+            lines.write(f"{now:9.1f}  {line.rstrip()}\n")
+            if kill is not None and seen.deadline == float("inf") and re.search(kill.pattern, line):
+                seen.deadline = now + kill.after
 
 
 def _held(pid: int) -> int:
@@ -122,11 +124,10 @@ def run(name: str, command: list[str], kills: list[Kill], given: argparse.Namesp
         last = next((line.strip() for _, line in reversed(seen.lines) if line.strip()), "nothing said yet")
         killed = seen.code == -signal.SIGKILL and kill is not None
         how = f"killed {kill.after:g} s after «{kill.pattern}»" if killed and kill else f"exit {seen.code}"
-        print(
-            f"{name}: {seen.seconds:8.1f} s, {seen.peak / 2**30:5.2f} GiB, {how}; last line: {last[:100]}", flush=True
-        )
+        told = f"{name}: {seen.seconds:8.1f} s, {seen.peak / 2**30:5.2f} GiB, {how}"
+        print(f"{told}; last line: {last[:100]}", flush=True)
         with (given.work / "killed.log").open("a", encoding="utf-8") as log:
-            log.write(f"# {name}, {how}\n" + "".join(f"{at:9.1f}  {line}\n" for at, line in seen.lines))
+            log.write(f"# {told}\n")
         if not killed:
             for missed in [kill, *left] if kill is not None else []:
                 print(f"{name}: «{missed.pattern}» did not come", flush=True)
