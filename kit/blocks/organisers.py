@@ -27,7 +27,7 @@ DAYS = (1, 7, 30)
 TOP = 10
 WIDTH = 320
 CHUNK = 50_000
-"""Clients at a time: what is made of their events stays near the processor, and memory is bounded."""
+"""Clients at a time: bounds the memory of what is made of their events."""
 ROW_BYTES = 2 * 40 + len(DAYS) * 3 * TOP
 """Of a row on the way: client, time, value and product columns twice, and one mark for each of the 90 aggregates."""
 ORDER = (EventType.BUY, EventType.CART, EventType.REMOVE, EventType.VISIT, EventType.SEARCH)

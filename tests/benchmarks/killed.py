@@ -1,4 +1,4 @@
-"""A submission that is killed with kill -9 again and again, and what its next call finds: at any size, without any test's help.
+"""A submission that is killed with kill -9 again and again, and what its next call finds, at any size.
 
     python tests/benchmarks/killed.py RECIPE --data DIR --work DIR [--memory-limit 12GB] [--threads 2]
         [--kill "start+20" --kill "block stats+60" …] [--probe fast --kill-score "start+60"] [--compare]
@@ -14,7 +14,6 @@ the vectors' bytes. Exit 1 if a call failed by itself or the bytes differ.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import re
 import signal
@@ -30,6 +29,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import psutil
 from curves.meter import memory_of
+
+from kit.probes.results import vectors_digest
 
 EVERY = 0.2
 """Seconds between two looks at the memory."""
@@ -134,15 +135,6 @@ def run(name: str, command: list[str], kills: list[Kill], given: argparse.Namesp
             return seen.code == 0
 
 
-def vectors(submission: Path) -> str:
-    """Digest of the ids and vectors."""
-    hasher = hashlib.sha256()
-    for file in ("client_ids.npy", "embeddings.npy"):
-        with (submission / file).open("rb") as stream:
-            hasher.update(hashlib.file_digest(stream, "sha256").digest())
-    return hasher.hexdigest()
-
-
 def main() -> int:
     """Kill, call again, compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -170,7 +162,7 @@ def main() -> int:
         other = argparse.Namespace(**vars(given) | {"work": given.work / "undisturbed"})
         other.work.mkdir(exist_ok=True)
         good = run("undisturbed", [*submit, "whole"], [], other)
-        same = good and vectors(given.work / "killed") == vectors(other.work / "whole")
+        same = good and vectors_digest(given.work / "killed") == vectors_digest(other.work / "whole")
         print("the vectors are " + ("equal bit by bit" if same else "NOT equal"))
         return 0 if same else 1
     return 0 if good else 1
