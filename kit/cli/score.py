@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from kit.cli.common import DataOption, JsonOption, ThreadsOption, print_json, use_threads
+from kit.cli.common import DataOption, JsonOption, ThreadsOption, use_threads
 
 if TYPE_CHECKING:
     from kit.challenge import Task
@@ -87,6 +87,7 @@ def score(
     Example: kit score submissions/baseline submissions/stats --data data/small --calibrate --profiles 24
     """
     use_threads(threads)
+    from kit.cli.score_table import show
     from kit.data.layout import DataFolder
     from kit.errors import KitError
     from kit.probes.explain import check_explainable
@@ -118,7 +119,7 @@ def score(
         call = Call(folder, wanted, seeds, reorder, exact, threads, device, force, not quiet, explain, clients)
         check_call(names, [submissions[0], *([against] if against else [])], call, precision)
         reports = [(_scored(submissions[0], name, call), _rival(against, name, call)) for name in names]
-    _show(reports, folder, as_json=as_json, quiet=quiet)
+    show(reports, folder, as_json=as_json, quiet=quiet)
     if all("undefined" in entry for own, _ in reports for entry in own.tasks.values()):
         raise typer.Exit(1)  # nothing was scored: a program must not go on as if there were a result
 
@@ -174,19 +175,6 @@ def _rival(path: Path | None, name: str, call: Call) -> ScoreReport | None:
     return None if path is None else _scored(path, name, call._replace(force=False, explain=False))
 
 
-def _show(
-    reports: list[tuple[ScoreReport, ScoreReport | None]], folder: DataFolder, *, as_json: bool, quiet: bool
-) -> None:
-    """JSON, or tables, or nothing."""
-    from kit.probes.results import read_ceiling
-
-    if as_json:
-        rows = [_as_json(own, other, read_ceiling(folder)) for own, other in reports]
-        print_json(rows[0] if len(rows) == 1 else rows)
-    elif not quiet:
-        _print(reports, folder)
-
-
 def check_options(given: dict[str, bool], *, calibrate: bool) -> None:
     """KitError for an option that the other way of calling knows: it would be ignored."""
     from kit.errors import KitError
@@ -239,114 +227,3 @@ def precision_named(name: str | None, default: Precision) -> Precision:
     if name not in (None, "fp32", "bf16"):
         raise KitError(f"There is no precision {name!r}.", "Choose fp32 or bf16.")
     return default if name is None else "bf16" if name == "bf16" else "fp32"
-
-
-def _as_json(own: ScoreReport, other: ScoreReport | None, ceiling: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """The command contract's object, with the ceiling and the other submission's scores where there are any."""
-    from kit.probes.explain import importance
-
-    extra: dict[str, Any] = {"ceiling": ceiling} if ceiling else {}
-    if own.explanations:
-        extra["importance"] = importance(own)
-    return own.as_json() | extra | ({"against": other.as_json()} if other else {})
-
-
-def _print(reports: list[tuple[ScoreReport, ScoreReport | None]], folder: DataFolder) -> None:
-    import sys
-
-    from rich.console import Console
-
-    from kit.probes.results import read_ceiling
-
-    console = Console(width=None if sys.stdout.isatty() else 140)  # a pipe has no width of its own
-    ceiling = read_ceiling(folder)
-    for own, other in reports:
-        console.print(_table(own, other, ceiling))
-        for name, entry in own.tasks.items():
-            if "undefined" in entry:
-                console.print(f"  {name}: {entry['undefined']}", highlight=False)
-        if own.explanations:
-            _print_importance(own, console)
-    for note in dict.fromkeys(note for own, _ in reports for note in own.notes):
-        console.print(f"[yellow]note:[/yellow] {note}", highlight=False)
-
-
-def _print_importance(own: ScoreReport, console: Any) -> None:  # noqa: ANN401
-    """Per task the blocks' shares of the weight and the best columns; the rest is in explain-PROBE.json."""
-    from kit.probes.explain import importance
-
-    read = (
-        "the trees read (share of the gain)" if own.probe == "gbm" else "the network read (share of the attributions)"
-    )
-    console.print(f"what {read}:", highlight=False)
-    for name, part in importance(own).items():
-        blocks = ", ".join(f"{block} {entry['share']:.0%}" for block, entry in part["blocks"].items())
-        best = ", ".join(f"{row['column']} {row['share']:.1%}" for row in part["features"][:5])
-        console.print(f"  {name.removeprefix('propensity_')}: {blocks}; {best}", highlight=False)
-
-
-def _table(own: ScoreReport, other: ScoreReport | None, ceiling: dict[str, dict[str, Any]]) -> Any:  # noqa: ANN401
-    """A rich table: a row per task, columns only for what there is to show."""
-    from rich import box
-    from rich.table import Table
-
-    known = ", known already" if own.reused else ""
-    title = f"{own.submission} on {own.data}: {own.probe} probe, {own.precision}{known}"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    heads = ["score", "AUROC", "novelty", "diversity", "empty labels"]
-    heads += [f"mean of {own.seeds}", "±"] if own.seeds > 1 else []
-    heads += ["ceiling", "its AUROC"] if ceiling else []
-    heads += [Path(other.submission).name] if other else []
-    heads += ["gap closed (AUROC)"] if other and ceiling else []
-    heads += ["seconds"]
-    table.add_column("task", no_wrap=True)
-    for head in heads:
-        table.add_column(head, justify="right", no_wrap=True)
-    for name, entry in own.tasks.items():
-        table.add_row(name.removeprefix("propensity_"), *_cells(own, name, entry, other, ceiling))
-    total = [""] * len(heads)
-    total[0] = _sum(own)
-    if own.seeds > 1:
-        means = [entry["mean"] for entry in own.tasks.values() if entry.get("mean") is not None]
-        total[heads.index(f"mean of {own.seeds}")] = _number(sum(means) if means else None)
-    if other:
-        total[heads.index(Path(other.submission).name)] = _sum(other)
-    table.add_section()
-    table.add_row("sum", *total)
-    return table
-
-
-def _cells(
-    own: ScoreReport,
-    name: str,
-    entry: dict[str, Any],
-    other: ScoreReport | None,
-    ceiling: dict[str, dict[str, Any]],
-) -> list[str]:
-    best = ceiling.get(name, {})
-    base = other.tasks[name] if other else {}
-    cells = [_number(entry[key]) for key in ("score", "auroc", "novelty", "diversity")]
-    cells.append("" if entry["labels_without_positives"] is None else str(entry["labels_without_positives"]))
-    cells += [_number(entry.get("mean")), _number(entry.get("standard_error"))] if own.seeds > 1 else []
-    cells += [_number(best.get("score")), _number(best.get("auroc"))] if ceiling else []
-    cells += [_number(base.get("score"))] if other else []
-    if other and ceiling:  # in AUROC: sharp predictions cost novelty, so the ceiling's score is no upper bound
-        cells.append(_share(entry["auroc"], base.get("auroc"), best.get("auroc")))
-    cells.append("" if entry["seconds"] is None else f"{entry['seconds']:.1f}")
-    return cells
-
-
-def _sum(report: ScoreReport) -> str:
-    """The sum of what is defined; nothing defined is not 0."""
-    return _number(report.sum if any("undefined" not in entry for entry in report.tasks.values()) else None)
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"
-
-
-def _share(score: float | None, base: float | None, best: float | None) -> str:
-    """Share of the way from the other submission's score to the ceiling."""
-    if score is None or base is None or best is None or best <= base:
-        return "–"
-    return f"{(score - base) / (best - base):.0%}"

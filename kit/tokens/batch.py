@@ -103,14 +103,7 @@ def sequence_batch(
     begins = at == first[row]
     gap = (time - tokens.time[np.maximum(at - 1, 0)]) // SECOND
     age = (cuts[row] - time) / HOUR
-    coded = np.flatnonzero((product > 0) | (query > 0))
-    asked = query[coded] > 0
-    codes = np.zeros((len(coded), CODES), dtype=np.uint8)
-    codes[asked] = tokens.queries[query[coded][asked]]
-    codes[~asked] = words.catalogue.codes[product[coded][~asked]]
-    times = np.zeros(mask.shape, dtype=np.int64)
-    times[mask] = time
-    last = times[np.arange(len(rows)), np.maximum(size - 1, 0)] if len(rows) else times[:, 0]
+    coded, asked, codes = _codes(tokens, product, query)
     batch = SequenceBatch(
         kind=padded(tokens.kind[at]),
         sku=padded(np.where(sku <= live_sku[row], sku, 0)),
@@ -121,7 +114,7 @@ def sequence_batch(
         gap=padded(np.where(begins, 1, gap_bucket(gap))),
         hour=padded(1 + (time // HOUR + MONDAY) % WEEK_HOURS),
         age=padded(np.minimum(1 + (2 * np.log2(1 + age)).astype(np.int64), AGE_BUCKETS - 1)),
-        time=np.where(mask, times, last[:, None]),
+        time=_times(time, mask, size),
         mask=mask,
         size=size,
         position=position,
@@ -133,6 +126,26 @@ def sequence_batch(
     if anchor:
         _add_anchors(batch, cuts)
     return batch
+
+
+def _codes(
+    tokens: Tokens, product: NDArray[np.integer], query: NDArray[np.integer]
+) -> tuple[Int64s, NDArray[np.bool_], NDArray[np.uint8]]:
+    """Of tokens with these products and queries, (N,) both: which M have codes, whether a query's, and the (M, 16) codes."""
+    coded = np.flatnonzero((product > 0) | (query > 0))
+    asked = query[coded] > 0
+    codes = np.zeros((len(coded), CODES), dtype=np.uint8)
+    codes[asked] = tokens.queries[query[coded][asked]]
+    codes[~asked] = tokens.vocabulary.catalogue.codes[product[coded][~asked]]
+    return coded, asked, codes
+
+
+def _times(time: Int64s, mask: NDArray[np.bool_], size: Int64s) -> Int64s:
+    """(B, T) times of the tokens, the row's last one repeated in its padding."""
+    times = np.zeros(mask.shape, dtype=np.int64)
+    times[mask] = time
+    last = times[np.arange(len(size)), np.maximum(size - 1, 0)] if len(size) else times[:, 0]
+    return np.where(mask, times, last[:, None])
 
 
 def _add_anchors(batch: SequenceBatch, cuts: Int64s) -> None:
