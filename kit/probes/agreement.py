@@ -88,10 +88,20 @@ def _jackknife(a: Floats, b: Floats) -> float | None:
 
 
 def seed_noise(pairs: list[tuple[float, float]]) -> float | None:
-    """Standard deviation of a score over seeds, from two runs each of several profiles; None without any."""
-    if not pairs:
+    """Standard deviation of a profile's score over runs, beside what moves all profiles alike.
+
+    Another start and row order, the same for all profiles, lift or lower them together: that changes no rank and is left out.
+
+    Args:
+        pairs: the scores of two or more profiles in the first run and in the second.
+
+    Returns:
+        None with fewer than two profiles, which cannot tell the one from the other.
+    """
+    if len(pairs) < 2:
         return None
-    return float(np.sqrt(np.mean([(first - second) ** 2 / 2 for first, second in pairs])))
+    first, second = np.array(pairs).T
+    return float(np.std(first - second, ddof=1) / np.sqrt(2))
 
 
 def limit(official: Floats, noise: float, seed: int = 0) -> float | None:

@@ -161,15 +161,10 @@ def provenance(study: optuna.Study, trial: FrozenTrial, place: Place) -> list[st
         before = {task.value: reference.mean(task) for task in reference.scores}
         lines += _table(search["probe"], scores, before, f"reference ({search['reference']})")
     official = said.get(OFFICIAL, {})
-    if str(trial.number) in official:
+    entry = official.get(str(trial.number))
+    if entry and entry["scores"] != scores:  # where the official probe steered, its scores are there already
         first = next((str(t.number) for t in trials if is_first(t) and str(t.number) in official), None)
-        other = official[first]["scores"] if first else {}
-        lines += _table(
-            _how(official[str(trial.number)]),
-            official[str(trial.number)]["scores"],
-            other,
-            "defaults",
-        )
+        lines += _table(_how(entry), entry["scores"], official[first]["scores"] if first else {}, "defaults")
     return lines
 
 

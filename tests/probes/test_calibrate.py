@@ -140,6 +140,10 @@ def test_noise_sets_the_limit() -> None:
     assert limit(one, 0.01) == pytest.approx(np.mean([value or 0 for value in many]), abs=0.05)
     assert limit(one, 0.0) == pytest.approx(1)
     assert seed_noise([]) is None
+    lifted = [(a, b + 0.3) for a, b in zip(one, two, strict=True)]
+    assert seed_noise(lifted) == pytest.approx(noise), "what lifts all profiles alike changes no rank"
+    assert seed_noise(lifted[:1]) is None
+    assert seed_noise([(0.5, 0.7), (0.6, 0.6), (0.7, 0.8)]) == pytest.approx(0.1 / np.sqrt(2))
 
 
 def test_the_second_official_run_has_another_order(tmp_path: Path) -> None:
