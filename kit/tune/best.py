@@ -162,7 +162,8 @@ def provenance(study: optuna.Study, trial: FrozenTrial, place: Place) -> list[st
         lines += _table(search["probe"], scores, before, f"reference ({search['reference']})")
     official = said.get(OFFICIAL, {})
     entry = official.get(str(trial.number))
-    if entry and entry["scores"] != scores:  # where the official probe steered, its scores are there already
+    # Where the official probe steered, its scores are there already.
+    if entry and not ("reference" in said and entry["scores"] == scores):
         first = next((str(t.number) for t in trials if is_first(t) and str(t.number) in official), None)
         lines += _table(_how(entry), entry["scores"], official[first]["scores"] if first else {}, "defaults")
     return lines

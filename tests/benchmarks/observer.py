@@ -1,4 +1,4 @@
-"""How much of what decides purchases can history show at all? A synthetic shop, its own truth as the label, many clients.
+"""How much of what decides purchases does history show? A synthetic shop, its own truth as the label, many clients.
 
     python tests/benchmarks/observer.py [--seed 4] [--clients 64000] [--preset small] [--work data/bench/observer] [--threads 2]
 
@@ -11,10 +11,10 @@ probabilities of other clients (labels without noise), and sees
   counts per category, price, style and freshness, the latest session, its successors and complements;
 - both.
 
-What evidence adds to features is the most that sequences, graph and codes could add here; how far the observer stays below the
-ceiling is what cannot be known; how far a model stays below the observer is what it lost to few clients and noisy labels. The
-last row learns from what those clients bought. Ranks --test other clients of the same shop: AUROC, the mean over the targets that
-were bought. The observer is a trained network, so what it reaches is a lower bound of what can be reached.
+What evidence adds to features hints at what sequences, graph and codes could add here; how far a model stays below the observer,
+at what it lost to few clients and noisy labels. The last row learns from what those clients bought. Ranks --test other clients of
+the same shop: AUROC, the mean over the targets that were bought. The observer is a trained network, blind to searches and to the
+order of all but the latest session: what it reaches is a lower bound of what can be reached, not the bound itself.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from kit.errors import KitError
 from kit.store import Store
 from kit.submission.clean import plan_removals, remove
 from kit.tune import claims
+from kit.tune.best import provenance
 from kit.tune.claims import TRIES, Worker, claim, counted, reclaim, sign_of_life, tally, why_dead
 from kit.tune.space import default_params, parse_space
 from kit.tune.storage import Journal, Place, find_place, is_full, mend, open_existing, study_lock
@@ -41,6 +42,22 @@ def test_the_defaults_are_the_first_trial(job: Job):
     assert first.value == pytest.approx(-(0.5**2) - 0.06)
     assert best_trials(study)[0].value >= first.value
     assert counted(study) == 6
+
+
+@pytest.mark.parametrize(("official", "reference", "tables"), [(0.8, True, 1), (0.7, True, 2), (0.8, False, 1)])
+def test_provenance_names_official_scores_once_where_the_official_probe_steered(
+    job: Job, official: float, reference: bool, tables: int
+):
+    study = start(job)
+    trial = optuna.trial.create_trial(value=1.0, user_attrs={"result": {"scores": {"churn": 0.8}}})
+    study.set_user_attr(
+        "official",
+        {str(trial.number): {"scores": {"churn": official}, "sum": official, "precision": "bf16", "runs": 1}},
+    )
+    if reference:
+        study.set_user_attr("reference", {"scores": {"churn": [0.6]}, "noise": {"churn": 0.01}, "rivals": {}})
+    lines = provenance(study, trial, job.place)
+    assert sum(line.endswith("probe:") for line in lines) == tables
 
 
 def test_the_same_command_goes_on_and_a_higher_cap_adds_trials(job: Job):
