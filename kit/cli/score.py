@@ -39,7 +39,9 @@ def score(
     precision: Annotated[
         str | None,
         typer.Option(
-            "--precision", help="fp32 (default), or bf16 (default of --calibrate): faster where there are units."
+            "--precision",
+            help="Of the official probe: fp32 (default), or bf16 (default of --calibrate), faster where there are units. "
+            "The fast probe knows bf16 alone.",
         ),
     ] = None,
     threads: ThreadsOption = None,

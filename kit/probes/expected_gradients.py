@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from kit.challenge import Task
 from kit.data.layout import DataFolder
 from kit.errors import KitError
-from kit.probes.fast import FAST
+from kit.probes.fast import FAST, PRECISION
 from kit.probes.labels import TaskData, UndefinedTask, load_task
 from kit.probes.mlp import BATCH, BLOCK, EPOCHS, EVALUATION_BATCH, Learner
 from kit.probes.network import Network, Shape, build, products
@@ -83,7 +83,7 @@ def attribute_network(
         KitError: SHAP is not installed, or bad vectors, ids or labels.
     """
     require_shap()
-    scorable = load_vectors(submission)
+    scorable, options = load_vectors(submission), replace(options, precision=PRECISION)
     defined = []
     for task in tasks or list(Task):
         try:

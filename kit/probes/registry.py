@@ -134,6 +134,15 @@ class Probe:
     run: Run
     precisions: tuple[Precision, ...]
 
+    def knows(self, wanted: Precision) -> Precision:
+        """The precision wanted, or the probe's first where it does not know that one."""
+        return wanted if wanted in self.precisions else self.precisions[0]
+
+    @property
+    def usual(self) -> Precision:
+        """Where nobody asks for one: fp32, or the probe's first."""
+        return self.knows("fp32")
+
 
 PROBES: Registry[Probe] = Registry("probe")
 

@@ -90,7 +90,7 @@ def score_submission(
     chosen = load_probes()[probe]
     _require_runs(seeds, reorder=reorder)
     folder.require_split()
-    used = precision if precision in chosen.precisions else chosen.precisions[0]
+    used = chosen.knows(precision)
     wanted = list(tasks) if tasks else list(Task)
     scorable = load_vectors(submission)
     decided = evidence(folder, chosen, used)

@@ -1,6 +1,6 @@
 """What `ablation.json` in a submission says: each task's score with one block left out, beside the score with all of them.
 
-    {"probe": "fast", "precision": "fp32", "seeds": 1, "how": "silenced", "full": {TASK: score},
+    {"probe": "fast", "precision": "bf16", "seeds": 1, "how": "silenced", "full": {TASK: score},
      "rows": [{"block": NAME, "without": {TASK: {"score", "difference", "low", "high"}}, "sum": {…}}],
      "alone": [the same with one block alone]}
 
@@ -22,6 +22,7 @@ from pydantic import BaseModel, ValidationError
 
 from kit.data.layout import DataFolder
 from kit.errors import KitError
+from kit.probes.registry import load_probes
 from kit.probes.results import read_scored, write_scores
 from kit.probes.score import score_submission
 from kit.probes.statistics import Scored, compare
@@ -131,8 +132,9 @@ def measure_ablation(submission: Path, folder: DataFolder, probe: str = "fast", 
             f"{submission} has the one block {blocks[0]['name']!r}: nothing would be left.",
             "Leaving blocks out needs several of them, and no [assembly] pca.",
         )
-    known = read_ablation(submission)
-    if known is not None and known.probe == probe and known.fingerprint == manifest["fingerprint"]:
+    known, precision = read_ablation(submission), load_probes()[probe].usual
+    wanted = (probe, precision, manifest["fingerprint"])
+    if known is not None and (known.probe, known.precision, known.fingerprint) == wanted:
         return known
     write_scores(submission, [score_submission(submission, folder, probe, threads=threads)])
     full = {task: item.single for task, item in read_scored(submission, probe).items()}  # the parts have one run each
@@ -149,7 +151,7 @@ def measure_ablation(submission: Path, folder: DataFolder, probe: str = "fast", 
             part = read_scored(Path(place), probe)
         rows.append(LeftOut(block=block["name"], without={task.value: _entry(full[task], part[task]) for task in full}))
     scores = {task.value: item.score for task, item in full.items()}
-    found = Ablation(probe=probe, full=scores, rows=rows, fingerprint=manifest["fingerprint"])
+    found = Ablation(probe=probe, precision=precision, full=scores, rows=rows, fingerprint=manifest["fingerprint"])
     write_ablation(submission, found)
     return found
 

@@ -106,7 +106,7 @@ class Scorer:
     def __post_init__(self) -> None:
         self.folder.require_split()
         self._probe = load_probes()[self.probe]
-        self._precision = self.precision if self.precision in self._probe.precisions else self._probe.precisions[0]
+        self._precision = self._probe.knows(self.precision)
         self._labels: dict[bytes, dict[Task, TaskData]] = {}
 
     @cached_property

@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[4, 5, 6])
     parser.add_argument("--preset", default="small")
     parser.add_argument("--probe", default="official")
-    parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--precision", help="fp32 or bf16; without it the probe's own.")
     parser.add_argument("--oracle", action="store_true")
     parser.add_argument("--keep-scores", action="store_true", help="Take the rivals' scores in DIR as they are.")
     parser.add_argument("--work", type=Path, required=True)
@@ -77,7 +77,8 @@ def main() -> None:
         data = chosen.work / f"{chosen.preset}-{seed}"
         if not (data / "ceiling.json").exists():
             kit("data", "synth", data, "--preset", chosen.preset, "--seed", seed)
-        scoring = ("--data", data, "--probe", chosen.probe, "--precision", chosen.precision, "--quiet")
+        precision = ("--precision", chosen.precision) if chosen.precision else ()
+        scoring = ("--data", data, "--probe", chosen.probe, *precision, "--quiet")
         folders = [chosen.work / f"{name}-{seed}" for name in names]
         for recipe, folder in zip(
             [Path("pipelines/baseline.toml"), *chosen.rivals, chosen.recipe], folders, strict=True

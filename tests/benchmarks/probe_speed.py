@@ -235,7 +235,7 @@ def ours(submission: Path, threads: int) -> dict[str, float]:
     runs: tuple[tuple[str, str, Precision, list[Task]], ...] = (
         ("official fp32, 1 task", "official", "fp32", [Task.SKU]),
         ("official bf16, 1 task", "official", "bf16", [Task.SKU]),
-        ("fast, 6 tasks", "fast", "fp32", list(Task)),
+        ("fast, 6 tasks", "fast", "bf16", list(Task)),
         ("gbm, 6 tasks", "gbm", "fp32", list(Task)),
     )
     for label, probe, precision, tasks in runs:

@@ -20,10 +20,10 @@ from kit.probes import expected_gradients as expected_gradients_room
 from kit.probes import fast as fast_room
 from kit.probes.expected_gradients import best_network, expected_gradients, explain_task
 from kit.probes.explain import check_explainable
-from kit.probes.fast import fast
 from kit.probes.labels import load_task
+from kit.probes.mlp import train
 from kit.probes.network import Shape, build
-from kit.probes.registry import Options
+from kit.probes.registry import Options, Precision
 from kit.report.attributions import read_attributions
 
 needs_shap = pytest.mark.skipif(importlib.util.find_spec("shap") is None, reason="the extra shap is not installed")
@@ -115,15 +115,20 @@ def test_the_fast_probes_network_is_the_one_explained() -> None:
     assert expected_gradients_room.FAST is fast_room.FAST
 
 
-def test_the_network_explained_is_the_one_that_was_scored(world: World, narrow: Shape) -> None:
+@pytest.mark.parametrize(("precision", "exact"), [("fp32", 1e-4), ("bf16", 1e-3)])
+def test_the_network_explained_is_the_one_that_was_scored(
+    world: World, narrow: Shape, precision: Precision, exact: float
+) -> None:
+    """Trained in the probe's precision, read in float32."""
     ids, vectors = world.profiles["scaled"]
-    data = load_task(Task.CHURN, ids, world.folder)
-    (run,) = fast(vectors, [data], Options(threads=1, keep_logits=True))
+    data, options = load_task(Task.CHURN, ids, world.folder), Options(threads=1, keep_logits=True, precision=precision)
+    (run,) = train(vectors, [data], options, narrow)
     assert run.epochs[-1] != run.best, "the best epoch must not be the last, or this test could not fail"
-    network = best_network(vectors, data, Options(threads=1), narrow)
+    network = best_network(vectors, data, options, narrow)
     with torch.no_grad():
         logits = network(torch.from_numpy(vectors[data.rows].astype(np.float32))).numpy()
-    assert run.logits is not None and logits == pytest.approx(run.logits, abs=1e-4)
+    assert run.logits is not None and logits == pytest.approx(run.logits, abs=exact)
+    assert np.std(run.logits) > 10 * exact, "logits that are all alike would agree with any network"
 
 
 @needs_shap

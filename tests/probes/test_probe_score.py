@@ -313,7 +313,7 @@ def test_the_command_prints_one_json_object(cli: typer.Typer, submission: Path, 
     ("options", "says"),
     [
         (["--device", "gpu"], "no device 'gpu'"),
-        (["--precision", "bf16"], "The fast probe knows fp32, not bf16"),
+        (["--precision", "fp32"], "The fast probe knows bf16, not fp32"),
         (["--against", "nowhere"], "no submission 'nowhere'"),
         (["--probe", "fast", "--probe", "fsat"], "fsat"),
         (["--stand-in", "slim"], "--stand-in belongs to --calibrate"),

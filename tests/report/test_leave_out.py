@@ -130,7 +130,7 @@ def test_killed_and_resumed_and_nothing_paid_twice(
     object.__setattr__(probe, "run", counted(5))
     try:
         # the code digest of a probe is that of the module of its function
-        monkeypatch.setattr("kit.tune.scoring.evidence", lambda *_: {"precision": "fp32", "probe": "fast"})
+        monkeypatch.setattr("kit.tune.scoring.evidence", lambda *_: {"precision": "bf16", "probe": "fast"})
         with pytest.raises(Killed):
             leave_one_out(study, scorer(toy, study.store), 2)
         object.__setattr__(probe, "run", counted(1000))

@@ -290,6 +290,9 @@ def test_ablation_is_measured_once(copy: Path, toy: DataFolder):
     assert (copy / "ablation.json").stat().st_mtime_ns == before
     page = render(collect(copy))
     assert page.count("to the sum</span>") == 3
+    assert found.precision == read_scores(copy)["fast"]["precision"]
+    write_ablation(copy, found.model_copy(update={"precision": "fp32", "rows": found.rows[:1]}))
+    assert measure_ablation(copy, toy, threads=1) == found, "one in another precision is measured again"
 
 
 def test_one_block_cannot_be_left_out(scored: Path, toy: DataFolder):

@@ -70,11 +70,12 @@ def fast(job: Job) -> None:
     from kit.probes.registry import Options, load_probes
 
     vectors, tasks = loaded(job)
-    options = Options(threads=job.order.threads)
+    probe = load_probes()["fast"]
+    options = Options(threads=job.order.threads, precision=probe.usual)
 
     def seconds(rows: int) -> float:
         began = perf_counter()
-        load_probes()["fast"].run(vectors[:rows], [first_rows(data, rows) for data in tasks], options)
+        probe.run(vectors[:rows], [first_rows(data, rows) for data in tasks], options)
         return perf_counter() - began
 
     guess = 0.0
