@@ -23,7 +23,7 @@ from kit.data.layout import DataFolder
 from kit.errors import KitError
 from kit.probes.fast import FAST, PRECISION
 from kit.probes.labels import TaskData, UndefinedTask, load_task
-from kit.probes.mlp import BATCH, BLOCK, EPOCHS, EVALUATION_BATCH, Learner
+from kit.probes.mlp import BLOCK, Learner, passes
 from kit.probes.network import Network, Shape, build, products
 from kit.probes.registry import Explanation, Options, Vectors
 from kit.probes.vectors import load_vectors
@@ -127,12 +127,13 @@ def best_network(vectors: Vectors, data: TaskData, options: Options, shape: Shap
         raise TypeError(f"{trained!r} has no weights to read")
     best: dict[str, Tensor] = {}
     with products(options.precision):
-        for _ in range(EPOCHS):
-            for act, batch in ((learner.learn, BATCH), (learner.score, EVALUATION_BATCH)):
-                learner.rewind(batch)
-                for first in range(0, len(vectors), BLOCK):
-                    act(first, torch.from_numpy(np.array(vectors[first : first + BLOCK])).float().to(learner.device))
-            if all(learner.epochs[-1].score > epoch.score for epoch in learner.epochs[:-1]):
+        for act, batch in passes(shape):
+            learner.rewind(batch)
+            scored = len(learner.epochs)
+            for first in range(0, len(vectors), BLOCK):
+                block = torch.from_numpy(np.array(vectors[first : first + BLOCK])).float()
+                act(learner, first, block.to(learner.device))
+            if len(learner.epochs) > scored and learner.epochs[-1] is max(learner.epochs, key=lambda one: one.score):
                 # a compiled network says _orig_mod. before every name
                 best = {key.removeprefix("_orig_mod."): value.clone() for key, value in trained.state_dict().items()}
     network = build(vectors.shape[1], data.width, shape, seed)  # anew: a learner's backward pass moves its weights

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 import psutil
@@ -87,8 +87,8 @@ def _train(
         most = workers if len(vectors) > MANY_ROWS else len(wanted)
         for group in _groups(wanted, vectors.shape[1], shape, options, most):
             learners = [Learner(task, seed, vectors.shape[1], shape, options) for task, seed in group]
-            steps = EPOCHS * 2 * -(-len(vectors) // BLOCK) * len(learners)
-            done = _perform(_work(vectors, learners), workers)
+            steps = len(passes(shape)) * -(-len(vectors) // BLOCK) * len(learners)
+            done = _perform(_work(vectors, learners, shape), workers)
             for _ in track(done, "probe networks", steps) if options.progress else done:
                 pass
             runs += [learner.result() for learner in learners]
@@ -96,15 +96,28 @@ def _train(
     return runs
 
 
-def _work(vectors: Vectors | Reordered, learners: Sequence[Learner]) -> Iterator[list[Callable[[], None]]]:
+def _work(
+    vectors: Vectors | Reordered, learners: Sequence[Learner], shape: Shape
+) -> Iterator[list[Callable[[], None]]]:
     """All there is to do, in order: a block of rows is read once, and each learner has its piece of work with it."""
-    for _ in range(EPOCHS):
-        for act in (Learner.learn, Learner.score):
-            for learner in learners:
-                learner.rewind(BATCH if act is Learner.learn else EVALUATION_BATCH)
-            for first in range(0, len(vectors), BLOCK):
-                block = torch.from_numpy(np.array(vectors[first : first + BLOCK])).float().to(learners[0].device)
-                yield [partial(act, learner, first, block) for learner in learners]
+    for act, batch in passes(shape):
+        for learner in learners:
+            learner.rewind(batch)
+        for first in range(0, len(vectors), BLOCK):
+            block = torch.from_numpy(np.array(vectors[first : first + BLOCK])).float().to(learners[0].device)
+            yield [partial(act, learner, first, block) for learner in learners]
+
+
+Pass: TypeAlias = "tuple[Callable[[Learner, int, Tensor], None], int]"
+"""What a learner does with a block of rows, and in batches of how many clients."""
+
+
+def passes(shape: Shape) -> list[Pass]:
+    """The passes over all rows, in order."""
+    learn: Pass = (Learner.learn, BATCH)
+    score: Pass = (Learner.score, EVALUATION_BATCH)
+    unscored = shape.scored_from - 1
+    return [learn] * unscored + [learn, score] * (EPOCHS - unscored)
 
 
 def _perform(work: Iterator[list[Callable[[], None]]], workers: int) -> Iterator[None]:

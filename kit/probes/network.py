@@ -24,7 +24,7 @@ WEIGHT_DECAY: Final = 1e-2
 
 @dataclass(frozen=True)
 class Shape:
-    """Widths, depth and pace of a probe network; the defaults are the official one's.
+    """Widths, depth and pace of a probe network, and when it is scored; the defaults are the official one's.
 
     Attributes:
         thin: width of the residual stream.
@@ -34,12 +34,14 @@ class Shape:
             each weight by the learning rate, so a layer's output by an amount that grows with its fan-in: at equal rates a
             narrow network learns more slowly than the official one in as many steps (Yang et al. 2022,
             https://arxiv.org/abs/2203.03466, table 8). The input layer has the vectors' width in any network.
+        scored_from: score after this epoch, from 1, and all later ones; the best of these counts.
     """
 
     thin: int = 2048
     wide: int = 4096
     blocks: int = 3
     paced: bool = False
+    scored_from: int = 1
 
     @property
     def parameters(self) -> int:

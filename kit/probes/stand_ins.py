@@ -92,7 +92,7 @@ def stream_256(vectors: Vectors, tasks: Sequence[TaskData], options: Options) ->
 
 @stand_in(
     "fast",
-    "The fast probe: stream of 1,024 with bottlenecks of 1,024, paced, in bf16.",
+    "The fast probe: stream of 1,024 with bottlenecks of 1,024, paced, in bf16; the first epoch is not scored.",
     sources=("probes/fast.py",),
 )
 def today(vectors: Vectors, tasks: Sequence[TaskData], options: Options) -> list[TaskRun]:

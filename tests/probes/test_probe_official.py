@@ -18,7 +18,7 @@ from kit.challenge import PROBE_SEED, Task
 from kit.probes import mlp
 from kit.probes.labels import TaskData, load_task
 from kit.probes.network import Dense, Shape, build, fuse_updates, products
-from kit.probes.registry import Options, load_probes
+from kit.probes.registry import Options, Precision, load_probes
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "official.json").read_text())["tasks"]
 """folder/profile/task → what the organisers' own code printed."""
@@ -166,3 +166,17 @@ def test_a_network_is_gone_as_soon_as_it_is_scored(world: World) -> None:
         assert not [one for one in gc.get_objects() if type(one) is Dense]
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("first", [2, 3])
+def test_epochs_that_are_not_scored_change_nothing(world: World, precision: Precision, first: int) -> None:
+    """Scoring moves no weight: a network that is scored from a later epoch on scores there what one scores that always is."""
+    vectors, data = small_task(world, Task.PRICE)
+    options = Options(threads=1, keep_logits=True, precision=precision)
+    (always,) = mlp.train(vectors, [data], options, SMALL)
+    (later,) = mlp.train(vectors, [data], options, replace(SMALL, scored_from=first))
+    assert len(set(always.epochs)) == 3, "if all epochs were alike this test could not fail"
+    assert later.epochs == always.epochs[first - 1 :]
+    assert later.best == max(always.epochs[first - 1 :], key=lambda epoch: epoch.score)
+    assert later.logits is not None and later.logits.shape == (len(data.rows), data.width)
