@@ -22,6 +22,7 @@ import psutil
 from kit import __version__
 from kit.errors import Finding, Severity
 from kit.limits.memory import memory
+from kit.limits.processor import bf16_support
 from kit.store import DEFAULT_ROOT, LIBRARIES
 
 GIB = 2**30
@@ -129,7 +130,7 @@ def look(store: Path = DEFAULT_ROOT) -> Facts:
         device=_device(),
         gpu=Path("/dev/nvidia0").exists() or shutil.which("nvidia-smi") is not None,
         cuda_build=torch.version.cuda,
-        bf16=_bf16(),
+        bf16=bf16_support(),
         extras={package: _installed(module) for module, (package, _) in EXTRAS.items()},
         open_files=_limit(resource.RLIMIT_NOFILE),
         file_size=_limit(resource.RLIMIT_FSIZE),
@@ -271,19 +272,6 @@ def _device() -> str:
     if torch.cuda.is_available():
         return f"cuda ({', '.join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))})"
     return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def _bf16() -> str:
-    """Whether matrix products in bf16 are faster than in fp32: on the GPU, or by AVX-512/AMX instructions of the processor."""
-    import torch
-
-    if torch.cuda.is_available():
-        return "fast" if torch.cuda.is_bf16_supported(including_emulation=False) else "emulated"
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return "unknown"
-    return "fast" if any(flag in flags for flag in (" amx_bf16", " avx512_bf16", " bf16")) else "emulated"
 
 
 def _limit(kind: int) -> int | None:

@@ -41,7 +41,7 @@ def score(
         typer.Option(
             "--precision",
             help="Of the official probe: fp32 (default), or bf16 (default of --calibrate), faster where there are units. "
-            "The fast probe knows bf16 alone.",
+            "The fast probe has bf16 where there are units, else fp32.",
         ),
     ] = None,
     threads: ThreadsOption = None,

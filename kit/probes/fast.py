@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
+from kit.limits.processor import bf16_support
 from kit.probes.labels import TaskData
 from kit.probes.mlp import train
 from kit.probes.network import Shape
@@ -20,8 +21,8 @@ FAST: Final = Shape(thin=1024, wide=1024, paced=True, scored_from=2)
 `Shape.paced`): at the official rates it lags behind and ranks profiles by how easily they are learned rather than by what they
 hold. Narrower networks flatter what the official one learns slowly. The first epoch is hardly ever the best and costs as much to
 score as the others (docs/measured.md)."""
-PRECISION: Final[Precision] = "bf16"
-"""Half the time where a processor has bfloat16 units; it is float32 where not."""
+PRECISION: Final[Precision] = "fp32" if bf16_support() == "emulated" else "bf16"
+"""Half the time where there are bfloat16 units; where not, bf16 would be slower."""
 
 
 @probe(

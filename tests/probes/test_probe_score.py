@@ -21,11 +21,15 @@ from kit.errors import KitError
 from kit.probes import results
 from kit.probes import score as score_room
 from kit.probes.conditions import conditions
+from kit.probes.fast import PRECISION
 from kit.probes.registry import PROBES, Options, Probe, TaskRun
 from kit.probes.results import read_scored, read_scores, write_scores
 from kit.probes.score import score_submission
 from kit.probes.vectors import load_vectors
 from kit.submission import validate
+
+OTHER = "fp32" if PRECISION == "bf16" else "bf16"
+"""What the fast probe does not know on this machine."""
 
 CONTRACT = {"score", "auroc", "novelty", "diversity", "auroc_defined", "labels_without_positives", "epochs", "seconds"}
 
@@ -313,7 +317,7 @@ def test_the_command_prints_one_json_object(cli: typer.Typer, submission: Path, 
     ("options", "says"),
     [
         (["--device", "gpu"], "no device 'gpu'"),
-        (["--precision", "fp32"], "The fast probe knows bf16, not fp32"),
+        (["--precision", OTHER], f"The fast probe knows {PRECISION}, not {OTHER}"),
         (["--against", "nowhere"], "no submission 'nowhere'"),
         (["--probe", "fast", "--probe", "fsat"], "fsat"),
         (["--stand-in", "slim"], "--stand-in belongs to --calibrate"),

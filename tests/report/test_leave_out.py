@@ -16,6 +16,7 @@ from kit.cli.main import app
 from kit.data.layout import DataFolder
 from kit.errors import KitError
 from kit.history import History
+from kit.probes.fast import PRECISION
 from kit.probes.network import Shape
 from kit.probes.registry import load_probes
 from kit.probes.results import read_scored, write_scores
@@ -130,7 +131,7 @@ def test_killed_and_resumed_and_nothing_paid_twice(
     object.__setattr__(probe, "run", counted(5))
     try:
         # the code digest of a probe is that of the module of its function
-        monkeypatch.setattr("kit.tune.scoring.evidence", lambda *_: {"precision": "bf16", "probe": "fast"})
+        monkeypatch.setattr("kit.tune.scoring.evidence", lambda *_: {"precision": PRECISION, "probe": "fast"})
         with pytest.raises(Killed):
             leave_one_out(study, scorer(toy, study.store), 2)
         object.__setattr__(probe, "run", counted(1000))

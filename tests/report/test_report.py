@@ -291,7 +291,7 @@ def test_ablation_is_measured_once(copy: Path, toy: DataFolder):
     page = render(collect(copy))
     assert page.count("to the sum</span>") == 3
     assert found.precision == read_scores(copy)["fast"]["precision"]
-    write_ablation(copy, found.model_copy(update={"precision": "fp32", "rows": found.rows[:1]}))
+    write_ablation(copy, found.model_copy(update={"precision": "other", "rows": found.rows[:1]}))
     assert measure_ablation(copy, toy, threads=1) == found, "one in another precision is measured again"
 
 
