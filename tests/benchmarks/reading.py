@@ -1,6 +1,6 @@
 """What can the official probe read of a profile when clients are few? How much each will buy, and hardly what.
 
-    python tests/benchmarks/reading.py [--clients 8000 32000] [--shape official|half] [--task propensity_category …]
+    python tests/benchmarks/reading.py [--clients 8000 32000] [--shape official|fast] [--task propensity_category …]
                                        [--seed 7] [--precision bf16] [--work data/bench/reading] [--threads 2]
 
 The best profile there is, a synthetic shop's own probabilities (written as rates and choices apart), goes through the network.
@@ -15,7 +15,7 @@ Per task of 100 labels, AUROC as the mean over labels:
   begins at a probability of one half for every label and spends its first steps on pushing all of them down together;
 - `trees`: the LightGBM probe.
 
-`half` is a stream of 1,024 with bottlenecks of 1,024, paced, at a sixth of the time. Shops of other sizes have the small
+`--shape fast` takes the fast probe's network, at a sixth of the time. Shops of other sizes have the small
 preset's catalogue and three passers-by per client.
 """
 
@@ -29,22 +29,23 @@ from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
+import observer
 import torch
 from against_baseline import write_oracle
 from numpy.typing import NDArray
 
 from kit.challenge import Task
 from kit.data.layout import DataFolder
-from kit.data.shop import PRESETS, synth
-from kit.data.split import split_folder
+from kit.data.shop import PRESETS
 from kit.probes import mlp
-from kit.probes.ceiling import PROBABILITIES, write_ceiling
+from kit.probes.ceiling import PROBABILITIES
+from kit.probes.fast import FAST
 from kit.probes.labels import TaskData, load_task
 from kit.probes.metrics import auroc_multilabel
 from kit.probes.network import OFFICIAL, Network, Shape
 from kit.probes.registry import Options, TaskRun, Vectors, load_probes
 
-SHAPES = {"official": OFFICIAL, "half": Shape(1024, 1024, paced=True)}
+SHAPES = {"official": OFFICIAL, "fast": FAST}
 LEAST = 1e-6
 """Base rates are kept this far from 0."""
 
@@ -55,11 +56,7 @@ def make(root: Path, clients: int, seed: int) -> DataFolder:
     name = f"small-{clients}"
     preset = replace(small, name=name, relevant=clients, other=3 * clients, truth_clients=clients, shard=4 * clients)
     with patch.dict(PRESETS, {name: preset}):
-        if not (root / "ceiling.json").exists():
-            if not (root / "truth").exists():
-                synth(root, name, seed)
-            split_folder(root)
-            write_ceiling(root)
+        observer.make(root, preset, seed)
     return DataFolder(root)
 
 
@@ -133,10 +130,9 @@ def main() -> None:
     given = parser.parse_args()
     tasks = [Task(name) for name in given.task or [task.value for task in Task if task.is_propensity]]
     options = Options(precision=given.precision, threads=given.threads, keep_logits=True)
-    print(
-        "| clients | task | buyers of the median label | ceiling | rate | choice | probe | common | prepared | common |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    columns = ["clients", "task", "buyers of the median label", "ceiling", "rate", "choice", "probe", "common"]
+    columns += ["prepared", "common", "trees"]
+    print("| " + " | ".join(columns) + " |\n|" + "---|" * len(columns))
     for clients in given.clients:
         root = given.work / f"shop-{clients}-{given.seed}"
         folder = make(root, clients, given.seed)
