@@ -17,7 +17,8 @@ import pickle
 import random
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -115,7 +116,7 @@ def train(
             "Use cosine or constant.",
         )
     run = _Run(model, batches, settings, seed, name, validate, size, checkpoint, optimizer)
-    return _loop(_fabric(settings), run) if settings.devices == 1 else _in_processes(run)
+    return _alone(_fabric(settings), run) if settings.devices == 1 else _in_processes(run)
 
 
 @dataclass
@@ -163,9 +164,39 @@ def _work(fabric: Fabric, pickled: bytes, result: Path) -> None:
     """In a process of its own. The first leaves weights and report in a file: a pipe that nobody reads until all processes
     have ended takes few bytes, and shared memory ends with its process."""
     run: _Run = pickle.loads(pickled)
-    report = _loop(fabric, run)
+    report = _alone(fabric, run)
     if fabric.is_global_zero:
         result.write_bytes(pickle.dumps(({key: value.cpu() for key, value in run.model.state_dict().items()}, report)))
+
+
+def _alone(fabric: Fabric, run: _Run) -> TrainReport:
+    """`_loop`, with the same sums whatever else the processor does."""
+    with same_sums(fabric.device):
+        return _loop(fabric, run)
+
+
+@contextmanager
+def same_sums(device: torch.device) -> Generator[None]:
+    """On a CPU, sums come in one order whatever else the machine does, so that equal inputs give equal bits.
+
+    Racing threads add up the gradient of an index that names an entry twice: on an idle machine they happen to keep their
+    order, on a busy one they do not. GPUs, where some operations have no fixed order at all, stay as they are.
+    """
+    if device.type != "cpu":
+        yield
+        return
+    filling: Any = torch.utils.deterministic
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    filled = filling.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True)
+    filling.fill_uninitialized_memory = (
+        False  # it writes into all memory to find operations that read what nobody wrote
+    )
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        filling.fill_uninitialized_memory = filled
 
 
 def _loop(fabric: Fabric, run: _Run) -> TrainReport:
@@ -270,7 +301,7 @@ def _run_epoch(
             norm = _clip(fabric, wrapped, optimizer, settings.clip)
             if norm is not None and not bool(torch.isfinite(norm)):
                 raise KitError(
-                    f"The gradient became {float(norm)} at step {report.steps} ({ {k: float(v) for k, v in terms.items()} }).",
+                    f"The gradient became {float(norm)} at step {report.steps} ({ {k: float(v.detach()) for k, v in terms.items()} }).",
                     'Lower `train.lr`, or set `train.precision = "fp32"`.',
                 )
             optimizer.step()

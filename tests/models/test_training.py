@@ -56,6 +56,45 @@ def test_same_seed_same_bits_and_the_loss_falls():
     assert report.steps == 32
 
 
+class Looked(nn.Module):
+    """A row per client, looked up by an index that names most of them many times; a positive may occur twice, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows = nn.Parameter(torch.randn(192, 64))
+
+    def forward(self, batch):
+        index, column, values = batch
+        return {"near": (self.rows[index] * values).sum(), "pick": -self.rows.log_softmax(1)[index, column].mean()}
+
+
+def test_sums_keep_their_order_on_a_machine_that_is_busy():
+    """Eight threads on fewer cores race as they do beside another program: outside of `same_sums` thousands of values differ."""
+    before, settings = torch.get_num_threads(), TrainSettings(epochs=1, lr=0.1, clip=1e9)
+    draw = torch.Generator().manual_seed(3)
+    data = [
+        (
+            torch.randint(0, 192, (4_000,), generator=draw),
+            torch.randint(0, 64, (4_000,), generator=draw),
+            torch.randn(4_000, 64, generator=draw),
+        )
+        for _ in range(4)
+    ]
+    ends = set()
+    torch.set_num_threads(8)
+    try:
+        for _ in range(6):
+            torch.manual_seed(0)
+            model = Looked()
+            train(model, lambda epoch: [lambda batch=batch: batch for batch in data], settings, seed=0, name="t")
+            ends.add(weights(model))
+    finally:
+        torch.set_num_threads(before)
+    assert len(ends) == 1
+    assert not torch.are_deterministic_algorithms_enabled()  # a setting of the training alone
+    assert torch.utils.deterministic.fill_uninitialized_memory
+
+
 def test_equals_plain_adamw():
     """Oracle: the same steps written out with torch alone."""
     settings = TrainSettings(epochs=2, lr=0.01, schedule="constant", warmup=0.0, clip=1e9, weight_decay=0.1)
