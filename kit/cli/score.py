@@ -25,7 +25,7 @@ def score(
         list[str] | None, typer.Option("--probe", help="official, fast or gbm; repeat for several. Default: fast.")
     ] = None,
     task: Annotated[
-        list[str] | None, typer.Option("--task", help="One task; repeat for several. Default: all.")
+        list[str] | None, typer.Option("--task", help="One task, such as churn or price; repeat for several. Default: all.")
     ] = None,
     seeds: Annotated[int, typer.Option("--seeds", help="Runs per task; the first has the official seed.")] = 1,
     reorder: Annotated[
@@ -211,15 +211,15 @@ def check_call(names: list[str], submissions: list[Path], call: Call, precision:
 
 
 def tasks_named(names: list[str] | None) -> list[Task] | None:
-    """The tasks named, each once; None for all."""
+    """The tasks named, as the challenge or as our tables call them («price»), each once; None for all."""
     from kit.challenge import Task
     from kit.errors import KitError, nearest
 
-    known = [task.value for task in Task]
+    known = {task.value.removeprefix("propensity_"): task for task in Task} | {task.value: task for task in Task}
     for name in names or ():
         if name not in known:
-            raise KitError(f"There is no task {name!r};", nearest(name, known))
-    return [Task(name) for name in dict.fromkeys(names or ())] or None
+            raise KitError(f"There is no task {name!r};", nearest(name, (task.value for task in Task)))
+    return list(dict.fromkeys(known[name] for name in names or ())) or None
 
 
 def precision_named(name: str | None, default: Precision) -> Precision:

@@ -117,7 +117,7 @@ def test_one_client_is_said(kit: Kit, submission: Path) -> None:
 
 def test_a_task_nobody_did_is_said_beside_the_scores_of_the_others(kit: Kit, folder: DataFolder) -> None:
     np.save(folder.targets(Task.PRICE), np.arange(1000, 1100))
-    code, out, _ = kit("--task", "propensity_price", "--task", "conversion")
+    code, out, _ = kit("--task", "price", "--task", "conversion")
     assert code == 0
     assert "none of the 700 clients bought any of its 100 targets in the train window" in out
     code, out, _ = kit("--task", "propensity_price", "--task", "conversion", "--json", "--quiet")
