@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Any, Final, Literal, TypeVar, Union, get_args, get_origin
@@ -160,8 +160,9 @@ def read_recipe(path: Path) -> Recipe:
     return parse(Recipe, raw, str(path))
 
 
-def parse(model: type[Model], raw: dict[str, Any], where: str) -> Model:
-    """Validate `raw` against `model`; KitError naming the key, the value found and the nearest valid key."""
+def parse(model: type[Model], raw: dict[str, Any], where: str, also: Iterable[str] = ()) -> Model:
+    """Validate `raw` against `model`; KitError naming the key, the value found and the nearest valid key, of those `also` that
+    another schema takes beside them."""
     try:
         return model.model_validate(raw)
     except ValidationError as error:
@@ -170,7 +171,8 @@ def parse(model: type[Model], raw: dict[str, Any], where: str) -> Model:
         key = ".".join(str(part) for part in first["loc"]) or "(top)"
         if first["type"] == "extra_forbidden":
             known = keys_beside(model, first["loc"])
-            hint = nearest(str(first["loc"][-1]), known) if known else ""
+            beside = also if len(first["loc"]) == 1 else ()
+            hint = nearest(str(first["loc"][-1]), [*known, *beside]) if known else ""
             raise KitError(f"{where}: the key {key!r} is unknown;", hint) from error
         found = "" if first["type"] == "missing" else f" (found {first['input']!r})"
         raise KitError(f"{where}: {key}: {first['msg']}{found}.", "Mend it and run again.") from error

@@ -20,6 +20,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -48,13 +49,20 @@ def code_digest(*parts: str) -> str:
     """Digest of the package's own sources: each part is a file or folder under kit/ («history.py», «features»)."""
     hasher = hashlib.blake2b(digest_size=16)
     for name, file in _sources(parts):
-        hasher.update(name.encode() + b"\0" + file.read_bytes() + b"\0")
+        hasher.update(name.encode() + b"\0" + _source(file) + b"\0")
     return hasher.hexdigest()
 
 
 def code_files(*parts: str) -> dict[str, str]:
     """Digest of each source file behind `code_digest(*parts)`, to say later which of them changed."""
-    return {name: hashlib.blake2b(file.read_bytes(), digest_size=8).hexdigest() for name, file in _sources(parts)}
+    return {name: hashlib.blake2b(_source(file), digest_size=8).hexdigest() for name, file in _sources(parts)}
+
+
+@cache
+def _source(file: Path) -> bytes:
+    """A source file as it was when this process first asked for any of the same path: whoever edits it meanwhile does not change
+    what is running, and results must not be filed under code that did not make them."""
+    return file.read_bytes()
 
 
 def _sources(parts: Iterable[str]) -> Iterator[tuple[str, Path]]:
@@ -359,6 +367,9 @@ def is_whole(folder: Path) -> bool:
     done, record = folder / "DONE", folder / "artefact.json"
     if not done.exists() or not record.exists():
         return False
-    files: dict[str, int] = json.loads(record.read_text(encoding="utf-8"))["files"]
+    try:
+        files: dict[str, int] = json.loads(record.read_text(encoding="utf-8"))["files"]
+    except (ValueError, KeyError):  # a power cut may leave it empty
+        return False
     sound = all((folder / name).is_file() and (folder / name).stat().st_size == size for name, size in files.items())
     return sound and done.read_text(encoding="utf-8").strip() == digest(files)

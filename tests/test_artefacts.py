@@ -140,6 +140,15 @@ def test_clean_finds_files_whose_writer_is_dead(built: Path, store: Store, tmp_p
     assert alive.exists()
 
 
+def test_clean_touches_nothing_that_the_store_did_not_make(built: Path, store: Store, tmp_path: Path):
+    """KIT_STORE may be a folder on a larger disk that holds other things."""
+    for name in ("data/official", "photos/2020"):
+        (store.root / name).mkdir(parents=True)
+        (store.root / name / "mine.bin").write_text("years")
+    found = plan_removals(store, tmp_path / "none", everything=True)
+    assert found and not any(removal.path.parent.name in ("data", "photos") for removal in found)
+
+
 def test_clean_after_a_submission_is_gone_and_clean_all(built: Path, store: Store, tmp_path: Path):
     assert len(plan_removals(store, tmp_path / "none", everything=True)) == 3
     shutil.rmtree(built)

@@ -68,6 +68,7 @@ def test_changed_source_files_are_named(store: Store, tmp_path: Path, monkeypatc
 
     store.make(plan(), put("a"))
     (room / "a.py").write_text("x = 2")
+    module._source.cache_clear()
     (room / "b.py").unlink()
     (room / "c.py").write_text("")
     assert stage_state(store, plan(), "s", None, ()).reasons == (
@@ -95,6 +96,13 @@ def test_truncated_file_is_made_again(store: Store):
     again = store.get("s", {}, put("whole"))
     assert again.made_now
     assert (again.folder / "out.txt").read_text() == "whole"
+
+
+def test_an_empty_record_is_made_again(store: Store):
+    folder = store.get("s", {}, put("a")).folder
+    (folder / "artefact.json").write_text("")  # as a power cut may leave it
+    assert not is_whole(folder)
+    assert store.get("s", {}, put("a")).made_now
 
 
 def test_failed_build_leaves_nothing(store: Store):
@@ -206,4 +214,6 @@ def test_digest_ignores_key_order_and_code_digest_follows_sources(tmp_path: Path
     (tmp_path / "room" / "a.py").write_text("x = 1")
     before = code_digest("room")
     (tmp_path / "room" / "a.py").write_text("x = 2")
+    assert code_digest("room") == before, "what is running was read before: its results must not be filed under an edit"
+    module._source.cache_clear()  # another process
     assert code_digest("room") != before

@@ -11,6 +11,7 @@ import pytest
 
 from kit.data.layout import DataFolder
 from kit.errors import KitError, Severity
+from kit.profile import profile_fingerprint
 from kit.recipe import Recipe, parse
 from kit.store import Store
 from kit.submission import read_manifest, submit, validate
@@ -59,6 +60,27 @@ def test_second_call_finds_it_fresh_and_changes_are_noticed(
     assert submit(plan.model_copy(update={"seed": 1}), toy.root, out, store=store)
     assert (out / "embeddings.npy").read_bytes() != before
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".s")] == []
+
+
+def test_scores_of_the_very_same_vectors_survive_a_rebuild(
+    toy: DataFolder, tmp_path: Path, store: Store, plan: Recipe, capsys: pytest.CaptureFixture[str]
+):
+    out = tmp_path / "s"
+    submit(plan, toy.root, out, store=store)
+    (out / "scores.json").write_text("{}")
+    manifest = read_manifest(out)
+    (out / "manifest.json").write_text(json.dumps(manifest | {"fingerprint": "of older code"}))
+    assert submit(plan, toy.root, out, store=store)
+    assert (out / "scores.json").read_text() == "{}"
+    assert submit(plan.model_copy(update={"seed": 1}), toy.root, out, store=store)
+    assert not (out / "scores.json").exists()
+    assert "scores.json of the old ones are dropped" in capsys.readouterr().err
+
+
+def test_the_order_of_blocks_is_that_of_the_columns(plan: Recipe):
+    (entry,) = plan.blocks.values()
+    plan, turned = (plan.model_copy(update={"blocks": dict.fromkeys(names, entry)}) for names in ("ab", "ba"))
+    assert profile_fingerprint(turned, "h") != profile_fingerprint(plan, "h")
 
 
 def test_an_old_submission_survives_a_failed_write(
@@ -157,7 +179,7 @@ def test_vectors_that_were_exchanged_are_built_again(toy: DataFolder, copy: Path
     assert (copy / "embeddings.npy").read_bytes() == right
 
 
-@pytest.mark.parametrize("name", ["data", "above", "files", "file", "store", "nameless"])
+@pytest.mark.parametrize("name", ["data", "above", "files", "file", "store", "nameless", "app"])
 def test_nothing_but_a_submission_is_ever_replaced(
     toy: DataFolder, tmp_path: Path, plan: Recipe, store: Store, name: str
 ):
@@ -165,6 +187,8 @@ def test_nothing_but_a_submission_is_ever_replaced(
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / "thesis.txt").write_text("years of work")
     (tmp_path / "file").write_text("not a folder")
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "manifest.json").write_text('{"name": "my web app"}')
     places = {
         "data": (root, "holds .*data"),
         "above": (tmp_path / "shop", "holds .*data"),
@@ -172,6 +196,7 @@ def test_nothing_but_a_submission_is_ever_replaced(
         "file": (tmp_path / "file", "is a file"),
         "store": (store.root.parent, "would replace it"),
         "nameless": (Path(), "is no name"),
+        "app": (tmp_path / "app", "no submission .it holds manifest.json."),
     }
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     place, message = places[name]

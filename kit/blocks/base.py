@@ -119,4 +119,5 @@ def make_block(name: str, entry: BlockEntry, seed: int) -> Block:
         KitError: unknown kind, or settings that its schema refuses.
     """
     cls = find_block(entry.kind)
-    return cls(parse(cls.Settings, entry.settings(), f"[blocks.{name}]"), seed)
+    common = BlockEntry.model_fields
+    return cls(parse(cls.Settings, entry.settings(), f"[blocks.{name}]", also=common), seed)

@@ -29,6 +29,7 @@ SOURCES = (
     "features/embedding.py",
     "features/matrix.py",
     "models/graph",
+    "models/checkpoint.py",
     "models/training.py",
     "models/loader.py",
     "models/optim.py",

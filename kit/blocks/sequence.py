@@ -71,6 +71,7 @@ class SequenceBlock(Block):
         "models/events.py",
         "models/sequence",
         "models/objectives",
+        "models/checkpoint.py",
         "models/loader.py",
         "models/optim.py",
         "models/training.py",

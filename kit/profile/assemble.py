@@ -187,9 +187,9 @@ def finish(
     """
     joint: int | None = None
     width = sum(part.shape[1] for part in parts)
-    if assembly.pca is not None and assembly.pca < width:
-        parts = [reduce(_joined(parts, width), assembly.pca, seed)]
-        joint = width = assembly.pca
+    if assembly.pca is not None and (target := min(assembly.pca, len(position))) < width:
+        parts = [reduce(_joined(parts, width), target, seed)]  # there are no more components than rows
+        joint = width = target
     matrix: NDArray[np.float16] = limits.empty((len(position), width), np.float16)
     for rows in _rows(len(position)):
         chunk = np.concatenate([part[position[rows]] for part in parts], axis=1)

@@ -70,6 +70,9 @@ def spine(history: History, seed: int) -> NDArray[np.int64]:
 def profile_fingerprint(recipe: Recipe, history: str) -> str:
     """What decides the profile's bytes: recipe (not its name), the history's fingerprint, the code of blocks and assembly."""
     settings = recipe.model_dump(mode="json", exclude={"name", "description"})
+    settings["blocks"] = list(
+        settings["blocks"].items()
+    )  # their order is that of the columns, on which a probe's start rests
     return digest([settings, history, code_digest(*profile_sources(recipe))])
 
 

@@ -21,13 +21,15 @@ CARD = "CARD.md"
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """manifest.json of a submission; KitError when it is missing or unreadable."""
+    """manifest.json of a submission; KitError when it is missing, unreadable, or another program's."""
+    remedy = "Build it with `kit submit RECIPE --data DIR`."
     try:
-        return dict(json.loads((folder / "manifest.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise KitError(
-            f"{folder} has no readable manifest.json ({error}).", "Build it with `kit submit RECIPE --data DIR`."
-        ) from error
+        found = dict(json.loads((folder / "manifest.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise KitError(f"{folder} has no readable manifest.json ({error}).", remedy) from error
+    if lacking := [name for name in ("fingerprint", "recipe") if name not in found]:
+        raise KitError(f"{folder}/manifest.json is no submission's: it has no {' and no '.join(lacking)}.", remedy)
+    return found
 
 
 def write_card(folder: Path, place: Path | None = None) -> bool:
@@ -40,7 +42,9 @@ def write_card(folder: Path, place: Path | None = None) -> bool:
     Returns:
         whether the card changed.
     """
-    if not (folder / "manifest.json").exists() or "recipe" not in (manifest := read_manifest(folder)):
+    try:
+        manifest = read_manifest(folder)
+    except KitError:
         return False
     text = card(manifest, _scores(folder), place or folder)
     path = folder / CARD

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from kit.errors import KitError
 from kit.store import Store, is_whole, read_record, remove_tree
 from kit.submission.card import read_manifest
 
+ARTEFACT = re.compile(r"[0-9a-f]{16}(\.tmp|\.scratch)?")
+"""How the store names folders of artefacts, and of those in the making."""
 KEPT_FOLDERS = ("calibration", "digests", "submissions", "locks", "runs", "users")
 """Folders of the store that hold no artefacts: small, and gone only with everything."""
 
@@ -48,8 +51,13 @@ def plan_removals(store: Store, submissions: Path = Path("submissions"), everyth
     found = []
     for place in sorted(store.root.glob("*/*")):
         lock = place.with_name(place.name.removesuffix(".tmp").removesuffix(".scratch") + ".lock")
-        if not place.is_dir() or place.parent.name in KEPT_FOLDERS or _locked(lock):
-            continue
+        if (
+            not place.is_dir()
+            or not ARTEFACT.fullmatch(place.name)
+            or place.parent.name in KEPT_FOLDERS
+            or _locked(lock)
+        ):
+            continue  # the store's root may be a folder that holds other things, too
         if place.suffix == ".tmp":
             why = "left by a run that was killed"
         elif place.suffix == ".scratch":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import resource
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from kit.history import History
 from kit.limits.memory import in_use, memory, within
 from kit.limits.watchdog import doing, watched
 from kit.profile import Profile, profile_fingerprint, profile_sources
+from kit.progress import say
 from kit.recipe import Recipe
 from kit.store import Store, bytes_digest, code_digest, code_files, disk_trouble, remove_tree, versions, write_json
 from kit.submission.card import read_manifest, write_card
@@ -30,6 +32,8 @@ from kit.submission.validate import validate
 
 Cut = Literal["input", "end"]
 FILES = ("client_ids.npy", "embeddings.npy")
+LEARNED = ("scores.json", "influence-*.npz", "ablation.json", "drift.json", "explain-*.json")
+"""What other commands wrote beside the vectors; each file names the vectors that it speaks of."""
 
 
 def is_fresh(folder: Path, recipe: Recipe, history: str) -> bool:
@@ -65,7 +69,7 @@ def require_own(folder: Path, data: Path, store: Path, cut: str = "input") -> No
     if folder.exists() and not folder.is_dir():
         raise KitError(f"{folder} is a file.", remedy)
     held = {path.name for path in folder.iterdir()} if folder.exists() else set()
-    if held and not ("manifest.json" in held or held >= set(FILES)):
+    if held and not (is_submission(folder) or held >= set(FILES)):
         shown = ", ".join(sorted(held)[:4]) + (" …" if len(held) > 4 else "")
         raise KitError(f"{folder} is no submission (it holds {shown}): it would be replaced as a whole.", remedy)
     if "scores.json" in held:
@@ -76,6 +80,14 @@ def require_own(folder: Path, data: Path, store: Path, cut: str = "input") -> No
                 f"{folder} holds the scores of a submission from {before[0]} (--cut {before[1]}).",
                 "Give this one another --name, or remove that folder.",
             )
+
+
+def is_submission(folder: Path) -> bool:
+    """Whether a folder was made by `kit submit`: other programs have a manifest.json, too."""
+    try:
+        return bool(read_manifest(folder))
+    except KitError:
+        return False
 
 
 def write_submission(
@@ -109,6 +121,7 @@ def write_submission(
         (fresh / "manifest.json").write_text(json.dumps(manifest, indent=2, default=str) + "\n", encoding="utf-8")
         if profile.training:
             (fresh / "training.json").write_text(json.dumps(profile.training, indent=1) + "\n", encoding="utf-8")
+        _keep_what_was_learned(folder, fresh, manifest["content"])
         write_card(fresh, folder)
         if folder.exists():
             folder.rename(old)
@@ -121,6 +134,19 @@ def write_submission(
         raise trouble from error
     finally:
         tidy(folder)
+
+
+def _keep_what_was_learned(folder: Path, fresh: Path, content: dict[str, str]) -> None:
+    """Scores and studies of the very same vectors go on to the new folder; of others they are gone, which is said."""
+    learned = [path for pattern in LEARNED for path in sorted(folder.glob(pattern))]
+    if not learned:
+        return
+    same = is_submission(folder) and read_manifest(folder).get("content") == content
+    if not same:
+        say(f"  {folder} has other vectors now: {', '.join(path.name for path in learned)} of the old ones are dropped")
+        return
+    for path in learned:
+        shutil.copy2(path, fresh / path.name)
 
 
 def tidy(folder: Path) -> None:
