@@ -36,8 +36,8 @@ app = typer.Typer(
     subcommand_metavar="RECIPE --data DIR | status|best|report STUDY",
     help="Search over recipes. The search space is a recipe whose values may be ranges or choices (pipelines/tune/).\n\n"
     "Example: kit tune pipelines/tune/stats.toml --data data/small --trials 60 --workers 2 --official 3\n\n"
-    "The same command goes on after a kill, a full disk or a crash. Then: kit tune status stats, kit tune best stats, "
-    "kit tune report stats.",
+    "The same command goes on after a kill, a full disk or a crash. Then, by the recipe's name: "
+    "kit tune status stats-search, kit tune best stats-search, kit tune report stats-search.",
 )
 StudyArgument = Annotated[str, typer.Argument(help="A journal file, its bare name under .kit/tune/, or a storage URL.")]
 NameOption = Annotated[str | None, typer.Option("--name", help="Which study, where the storage holds several.")]
@@ -140,7 +140,7 @@ def status(
 ) -> None:
     """Show how a search stands: trials by state, the best, who works on what, the hit rate, what failed and why.
 
-    Example: kit tune status stats --watch
+    Example: kit tune status stats-search --watch
     """
     from kit.tune.status import status as state_of
     from kit.tune.storage import open_existing
@@ -175,7 +175,7 @@ def best(
 
     The winner has the highest sum under the official probe where `--official` was asked for, else the highest value.
 
-    Example: kit tune best stats --out pipelines/tuned.toml --recipe-name tuned
+    Example: kit tune best stats-search --out pipelines/tuned.toml --recipe-name tuned
     """
     from kit.tune.best import recipe_of, recipe_text, winner, write_recipe
     from kit.tune.storage import open_existing
@@ -202,7 +202,7 @@ def report(
 ) -> None:
     """Write one HTML file that works offline: history, importances, slices, cost, hit rate, what was pruned and why.
 
-    Example: kit tune report stats --out stats-search.html
+    Example: kit tune report stats-search --out stats-search.html
     """
     from kit.tune.report import write_report
     from kit.tune.storage import open_existing
@@ -224,6 +224,7 @@ def _print(page: RenderableType) -> None:
 def _page(state: dict[str, Any]) -> RenderableType:
     """The status as a rich page."""
     from rich.console import Group
+    from rich.markup import escape
 
     counts = ", ".join(f"{number} {name}" for name, number in state["trials"].items() if number)
     hits = state["hit_rate"]
@@ -238,7 +239,7 @@ def _page(state: dict[str, Any]) -> RenderableType:
         tail = f", about {max(left / workers / 60, 1):.0f} min left" if left and state["running"] else ""
         lines.append(f"median trial {state['seconds_per_trial']:.1f} s{tail}")
     shown = [row for row in state["reasons"] if row["state"] != "pruned"][-5:]
-    failed = [f"  trial {row['trial']} {row['state']}: {row['reason']}" for row in shown]
+    failed = [f"  trial {row['trial']} {row['state']}: {escape(row['reason'])}" for row in shown]
     return Group("\n".join(lines), _best_table(state), *_running_table(state), *failed)
 
 

@@ -107,9 +107,12 @@ def why_dead(owner: dict[str, Any] | None, me: Worker) -> str | None:
     return None if alive else f"its worker (process {owner['pid']}) is gone"
 
 
-def give_back(study: optuna.Study, trial: FrozenTrial, why: str) -> bool:
-    """Mark a running trial as lost and queue its parameters again; False if somebody else finished it meanwhile."""
-    tries = int(trial.user_attrs.get("tries", 1))
+def give_back(study: optuna.Study, trial: FrozenTrial, why: str, *, deadly: bool = True) -> bool:
+    """Mark a running trial as lost and queue its parameters again; False if somebody else finished it meanwhile.
+
+    A trial that took its workers with it is tried no more than TRIES times; one that was stopped on purpose is not `deadly`.
+    """
+    tries = int(trial.user_attrs.get("tries", 1)) - (not deadly)
     again = tries < TRIES
     note = why if again else f"{why}, as {tries - 1} workers before it: not tried again"
     try:

@@ -91,6 +91,7 @@ class RecipeObjective:
             "search space": self.space.fingerprint,
             "data": digest([self._history("keep").fingerprint, evidence["targets"]])[:16],
             "probe's code": evidence["code"],
+            "probe's precision": evidence["precision"],
         }
 
     def prepare(self, study: optuna.Study, place: Place) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -186,8 +186,13 @@ class Scorer:
                 1, self._precision, self.threads, first_seed=seed, keep_logits=influences, reorder=self.reorder
             )
             made = vectors() if callable(vectors) else vectors
-            for run in self._probe.run(made, [labels[task] for task in missing], options):
-                self._keep(vectors_key, seed, run, (labels[run.task], clients) if influences else None)
+
+            def keep(runs: Sequence[TaskRun]) -> None:
+                for run in runs:
+                    self._keep(vectors_key, seed, run, (labels[run.task], clients) if influences else None)
+
+            # as soon as a task is done, and again at the end: some probes make all at once
+            keep(self._probe.run(made, [labels[task] for task in missing], replace(options, finished=keep)))
         return {
             task: place or self._place(vectors_key, task, seed, influences=influences) for task, place in found.items()
         }

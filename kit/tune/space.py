@@ -117,7 +117,9 @@ class Space:
     def fingerprint(self) -> str:
         """Digest of all that decides what a trial means; comments and the sampler do not."""
         how = self.search.model_dump(mode="json", exclude=FREE)
-        return digest([self.raw, how])
+        # The median pruner is told running means, the other one gains: neither can go on with what the other left.
+        reports = "means" if self.search.pruner == "median" else "gains"
+        return digest([{key: value for key, value in self.raw.items() if key != "description"}, how, reports])
 
     def recipe(self, pick: Pick) -> Recipe:
         """The plain recipe with values from `pick`."""

@@ -156,7 +156,7 @@ def find_place(study: str | None, name: str) -> Place:
     if "://" in study:
         return Place(study, name)
     path = Path(study)
-    bare = path.name == study and not path.suffix and not path.exists()
+    bare = path.name == study and path.suffix != ".journal" and not path.is_file()
     return Place(str(DEFAULT_ROOT / "tune" / f"{study}.journal") if bare else study, name)
 
 

@@ -71,7 +71,7 @@ def make_sampler(space: Space, stream: Sequence[int]) -> BaseSampler:
 
     Args:
         space: search table, and the leaves that a grid or CMA-ES must suit.
-        stream: numbers that make this worker's draws its own (worker, trials so far); equal numbers give equal draws.
+        stream: numbers that make this worker's draws its own (worker, runs that joined before); equal numbers give equal draws.
 
     Raises:
         KitError: the space does not suit the sampler.
@@ -170,8 +170,10 @@ def begin(space: Space, place: Place, identity: Mapping[str, str], cap: int, dat
 def join(space: Space, place: Place, worker: int) -> optuna.Study:
     """The study with this worker's own sampler."""
     plain = optuna.load_study(study_name=place.name, storage=place.storage())
-    so_far = len(plain.get_trials(deepcopy=False))
-    plain.sampler = make_sampler(space, (worker, so_far))
+    with study_lock(place, "join"):
+        before = int(plain.user_attrs.get("joins", 0))
+        plain.set_user_attr("joins", before + 1)
+    plain.sampler = make_sampler(space, (worker, before))
     plain.pruner = make_pruner(space.search)
     return plain
 

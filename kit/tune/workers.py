@@ -127,7 +127,7 @@ def run_trial(study: optuna.Study, trial: optuna.Trial, objective: Objective, me
         _tell(study, trial, TrialState.PRUNED)
     except (KeyboardInterrupt, SystemExit):
         with suppress(KitError, OSError):
-            give_back(study, study._storage.get_trial(trial._trial_id), "the run was stopped")
+            give_back(study, study._storage.get_trial(trial._trial_id), "the run was stopped", deadly=False)
         raise
     except Exception as error:
         if is_full(error):

@@ -121,7 +121,7 @@ def test_training_in_the_lowest_quarter_at_its_epoch_is_stopped():
     study = optuna.create_study(direction="maximize")
     for level in range(FEW):
         other = study.ask()
-        other.set_user_attr("epochs", {"combined#1": [float(level), 10.0 + level]})
+        other.set_user_attr("epochs", {"combined#1": {"1": float(level), "2": 10.0 + level}})
         study.tell(other, 0.0)
     trial = study.ask()
     watch = EpochPruner(trial)
@@ -133,7 +133,10 @@ def test_training_in_the_lowest_quarter_at_its_epoch_is_stopped():
         with pytest.raises(optuna.TrialPruned, match=r"epoch 2 .* 10\.5"):
             tracking.log("epoch", {"validation": 10.5}, step=2, about={"model": "combined"})
     tracking.log("epoch", {"validation": -9.0}, step=1, about={"model": "combined"})  # nobody watches any more
-    assert trial.user_attrs["epochs"]["combined#1"] == [1.5, 10.5]
+    assert trial.user_attrs["epochs"]["combined#1"] == {"1": 1.5, "2": 10.5}
+    resumed = study.ask()
+    with tracking.watching("epoch", EpochPruner(resumed)), pytest.raises(optuna.TrialPruned, match=r"epoch 2 .* 10\.1"):
+        tracking.log("epoch", {"validation": 10.1}, step=2, about={"model": "combined"})  # its first was before a stop
 
 
 def test_scores_are_kept_and_found(toy: DataFolder, store: Store, monkeypatch: pytest.MonkeyPatch):
@@ -151,6 +154,30 @@ def test_scores_are_kept_and_found(toy: DataFolder, store: Store, monkeypatch: p
         (Task.CONVERSION, 1): both[Task.CONVERSION, 1],
         (Task.CONVERSION, 0): both[Task.CONVERSION, 0],
     }
+
+
+def test_a_killed_scoring_keeps_the_tasks_that_were_done(
+    toy: DataFolder, store: Store, monkeypatch: pytest.MonkeyPatch
+):
+    ids = np.random.default_rng(0).permutation(toy.clients())
+    vectors = np.random.default_rng(1).normal(size=(len(ids), 4)).astype(np.float16)
+    tasks = [Task.CONVERSION, Task.CHURN]
+    scorer = Scorer(toy, "gbm", "fp32", tasks, store, threads=1)
+    run = scorer._probe.run
+
+    def killed(vectors, tasks, options):
+        def finished(mine):
+            options.finished(mine)
+            raise KeyboardInterrupt
+
+        return run(vectors, tasks, replace(options, finished=finished))
+
+    monkeypatch.setattr(scorer, "_probe", replace(scorer._probe, run=killed))
+    scorer.evidence  # noqa: B018 - of the probe as it is
+    with pytest.raises(KeyboardInterrupt):
+        scorer.score(vectors, ids, "key", tasks, [0])
+    kept = [scorer._find("key", task, 0, influences=False) is not None for task in tasks]
+    assert kept == [True, False]
 
 
 def test_scores_are_those_of_kit_score(toy: DataFolder, store: Store, tmp_path: Path):

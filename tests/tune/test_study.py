@@ -325,6 +325,28 @@ def test_ctrl_c_gives_the_trial_back(job: Job):
     assert is_first(study.get_trials()[1])
 
 
+def test_stopping_on_purpose_is_no_sign_of_a_trial_that_kills(job: Job):
+    class Stopped(Toy):
+        def __call__(self, trial: optuna.Trial):
+            raise KeyboardInterrupt
+
+    study = start(job)
+    for _ in range(TRIES + 2):
+        with pytest.raises(KeyboardInterrupt):
+            work(job, 0, Stopped)
+    assert tally(study)["waiting"] == 1
+
+
+def test_whoever_joins_during_the_first_trial_draws_other_values(job: Job):
+    """Two machines that begin at once are both worker 0, and no trial has ended yet."""
+    start(job)
+    drawn = []
+    for study in [join(job.space, job.place, 0) for _ in range(2)]:
+        fresh = optuna.create_study(sampler=study.sampler)
+        drawn.append(fresh.ask().suggest_float("x", 0, 1))
+    assert drawn[0] != drawn[1]
+
+
 def test_the_clock_stops_new_trials(job: Job):
     start(job)
     assert work(replace(job, stop_at=time.time() - 1), 0, quick) == 0
@@ -365,6 +387,9 @@ def test_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     assert find_place(None, "s").target.endswith("tune/s.journal")
     assert find_place("night", "s").target.endswith("tune/night.journal")
+    assert find_place("v1.2", "s").target.endswith("tune/v1.2.journal")
+    (tmp_path / "folder").mkdir()
+    assert find_place("folder", "s").target.endswith("tune/folder.journal")
     assert find_place("a/b.journal", "s").target == "a/b.journal"
     url = Place("postgresql+psycopg://me:secret@host/db", "s")
     assert url.is_url
