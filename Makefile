@@ -11,14 +11,14 @@ SIZES ?= 10000,100000,1000000
 KIT := .venv/bin/kit
 
 .DEFAULT_GOAL := help
-.PHONY: help submission install test check browser bench format reference clean
+.PHONY: help submission data install test check browser bench format reference clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 	@echo "  settings: PRESET=tiny|small|medium DATA=folder RECIPE=pipelines/x.toml NAME=x SEED=n PYTHON=python3.12"
 
-submission: .venv/installed $(DATA)/target/split.json ## build, validate and score a submission (DATA=… RECIPE=… NAME=…)
+submission: .venv/installed data ## build, validate and score a submission (DATA=… RECIPE=… NAME=…)
 	@$(KIT) submit $(BASELINE) --data $(DATA) --out submissions/$(notdir $(DATA))-baseline
 	@$(KIT) submit $(RECIPE) --data $(DATA) --name $(NAME)
 	@$(KIT) validate submissions/$(NAME) --data $(DATA)
@@ -26,9 +26,11 @@ submission: .venv/installed $(DATA)/target/split.json ## build, validate and sco
 	@$(KIT) score submissions/$(NAME) --data $(DATA) --probe fast --probe gbm --against submissions/$(notdir $(DATA))-baseline
 	@$(KIT) report submissions/$(NAME) --data $(DATA) --against submissions/$(notdir $(DATA))-baseline
 
-$(DATA)/target/split.json: | .venv/installed
-	@if [ -e $(DATA)/product_buy.parquet ]; then $(KIT) data split $(DATA); \
-	else $(KIT) data synth $(DATA) --preset $(PRESET) --seed $(SEED); fi
+# A shop of our own is whole once it has a ceiling; somebody's log once it is split.
+data: .venv/installed
+	@if [ -e $(DATA)/truth/shop.json ] || [ ! -e $(DATA)/product_buy.parquet ]; then \
+		[ -e $(DATA)/ceiling.json ] || $(KIT) data synth $(DATA) --preset $(PRESET) --seed $(SEED); \
+	elif [ ! -e $(DATA)/target/split.json ]; then $(KIT) data split $(DATA); fi
 
 install: .venv/installed-dev ## make .venv with everything, tests and checks included
 
@@ -65,5 +67,5 @@ format: .venv/installed-dev ## let ruff format and sort
 reference: .venv/installed-dev ## write docs/reference anew from the commands and the schema
 	.venv/bin/python -m kit.cli.reference docs/reference
 
-clean: ## remove stored stages (.kit/); data and submissions stay
-	rm -rf .kit
+clean: .venv/installed ## remove stored stages; data, submissions and searches stay
+	@$(KIT) clean --all --yes

@@ -30,12 +30,16 @@ def synth(
 
     Example: kit data synth data/small --preset small --seed 1
     """
+    from kit.data.layout import DataFolder
+    from kit.data.shop import is_unfinished
     from kit.data.shop import synth as make_shop
     from kit.data.split import split_folder
     from kit.probes.ceiling import write_ceiling
 
-    make_shop(root, preset, seed)
-    split_folder(root)
+    if not is_unfinished(root, preset, seed):  # else a run was stopped after this step: the same command goes on
+        make_shop(root, preset, seed)
+    if not DataFolder(root).split_file.exists():
+        split_folder(root)
     write_ceiling(root)
 
 

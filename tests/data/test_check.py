@@ -220,6 +220,29 @@ def test_command(make_folder: Make) -> None:
     assert "validation" in result.stdout
 
 
+def test_a_shop_whose_making_was_stopped_is_finished_by_the_same_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = ["synth", str(tmp_path / "shop"), "--preset", "tiny", "--seed", "3"]
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for step in ("kit.data.split.split_folder", "kit.probes.ceiling.write_ceiling"):
+        with monkeypatch.context() as patch:
+            patch.setattr(step, stop)
+            assert CliRunner().invoke(app, call).exit_code != 0
+    before = (tmp_path / "shop" / "product_buy.parquet").stat().st_mtime_ns
+    assert CliRunner().invoke(app, call).exit_code == 0
+    folder = DataFolder(tmp_path / "shop")
+    assert folder.ceiling.exists() and folder.split_file.exists()
+    assert (tmp_path / "shop" / "product_buy.parquet").stat().st_mtime_ns == before
+    again = CliRunner().invoke(app, call)
+    assert isinstance(again.exception, KitError) and "is not empty" in again.exception.what
+    other = CliRunner().invoke(app, [*call[:-1], "4"])
+    assert isinstance(other.exception, KitError)
+
+
 def test_synth_makes_a_sound_split_folder_and_stats_describe_it(tmp_path: Path) -> None:
     root = tmp_path / "shop"
     made = CliRunner().invoke(app, ["synth", str(root), "--preset", "tiny", "--seed", "3"])

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from kit.challenge import CODES, EventType
@@ -17,8 +18,8 @@ from kit.cli.data import app
 from kit.data.check import check_folder
 from kit.data.convert import convert, ready_mappings
 from kit.data.convert.codes import hashed_codes, text_codes
-from kit.data.convert.mapping import mapping_path, read_mapping
-from kit.data.convert.products import price_buckets
+from kit.data.convert.mapping import Attribute, mapping_path, read_mapping
+from kit.data.convert.products import _gather, price_buckets
 from kit.data.layout import DataFolder
 from kit.data.scan import scan_events, scan_products
 from kit.data.split import split_folder
@@ -252,6 +253,24 @@ def test_prices_of_other_forms_are_read_or_refused_but_never_dropped(tmp_path: P
     mapping, src, out = own(tmp_path, ('price = "cost"', f'price = {{ column = "cost", decimal = "{mark}" }}'), text)
     convert(mapping, src, out)
     assert prices(out)["A-1"] > prices(out)["B-2"]
+
+
+@pytest.mark.parametrize(("pick", "name"), [("last", "zeta (new name)"), ("first", "alpha (old name)")])
+@pytest.mark.parametrize("order", ["text", "number"])
+def test_first_and_last_go_by_numbers_or_sortable_text(order: str, pick: str, name: str) -> None:
+    rows = [
+        ("mid", "2024-02-01", "9"),
+        ("zeta (new name)", "2024-03-01", "10"),  # a number is no text: 10 comes after 9
+        ("alpha (old name)", "2024-01-01", "8"),
+    ]
+    frame = pl.LazyFrame(rows, schema=["label", "text", "number"], orient="row").with_columns(item=pl.lit("A"))
+    attribute = Attribute(column=["label"], file="list", item="item", pick=pick, order=order)
+    assert _gather("name", attribute, {"list": frame}).rows() == [("A", name)]
+
+
+def test_first_and_last_want_an_order() -> None:
+    with pytest.raises(ValidationError, match="needs order"):
+        Attribute.model_validate({"column": "label", "pick": "last"})
 
 
 def test_a_time_with_an_offset_is_told_its_format(tmp_path: Path) -> None:

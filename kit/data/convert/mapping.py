@@ -22,7 +22,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 from zoneinfo import available_timezones
 
 import polars as pl
@@ -114,6 +114,12 @@ class Attribute(Strict):
         if isinstance(value, dict) and isinstance(value.get("column"), str):
             value = {**value, "column": [value["column"]]}
         return value
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.pick in ("first", "last") and self.order is None:
+            raise ValueError(f"pick = {self.pick!r} needs order, the column that says what comes first")
+        return self
 
 
 class Log(Strict):

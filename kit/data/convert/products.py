@@ -18,6 +18,13 @@ def attribute_values(mapping: Mapping, sources: Sources) -> dict[str, pl.DataFra
     return {what: _gather(what, attribute, sources) for what, attribute in mapping.attributes()}
 
 
+def _all_numbers(frame: pl.LazyFrame, column: str) -> bool:
+    """Whether every text in a column that is stated is a number."""
+    text = pl.col(column).str.strip_chars()
+    wrong = (text != "") & text.cast(pl.Float64, strict=False).is_null()
+    return not frame.select(wrong.any()).collect(engine="streaming").item()
+
+
 def _gather(what: str, attribute: Attribute, sources: Sources) -> pl.DataFrame:
     """One value per item from the rows that name it."""
     frame = sources[str(attribute.file)]
@@ -27,8 +34,10 @@ def _gather(what: str, attribute: Attribute, sources: Sources) -> pl.DataFrame:
     if attribute.extract is not None:
         value = value.str.extract(attribute.extract, 1)
     order = pl.lit(0) if attribute.order is None else pl.col(attribute.order)
-    if attribute.order is not None and schema[attribute.order] == pl.String:
-        order = order.cast(pl.Float64, strict=False).fill_null(float("-inf"))
+    if attribute.order is not None and schema[attribute.order] == pl.String and _all_numbers(frame, attribute.order):
+        order = order.cast(pl.Float64, strict=False).fill_null(
+            float("-inf")
+        )  # else it is sorted as text, such as dates
     rows = frame.filter(passes(attribute.keep)).select(
         own=own_text(str(attribute.item), schema[str(attribute.item)]), value=value, order=order
     )

@@ -38,13 +38,19 @@ from kit.data.shop.clients import Clients, build_clients
 from kit.data.shop.content import fill
 from kit.data.shop.presets import PRESETS, Preset, preset_called
 from kit.data.shop.simulate import simulate
-from kit.data.shop.truth import kept, save_truth
+from kit.data.shop.truth import kept, made_as, save_truth
 from kit.data.shop.world import World, build_world
 from kit.data.shop.write import Tables, write_products
 from kit.errors import KitError
 from kit.progress import say, track
 
 __all__ = ["PRESETS", "synth"]
+
+
+def is_unfinished(root: Path, preset: str, seed: int) -> bool:
+    """Whether a folder holds this very shop, whole, but no ceiling yet."""
+    made = made_as(root)
+    return made == (preset, seed) and not DataFolder(root).ceiling.exists()
 
 
 def synth(root: Path, preset: str, seed: int) -> None:

@@ -74,6 +74,15 @@ def save_truth(root: Path, world: World, seed: int, shards: list[Clients]) -> No
     np.savez_compressed(folder / "clients.npz", **columns)
 
 
+def made_as(root: Path) -> tuple[str, int] | None:
+    """Preset and seed of the shop in a folder; None where there is none."""
+    try:
+        shop = json.loads((root / FOLDER / "shop.json").read_text(encoding="utf-8"))
+        return str(shop["preset"]), int(shop["seed"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
 def load_truth(root: Path) -> Truth:
     """The truth that `synth` left in a folder.
 
