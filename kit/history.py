@@ -194,7 +194,9 @@ class History:
         """Like `once`, but shared by rewound Histories too: for what carries no time, such as the catalogue."""
         timeless: dict[str, Any] = self._memo.setdefault("timeless", {})
         if key not in timeless:
-            timeless[key] = compute()
+            with self._lock:
+                if key not in timeless:
+                    timeless[key] = compute()
         value: T = timeless[key]
         return value
 

@@ -80,12 +80,12 @@ def code_space(history: History) -> CodeSpace:
         occurs = np.bincount(columns[:, :CODES].ravel(), minlength=CODE_TOKENS)
         return CodeSpace(tokens, occurs @ tokens / occurs.sum())
 
-    return history.once("embedding.space", fit)
+    return history.always("embedding.space", fit)
 
 
 def item_vectors(history: History) -> Vectors:
     """Unit vectors of the catalogue's products in the order of `catalogue`, float32 (items, DIMS)."""
-    return history.once("embedding.items", lambda: code_space(history).vectors(code_rows(catalogue(history)["name"])))
+    return history.always("embedding.items", lambda: code_space(history).vectors(code_rows(catalogue(history)["name"])))
 
 
 def category_vectors(history: History, categories: NDArray[np.int64]) -> Vectors:

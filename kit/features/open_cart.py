@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from kit.features.registry import FeatureSettings, family
-from kit.features.shared import days_before_cut, decay, pairs
+from kit.features.shared import days_before_cut, decay, pairs, timeline
 from kit.history import History
 
 AGES = (1, 3, 7, 14, 28, 56)
@@ -18,7 +18,8 @@ def open_cart(history: History, settings: FeatureSettings) -> pl.LazyFrame:
     """Columns n, n_<days>d (carted at most so long ago), fresh (decayed, 7 days), value, price_mean, price_max, categories,
     newest and oldest (days), share (of all products ever carted), repeated (carted more than once).
 
-    0 without an open cart, except newest and oldest, which then are the age of the client's first touch of a product.
+    0 without an open cart, except newest and oldest, which then are the age of the client's first touch of a product, and of
+    its first event at all where it touched none.
     """
     last = pl.col("last_cart")
     left = (
@@ -34,7 +35,7 @@ def open_cart(history: History, settings: FeatureSettings) -> pl.LazyFrame:
         .with_columns(open_age=pl.when("left").then("age"), open_price=pl.when("left").then("price"))
     )
     age, price = pl.col("open_age"), pl.col("open_price")
-    return marked.group_by("client_id").agg(
+    carts = marked.group_by("client_id").agg(
         *[(age <= days).sum().alias(f"n_{days}d") for days in AGES],
         n=pl.col("left").sum(),
         fresh=decay(7.0, "open_age").sum(),
@@ -47,3 +48,8 @@ def open_cart(history: History, settings: FeatureSettings) -> pl.LazyFrame:
         share=(pl.col("left").sum() / ((pl.col("carts") > 0).sum() + 1)),
         repeated=(pl.col("left") & (pl.col("carts") > 1)).sum(),
     )
+    since = timeline(history).lazy().group_by("client_id").agg(seen=pl.col("age").max())
+    everyone = since.join(carts, on="client_id", how="left").with_columns(
+        pl.col("newest", "oldest").fill_null(pl.col("seen"))
+    )
+    return everyone.drop("seen").with_columns(pl.exclude("client_id").fill_null(0))

@@ -74,6 +74,13 @@ def test_open_cart(
         assert value(frame, client, "open_cart__n") == left
 
 
+def test_a_client_without_any_touch_has_no_cart_that_was_opened_just_now(tmp_path: Path) -> None:
+    events = {EventType.CART: [(1, 3.0, 0)], EventType.VISIT: [(1, 9.0, 7), (2, 4.0, 7), (2, 12.5, 7)]}
+    frame = built(history(tmp_path, events, PRODUCTS, [1, 2, 3]), "open_cart")
+    assert [value(frame, 1, f"open_cart__{name}") for name in ("n", "newest", "oldest")] == [1, 3.0, 3.0]
+    assert [value(frame, 2, f"open_cart__{name}") for name in ("n", "newest", "oldest")] == [0, 12.5, 12.5]
+
+
 @given(st.integers(1, 40), st.integers(0, 10_000))
 def test_products_on_the_grid_do_not_depend_on_the_rows_beside_them(rows: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
