@@ -68,7 +68,12 @@ class CombinedSettings(Strict):
     )
     cuts: int = Field(5, ge=1, description="How many rewound cuts to train on.")
     stride: int = Field(7, ge=1, description="Days between them.")
-    held_out: float = Field(0.1, gt=0, lt=0.5, description="Share of clients kept for early stopping.")
+    held_out: float = Field(
+        0.1,
+        gt=0,
+        lt=0.5,
+        description="Share of clients kept to choose the best epoch by; with one epoch all are learned from.",
+    )
     budget: int = Field(8_192, ge=256, description="Tokens per batch, padding included.")
     clients: int = Field(192, ge=2, description="Clients per batch at most.")
     learners: int = Field(
@@ -285,7 +290,10 @@ class CombinedBlock(Block):
 
     def _train(self, tokens: Tokens, futures: Sequence[Future], inputs: Sequence[Inputs]) -> TrainReport:
         settings, length = cast(CombinedSettings, self.settings), self._length()
-        held_out = np.random.default_rng([self.seed, 1]).random(len(tokens.clients)) < settings.held_out
+        choosing = (
+            settings.train.epochs > 1
+        )  # where there is nothing to choose, labels are worth more than a number to print
+        held_out = np.random.default_rng([self.seed, 1]).random(len(tokens.clients)) < settings.held_out * choosing
 
         def batches(epoch: int) -> Sequence[Callable[[], CombinedBatch]]:
             rng = np.random.default_rng([self.seed, 2, epoch])
@@ -311,7 +319,8 @@ class CombinedBlock(Block):
             return -total / max(count, 1)
 
         return train(
-            self.network, batches, settings.train, seed=self.seed, name="combined", validate=validate,
+            self.network, batches, settings.train, seed=self.seed, name="combined",
+            validate=validate if choosing else None,
             checkpoint=self.checkpoint(),
             size=lambda batch: int(batch["sequence"]["mask"].sum()),
         )  # fmt: skip

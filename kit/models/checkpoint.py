@@ -46,12 +46,14 @@ class Partial:
     Attributes:
         done: batches taken.
         seen: events (or edges) in them.
-        sums: of each loss term over them.
+        sums: of each loss term over those of them that define it.
+        defined: how many these are.
     """
 
     done: int = 0
     seen: int = 0
     sums: dict[str, Tensor] = field(default_factory=dict)
+    defined: dict[str, int] = field(default_factory=dict)
 
 
 def snapshot(model: nn.Module) -> dict[str, Tensor]:

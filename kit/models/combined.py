@@ -71,7 +71,11 @@ class NetworkSettings(Strict):
     events: EventSettings = EventSettings(width=48, age=True)
     encoder: EncoderSettings = EncoderSettings(layers=2, length=96)
     cross: CrossSettings = CrossSettings()
-    sequence: bool = Field(True, description="Use the sequence encoder; without it there are no copies either.")
+    sequence: bool = Field(True, description="Use the sequence encoder.")
+    copies: bool = Field(
+        True,
+        description="Let the latest products that a client touched update its choices; they are read without the encoder.",
+    )
     graph: bool = Field(True, description="Use graph vectors.")
     features: bool = Field(True, description="Use hand-made features.")
     numeric: Literal["quantile", "piecewise"] = Field(
@@ -220,7 +224,7 @@ class Combined(nn.Module):
         query = self.queries[f"{action}_{aspect}"](z)
         logits = query @ table.T * (GAIN * self.scale).exp() + popular + bias
         prior = torch.log_softmax(logits.float(), dim=1)
-        return cast(Tensor, self.copies(prior, action, aspect, z, touched))
+        return cast(Tensor, self.copies(prior, action, aspect, z, touched)) if self.settings.copies else prior
 
     @torch.no_grad()
     def popularity(self, items: Tensor, candidates: Tensor | None) -> dict[str, Tensor]:

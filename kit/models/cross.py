@@ -103,7 +103,7 @@ class PiecewiseLinear(nn.Module):
     values (NaN) get a learned vector of their own.
 
     Args:
-        edges: bin edges per column (c, bins + 1), non-decreasing; made by `quantile_edges`.
+        edges: bin edges per column (c, bins + 1), non-decreasing; such as equal quantiles of what was seen.
         width: d, numbers per column.
     """
 
@@ -130,9 +130,3 @@ class PiecewiseLinear(nn.Module):
         encoded = self.encode(torch.where(absent, torch.zeros_like(x), x))
         mapped = torch.einsum("bcn,cnd->bcd", encoded, self.weight) + self.bias
         return torch.where(absent.unsqueeze(-1), self.missing, mapped).flatten(1)
-
-
-def quantile_edges(values: Tensor, bins: int) -> Tensor:
-    """Bin edges (c, bins + 1) at equal quantiles of the columns of values (n, c); NaN ignored, an all-NaN column gets zeros."""
-    steps = torch.linspace(0, 1, bins + 1, dtype=values.dtype)
-    return torch.nan_to_num(torch.nanquantile(values, steps, dim=0).T.contiguous())

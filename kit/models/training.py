@@ -279,8 +279,8 @@ def _run_epoch(
     epoch: int,
     saved: Checkpoint,
 ) -> dict[str, float]:
-    """One pass, or what is left of it; returns the mean of each loss term over all processes, each of which takes its own
-    slice of the batches."""
+    """One pass, or what is left of it; returns the mean of each loss term over the batches that define it, of all processes,
+    each of which takes its own slice of them."""
     settings, thunks, report, partial = run.settings, run.batches(epoch), saved.report, saved.partial
     mine = thunks[fabric.global_rank :: fabric.world_size][: len(thunks) // fabric.world_size]
     left = mine[partial.done :]
@@ -297,11 +297,13 @@ def _run_epoch(
         partial.seen += run.size(batch)
         for key, value in terms.items():
             partial.sums[key] = partial.sums.get(key, torch.zeros((), device=value.device)) + value.detach()
+            partial.defined[key] = partial.defined.get(key, 0) + 1
         if stepping:
             norm = _clip(fabric, wrapped, optimizer, settings.clip)
             if norm is not None and not bool(torch.isfinite(norm)):
+                found = {key: float(value.detach()) for key, value in terms.items()}
                 raise KitError(
-                    f"The gradient became {float(norm)} at step {report.steps} ({ {k: float(v.detach()) for k, v in terms.items()} }).",
+                    f"The gradient became {float(norm)} at step {report.steps} ({found}).",
                     'Lower `train.lr`, or set `train.precision = "fp32"`.',
                 )
             optimizer.step()
@@ -313,9 +315,19 @@ def _run_epoch(
     saved.partial = Partial()
     report.items += _over_processes(fabric, partial.seen)
     return {
-        key: _over_processes(fabric, float(value)) / (max(len(mine), 1) * fabric.world_size)
-        for key, value in partial.sums.items()
+        key: _over_processes(fabric, float(partial.sums.get(key, 0.0)))
+        / _over_processes(fabric, partial.defined.get(key, 0))
+        for key in _over_all(fabric, list(partial.sums))
     }
+
+
+def _over_all(fabric: Fabric, names: list[str]) -> list[str]:
+    """Names that any process has, in one order: a term that no batch of a process defines is not among its own."""
+    if fabric.world_size == 1:
+        return names
+    found: list[list[str]] = [[] for _ in range(fabric.world_size)]
+    torch.distributed.all_gather_object(found, names)
+    return list(dict.fromkeys(name for own in found for name in own))
 
 
 def _over_processes(fabric: Fabric, value: Number) -> Number:

@@ -2,7 +2,8 @@
 
     python tests/benchmarks/parts.py DATA… [--recipe pipelines/blend.toml] [--work data/bench/parts] [--threads 2]
 
-Trains the recipe's combined block whole and without its sequence, its graph, the name and query codes (in events, products and
+Trains the recipe's combined block whole and without its sequence encoder, its copies of what was touched, both of them, its
+graph, the name and query codes (in events, products and
 graph), the hand-made features, and ranks the clients who have events by the forecasts themselves, without a probe in between:
 log of the expected purchases of each target in the second window, AUROC per target. New-sku targets are in nobody's past
 purchases, and no forecast of them is trained by name. Differences are paired over targets and folders, with 95 % intervals.
@@ -38,11 +39,13 @@ RELATIONS = {name: weight for name, weight in WEIGHTS.items() if name not in ("s
 ARMS: dict[str, dict[str, Any]] = {
     "whole": {},
     "without sequence": {"network": {"sequence": False}},
+    "without copies": {"network": {"copies": False}},
+    "without both": {"network": {"sequence": False, "copies": False}},
     "without graph": {"network": {"graph": False}},
     "without codes": {"network": {"events": {"codes": False}}, "graph": {"edges": {"weights": RELATIONS}}},
     "without features": {"network": {"features": False}},
     "with newcomers": {"stats": {"without": []}},
-    "features alone": {"network": {"sequence": False, "graph": False, "events": {"codes": False}}},
+    "features alone": {"network": {"sequence": False, "copies": False, "graph": False, "events": {"codes": False}}},
 }
 RANKED = {Task.CATEGORY: "category", Task.SKU: "sku", Task.NEW_SKU: "sku", Task.PRICE: "price"}
 

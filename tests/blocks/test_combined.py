@@ -12,6 +12,7 @@ import pytest
 import torch
 from sklearn.preprocessing import QuantileTransformer
 
+from kit.blocks import combined as combined_room
 from kit.blocks.base import BlockOutput
 from kit.blocks.batches import TOUCHES, touched_products
 from kit.blocks.choices import Choices, Columns, choose_candidates
@@ -163,11 +164,52 @@ def test_touched_products_by_the_slow_definition(toy_history: History):
         assert sorted(zip(days, got["product"][row][mine].tolist(), strict=True)) == want
 
 
-@pytest.mark.parametrize("part", ["sequence", "features", "graph"])
-def test_parts_can_be_left_out(toy_history: History, part: str):
-    network = {**SMALL["network"], part: False}
-    output = CombinedBlock(small(network=network), 0).fit(toy_history).transform(toy_history, toy_history.clients)
-    assert np.isfinite(output.values).any()
+@pytest.mark.parametrize("used", [True, False])
+@pytest.mark.parametrize("part", ["sequence", "features", "graph", "copies"])
+def test_a_part_that_is_left_out_is_not_read(
+    toy_history: History, part: str, used: bool, monkeypatch: pytest.MonkeyPatch
+):
+    """What it would have read is altered at serving: with it numbers move, without it no bit does."""
+    make = combined_room.network_batch
+
+    def altered(*arguments, **named):
+        batch = make(*arguments, **named)
+        if part == "sequence":
+            batch["sequence"]["kind"] = batch["sequence"]["kind"].flip(0)
+        elif part == "copies":
+            batch["touched"]["product"] = batch["touched"]["product"].flip(0)
+        else:
+            batch[part] = batch[part].flip(0)
+        return batch
+
+    network = {**SMALL["network"], part: used}
+    block = CombinedBlock(small(network=network), 0).fit(toy_history)
+    before = block.transform(toy_history, toy_history.clients).values
+    assert np.isfinite(before).any()
+    monkeypatch.setattr(combined_room, "network_batch", altered)
+    after = block.transform(toy_history, toy_history.clients).values
+    assert np.array_equal(before, after, equal_nan=True) == (not used)
+
+
+def test_all_clients_are_learned_from_where_there_is_no_epoch_to_choose(
+    toy_history: History, monkeypatch: pytest.MonkeyPatch
+):
+    make, seen = combined_room.network_batch, set()
+
+    def noted(length, tokens, inputs, rows, future=None):
+        if future is not None and torch.is_grad_enabled() and not torch.is_inference_mode_enabled():
+            seen.update(rows.tolist())
+        return make(length, tokens, inputs, rows, future)
+
+    monkeypatch.setattr(combined_room, "network_batch", noted)
+    counts = {}
+    for epochs in (1, 2):
+        seen.clear()
+        block = CombinedBlock(small(train={"epochs": epochs, "prefetch": 0}), 0).fit(toy_history)
+        counts[epochs] = len(seen)
+        assert len(block.report.validation) == (0 if epochs == 1 else 2)
+    early = int((block.tokens.lengths(microseconds(toy_history.cut - timedelta(days=7))) > 0).sum())
+    assert counts[2] < counts[1] == early
 
 
 @pytest.mark.parametrize("choice", [{"numeric": "piecewise"}, {"balance": "uncertainty"}, {"balance": "gradient-norm"}])

@@ -95,6 +95,18 @@ def test_sums_keep_their_order_on_a_machine_that_is_busy():
     assert torch.utils.deterministic.fill_uninitialized_memory
 
 
+def test_a_term_s_loss_is_its_mean_over_the_batches_that_define_it():
+    class Sometimes(Line):
+        def forward(self, batch):
+            x, _ = batch
+            terms = super().forward(batch)
+            return terms | ({"rare": 0.0 * terms["mse"] + 3.0} if bool(x[0, 0] > 0) else {})
+
+    torch.manual_seed(0)
+    report = train(Sometimes(), batches, TrainSettings(epochs=3), seed=0, name="t")
+    assert [losses["rare"] for losses in report.losses] == pytest.approx([3.0] * 3)
+
+
 def test_equals_plain_adamw():
     """Oracle: the same steps written out with torch alone."""
     settings = TrainSettings(epochs=2, lr=0.01, schedule="constant", warmup=0.0, clip=1e9, weight_decay=0.1)
