@@ -39,6 +39,17 @@ def read_array(path: Path, *, mapped: bool = True) -> NDArray[Any]:
     return np.asarray(found)  # a plain view: NumPy's own class for mapped arrays makes every small access slower
 
 
+def mapped_file(array: NDArray[Any]) -> Path | None:
+    """The .npy file that an array is the whole of, as `read_array` maps it; None if it is in memory, or a part of a file."""
+    whole: Any = array
+    while isinstance(whole.base, np.ndarray):
+        whole = whole.base
+    if not isinstance(whole, np.memmap) or not whole.filename or not str(whole.filename).endswith(".npy"):
+        return None
+    alike = (array.shape, array.dtype, array.strides) == (whole.shape, whole.dtype, whole.strides)
+    return Path(str(whole.filename)) if alike and array.ctypes.data == whole.ctypes.data else None
+
+
 def save_arrays(folder: Path, arrays: Mapping[str, NDArray[np.generic]]) -> None:
     """Each as <name>.npy."""
     for name, array in arrays.items():

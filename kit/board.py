@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from kit.challenge import Task
+from kit.data.layout import DataFolder
 from kit.errors import KitError
+from kit.probes.labels import targets_digest
 from kit.probes.results import read_scored, read_scores
-from kit.probes.statistics import Scored, client_covariance, run_covariance
+from kit.probes.statistics import Scored, client_covariance, paired, run_covariance
 from kit.progress import say
 
 DRAWS: Final = 2_000
@@ -62,8 +64,9 @@ def borda(scores: NDArray[np.float64]) -> NDArray[np.float64]:
 def submissions_on(root: Path, data: Path | None, probe: str) -> dict[Path, str]:
     """Submission folder → data folder, for those under `root` scored with `probe`, on `data` if given.
 
-    Folders with the same target files have one name, that of the first submission's; submissions whose vectors are others than
-    those that were scored are left out, which is said.
+    Folders with the same target files have one name, that of the first submission's; scores on targets that a folder no longer
+    has go by its name with their digest, and so have no part in its board. Submissions whose vectors are others than those that
+    were scored are left out, which is said.
     """
     found: dict[Path, str] = {}
     places: dict[str, str] = {}
@@ -78,10 +81,22 @@ def submissions_on(root: Path, data: Path | None, probe: str) -> dict[Path, str]
             say(f"left out: {error}")
             continue
         place, targets = str(report["data"]), str(report["targets"])
-        if targets not in places:  # the folder was made anew since others were scored on it
-            place += " (other targets)" * (place in places.values())
+        if targets not in places:
+            now = _targets_now(place)
+            if now not in ("", targets) or place in places.values():  # the folder was made anew since then
+                place += f" (targets {targets[:6]})"
         found[path.parent] = places.setdefault(targets, place)
     return found
+
+
+def _targets_now(place: str) -> str:
+    """Digest of a data folder's target files as they are; empty where they cannot be read."""
+    folder = DataFolder(Path(place))
+    try:
+        folder.require_split()
+        return targets_digest(folder)
+    except (KitError, OSError):
+        return ""
 
 
 def rank(folders: list[Path], probe: str, seed: int = 0) -> list[Row]:
@@ -126,9 +141,12 @@ def _rank_chances(scores: NDArray[np.float64], scored: list[list[Scored]], seed:
     count = scores.shape[1]
     # All tasks in one draw: a client who is predicted well in one is in others, and such luck does not cancel.
     joint = client_covariance([item for items in scored for item in items])
-    for t, items in enumerate(scored):
-        own = slice(t * count, (t + 1) * count)
-        joint[own, own] += run_covariance(items)
+    if paired(everything := [item for items in scored for item in items]):
+        joint += run_covariance(everything)  # a seed's luck is common to tasks, as in the sum that `together` makes
+    else:
+        for t, items in enumerate(scored):
+            own = slice(t * count, (t + 1) * count)
+            joint[own, own] += run_covariance(items)
     draws = rng.multivariate_normal(scores.ravel(), joint, size=DRAWS, check_valid="ignore").reshape(DRAWS, -1, count)
     points = borda(draws) + rng.random((DRAWS, count)) * 1e-6
     places = count - rankdata(points, axis=-1).astype(int)  # 0 = best

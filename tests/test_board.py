@@ -10,7 +10,9 @@ import pytest
 from scipy.stats import norm
 
 from kit.board import as_markdown, borda, rank, submissions_on
+from kit.data.layout import DataFolder
 from kit.errors import KitError
+from kit.probes.labels import targets_digest
 from kit.probes.results import vectors_digest
 from kit.store import write_json
 
@@ -75,6 +77,19 @@ def test_the_chance_of_a_rank_is_from_one_draw_of_all_tasks(tmp_path: Path):
     assert chance == pytest.approx(norm.cdf(0.6), abs=0.03)
 
 
+def test_scores_on_targets_that_a_folder_no_longer_has_are_not_on_its_board(toy: DataFolder, tmp_path: Path):
+    for name, targets in (("a-first", "before"), ("b-second", "between"), ("now", targets_digest(toy))):
+        path = submission(tmp_path, name, {"churn": 0.7}, 0.01) / "scores.json"
+        report = json.loads(path.read_text())["fast"]
+        write_json(path, {"fast": report | {"data": str(toy.root), "targets": targets}})
+    found = {path.name: place for path, place in submissions_on(tmp_path, toy.root, "fast").items()}
+    assert found == {
+        "a-first": f"{toy.root} (targets before)",
+        "b-second": f"{toy.root} (targets betwee)",
+        "now": str(toy.root),
+    }
+
+
 def test_boards_go_by_the_target_files_and_leave_out_what_is_stale(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     def change(name: str, **fields: object) -> None:
         path = tmp_path / name / "scores.json"
@@ -89,5 +104,5 @@ def test_boards_go_by_the_target_files_and_leave_out_what_is_stale(tmp_path: Pat
     np.save(tmp_path / "stale" / "client_ids.npy", np.arange(7))
     change("undefined", tasks={"churn": {"score": None, "undefined": "not defined here"}})
     found = {path.name: place for path, place in submissions_on(tmp_path, None, "fast").items()}
-    assert found == {"a": "d", "b": "d", "c": "d (other targets)"}
+    assert found == {"a": "d", "b": "d", "c": "d (targets made a)"}
     assert "left out: The vectors of" in capsys.readouterr().err

@@ -25,7 +25,9 @@ def ablate(
     precision: Annotated[str, typer.Option("--precision", help="fp32, or bf16 where the probe has it.")] = "fp32",
     task: Annotated[
         list[str] | None,
-        typer.Option("--task", help="One task, such as price; repeat for several. ablation.json is written for all tasks only."),
+        typer.Option(
+            "--task", help="One task, such as price; repeat for several. ablation.json is written for all tasks only."
+        ),
     ] = None,
     part: Annotated[
         list[str] | None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -60,7 +61,7 @@ def compare(
         typer.echo(f"  note: {note}")
     if any(side.runs is None for pair in pairs.values() for side in pair):
         typer.echo(
-            "  One run each: the noise of the probe's start and of the row order is not in the intervals; "
+            "  One run of a score: the noise of the probe's start and of the row order is not in the intervals; "
             "`kit score --seeds 3 --reorder` adds it."
         )
     elif not all(read_scores(path)[probe].get("reordered") for path in (first, second)):
@@ -144,14 +145,19 @@ def _print(place: str, rows: list[Row], probe: str) -> None:
         table.add_row(
             "",
             f"[dim]{name}[/dim]",
-            *(f"[dim]{score:.4f}[/dim]" for score in reference),
-            f"{sum(reference):.4f}",
+            *(f"[dim]{_plain(score)}[/dim]" for score in reference),
+            _plain(sum(reference)),
             "",
             "",
         )
     console = Console()
     console.width = max(console.width, 120)  # a cut number is worth nothing; a terminal may wrap
     console.print(table)
+
+
+def _plain(score: float) -> str:
+    """Four digits; a dash for what is not defined there."""
+    return "–" if math.isnan(score) else f"{score:.4f}"
 
 
 def _references(place: str, tasks: list[Any]) -> list[tuple[str, list[float]]]:
@@ -164,7 +170,7 @@ def _references(place: str, tasks: list[Any]) -> list[tuple[str, list[float]]]:
     folder = DataFolder(Path(place))
     ceiling = read_ceiling(folder)
     if ceiling:
-        return [("ceiling", [float(ceiling[task.value]["score"]) for task in tasks])]
+        return [("ceiling", [float(ceiling[task.value].get("score", "nan")) for task in tasks])]
     if folder.relevant_clients.exists() and len(folder.clients()) == REAL_CLIENTS:
         return [(name, [row[list(Task).index(task)] for task in tasks]) for name, row in PUBLISHED.items()]
     return []

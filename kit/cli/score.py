@@ -25,7 +25,8 @@ def score(
         list[str] | None, typer.Option("--probe", help="official, fast or gbm; repeat for several. Default: fast.")
     ] = None,
     task: Annotated[
-        list[str] | None, typer.Option("--task", help="One task, such as churn or price; repeat for several. Default: all.")
+        list[str] | None,
+        typer.Option("--task", help="One task, such as churn or price; repeat for several. Default: all."),
     ] = None,
     seeds: Annotated[int, typer.Option("--seeds", help="Runs per task; the first has the official seed.")] = 1,
     reorder: Annotated[

@@ -78,8 +78,10 @@ def _table(own: ScoreReport, other: ScoreReport | None, ceiling: dict[str, dict[
     title = f"{own.submission} on {own.data}: {own.probe} probe, {own.precision}{known}"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     heads = ["score", "AUROC", "novelty", "diversity", "empty labels"]
-    heads += [f"mean of {own.seeds}", "±"] if own.seeds > 1 else []
+    mean = len(heads)
+    heads += [f"mean of {own.seeds}", "s.e."] if own.seeds > 1 else []
     heads += ["ceiling", "its AUROC"] if ceiling else []
+    beside = len(heads)
     heads += [Path(other.submission).name] if other else []
     heads += ["gap closed (AUROC)"] if other and ceiling else []
     heads += ["seconds"]
@@ -92,9 +94,9 @@ def _table(own: ScoreReport, other: ScoreReport | None, ceiling: dict[str, dict[
     total[0] = _sum(own)
     if own.seeds > 1:
         means = [entry["mean"] for entry in own.tasks.values() if entry.get("mean") is not None]
-        total[heads.index(f"mean of {own.seeds}")] = _number(sum(means) if means else None)
+        total[mean] = _number(sum(means) if means else None)
     if other:
-        total[heads.index(Path(other.submission).name)] = _sum(other)
+        total[beside] = _sum(other)
     table.add_section()
     table.add_row("sum", *total)
     return table

@@ -14,6 +14,11 @@ def bf16_support() -> str:
 
     if torch.cuda.is_available():
         return "fast" if torch.cuda.is_bf16_supported(including_emulation=False) else "emulated"
+    return processor_bf16()
+
+
+def processor_bf16() -> str:
+    """The same of the processor alone. PyTorch calls AVX-512 without such instructions support, too, but it is emulated there."""
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:

@@ -107,10 +107,13 @@ def seed_noise(pairs: list[tuple[float, float]]) -> float | None:
 def limit(official: Floats, noise: float, seed: int = 0) -> float | None:
     """The τ of one run of the official probe with another, over all profiles, as its noise lets expect.
 
-    Scores are redrawn with the variance of a difference of two runs. A stand-in that knew the mean over runs would do a little
-    better, and so would one that shared the luck of the run: it reads the same rows in the same order.
+    The scores hold the noise of one run already: what they would be without it is guessed by drawing them towards their mean, so
+    that their variance is what is left, and two runs are drawn around that. A stand-in that knew the mean over runs would do a
+    little better, and so would one that shared the luck of the run: it reads the same rows in the same order.
     """
-    rng = np.random.default_rng(seed)
-    drawn = [tau(official, official + rng.normal(0, np.sqrt(2) * noise, len(official))) for _ in range(DRAWS)]
+    rng, spread = np.random.default_rng(seed), float(np.var(official, ddof=1))
+    real = np.sqrt(max(0.0, 1 - noise**2 / spread)) if spread > 0 else 0.0
+    true = official.mean() + real * (official - official.mean())
+    drawn = [tau(*(true + rng.normal(0, noise, (2, len(true))))) for _ in range(DRAWS)]
     known = [value for value in drawn if value is not None]
     return float(np.mean(known)) if known else None

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import psutil
@@ -23,15 +23,13 @@ from kit.challenge import PROBE_SEED, Task
 from kit.data.layout import DataFolder
 from kit.errors import KitError
 from kit.probes.calibration_report import OFFICIAL, Study, write_report
-from kit.probes.labels import TaskData, UndefinedTask, load_task
-from kit.probes.registry import Options, Precision, Run, TaskRun, load_probes
+from kit.probes.labels import TaskData, UndefinedTask, load_task, targets_digest
+from kit.probes.registry import RUN_CODE, Options, Precision, Run, TaskRun, load_probes
 from kit.probes.slices import read_counts
 from kit.probes.stand_ins import STAND_INS
 from kit.probes.variants import Variant, read_source, variants
 from kit.progress import say
-from kit.store import DEFAULT_ROOT, Store, code_digest, digest, write_json
-
-SHARED_CODE: Final = ("probes/labels.py", "probes/metrics.py", "probes/mlp.py", "probes/network.py", "probes/orders.py")
+from kit.store import DEFAULT_ROOT, code_digest, digest, write_json
 
 
 @dataclass(frozen=True)
@@ -92,7 +90,7 @@ def calibrate(submissions: Sequence[Path], folder: DataFolder, plan: Plan) -> di
     official, again = _official(plan, 0), _official(plan, 1)
     free = [variant for variant in chosen if not variant.ordered]
     twice = free[:: -(-len(free) // plan.seed_profiles)] if plan.seed_profiles else []  # spread: neighbours are alike
-    targets, clock = _targets_digest(folder), _Clock(plan.minutes)
+    targets, clock = targets_digest(folder), _Clock(plan.minutes)
     study = Study(plan.out, str(folder.root), [str(path) for path in submissions], plan.precision, plan.minutes)
     for number, variant in enumerate(chosen):
         if clock.over():
@@ -229,7 +227,11 @@ def _defaults() -> tuple[str, ...]:
 
 def _stand_in(name: str, plan: Plan) -> Contestant:
     part = STAND_INS[name]
-    return Contestant(name, part.run, Options(part.seeds, "fp32", plan.threads), True, _code(part.run, *part.sources))
+    probes = load_probes()
+    precision: Precision = probes[name].usual if name in probes else "fp32"  # as the machine decides
+    return Contestant(
+        name, part.run, Options(part.seeds, precision, plan.threads), True, _code(part.run, *part.sources)
+    )
 
 
 def _official(plan: Plan, first_seed: int) -> Contestant:
@@ -241,18 +243,12 @@ def _official(plan: Plan, first_seed: int) -> Contestant:
 
 def _code(run: Callable[..., Any], *extra: str) -> str:
     """Of one contestant alone: another one's change must not throw away hours of results."""
-    return digest([inspect.getsource(run), code_digest(*SHARED_CODE, *extra)])
+    return digest([inspect.getsource(run), code_digest(*RUN_CODE, *extra)])
 
 
 def _activity(folder: DataFolder, ids: NDArray[np.int64]) -> NDArray[np.int64] | None:
     counts = read_counts(folder, ids)
     return None if counts is None else counts.total
-
-
-def _targets_digest(folder: DataFolder) -> str:
-    lists = [path(task) for task in Task if task.is_propensity for path in (folder.targets, folder.popularity)]
-    windows = [folder.window("train"), folder.window("validation"), folder.active_clients]
-    return digest(Store().files_digest([*windows, *lists]))
 
 
 def _digest_array(values: NDArray[Any]) -> str:

@@ -21,8 +21,8 @@ FAST: Final = Shape(thin=1024, wide=1024, paced=True, scored_from=2)
 `Shape.paced`): at the official rates it lags behind and ranks profiles by how easily they are learned rather than by what they
 hold. Narrower networks flatter what the official one learns slowly. The first epoch is hardly ever the best and costs as much to
 score as the others (docs/measured.md)."""
-PRECISION: Final[Precision] = "fp32" if bf16_support() == "emulated" else "bf16"
-"""Half the time where there are bfloat16 units; where not, bf16 would be slower."""
+PRECISION: Final[Precision] = "bf16" if bf16_support() == "fast" else "fp32"
+"""Half the time where there are bfloat16 units; where not, or where nobody knows, bf16 could be slower."""
 
 
 @probe(

@@ -1,7 +1,8 @@
 """The boosted-tree probe: LightGBM in its own process (together with torch in one process it can crash).
 
 The child cannot outlive us: it ends when its standard input closes, however we end. It sits in a session of its own, so
-Ctrl-C reaches us alone and we stop it and wait for it. Labels go over in a temporary folder; vectors are mapped, not copied.
+Ctrl-C reaches us alone and we stop it and wait for it. Labels go over in a temporary folder; a submission's vectors are mapped
+where they are, only others (a study's variants) are written there.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ import numpy as np
 import psutil
 import scipy.sparse as sp
 
+from kit.arrays import mapped_file
 from kit.errors import KitError
 from kit.probes.labels import TaskData
 from kit.probes.metrics import evaluate
 from kit.probes.registry import Explanation, Options, TaskRun, Vectors, probe
+from kit.probes.scratch import no_room, scratch_folder
 from kit.progress import track
 
 STOP_SECONDS = 5.0
@@ -32,9 +35,10 @@ STOP_SECONDS = 5.0
 def gbm(vectors: Vectors, tasks: Sequence[TaskData], options: Options) -> list[TaskRun]:
     """Scores of boosted trees; seeds change the client split and the samples of columns and negatives."""
     runs: list[TaskRun] = []
-    with tempfile.TemporaryDirectory(prefix="kit-gbm-") as name:
+    with tempfile.TemporaryDirectory(prefix="kit-gbm-", dir=scratch_folder()) as name:
         job = Path(name)
-        write_job(job, vectors, tasks, options)
+        with no_room(job.parent, "labels and vectors"):
+            write_job(job, vectors, tasks, options)
         total = len(tasks) * options.seeds
         with child(job) as lines:
             done = track(lines, "boosted trees", total) if options.progress else lines
@@ -65,9 +69,8 @@ def order(tasks: int, options: Options) -> list[tuple[int, int]]:
 
 def write_job(job: Path, vectors: Vectors, tasks: Sequence[TaskData], options: Options) -> None:
     """What the child needs: job.json, and per task rows, training labels and the rows to explain."""
-    mapped = isinstance(vectors, np.memmap) and vectors.filename is not None and str(vectors.filename).endswith(".npy")
-    path = Path(str(vectors.filename)) if mapped and isinstance(vectors, np.memmap) else job / "vectors.npy"
-    if not mapped:
+    path = mapped_file(vectors) or job / "vectors.npy"
+    if path.parent == job:
         np.save(path, vectors)
     for index, data in enumerate(tasks):
         np.save(job / f"rows{index}.npy", data.rows)

@@ -21,8 +21,20 @@ from kit.challenge import Task
 from kit.data.layout import DataFolder, load_ids
 from kit.data.scan import reading
 from kit.errors import KitError
+from kit.store import Store, digest
 
 Ids = NDArray[np.int64]
+
+
+def target_files(folder: DataFolder) -> list[Path]:
+    """All files of a data folder that decide labels and their weights."""
+    lists = [path(task) for task in Task if task.is_propensity for path in (folder.targets, folder.popularity)]
+    return [folder.window("train"), folder.window("validation"), folder.active_clients, *lists]
+
+
+def targets_digest(folder: DataFolder) -> str:
+    """Digest of the target files: scores are compared only where it is the same."""
+    return digest(Store().files_digest(target_files(folder)))
 
 
 @dataclass(frozen=True)

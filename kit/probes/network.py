@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kit.limits.processor import processor_bf16
+
 LEARNING_RATE: Final = 1e-3
 WEIGHT_DECAY: Final = 1e-2
 """AdamW's default, which the organisers leave alone."""
@@ -171,7 +173,7 @@ def fuse_updates(network: Network, precision: str = "fp32") -> torch.optim.Optim
         network: on the CPU.
         precision: «bf16» keeps a bfloat16 copy of the bottlenecks' weights, where the processor has such units.
     """
-    copies = precision == "bf16" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    copies = precision == "bf16" and processor_bf16() == "fast"
     buffers: dict[torch.Size, Tensor] = {}
     matrices: set[int] = set()
     for layer in network.modules():

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,18 @@ from kit.registry import Registry, import_modules
 Vectors: TypeAlias = NDArray[np.floating[Any]]
 """(n, d) one row per client of the submission, usually a read-only memory map of float16."""
 Precision = Literal["fp32", "bf16"]
+
+
+RUN_CODE: Final = (
+    "challenge.py",
+    "probes/labels.py",
+    "probes/metrics.py",
+    "probes/mlp.py",
+    "probes/network.py",
+    "probes/orders.py",
+    "probes/registry.py",
+)
+"""Sources that decide the scores of a run, besides the probe's own file."""
 
 
 @dataclass(frozen=True)

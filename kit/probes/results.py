@@ -112,9 +112,9 @@ def write_scores(submission: Path, reports: Sequence[ScoreReport]) -> Path:
         for report in reports:
             before = content.get(report.probe, {})
             same = before.get("fingerprint") == report.fingerprint
-            merged = (before["tasks"] if same else {}) | report.tasks
+            merged = _richer(before["tasks"] if same else {}, report.tasks)
             _write_influence(submission, report, keep=same)
-            tasks = {task.value: merged[task.value] for task in Task if task.value in merged}
+            tasks: dict[str, dict[str, Any]] = {task.value: merged[task.value] for task in Task if task.value in merged}
             entry = report.as_json() | {"tasks": tasks, "sum": total(tasks), **runs_of(tasks)}
             content[report.probe] = {key: value for key, value in entry.items() if key != "reused"}
         write_json(path, content)
@@ -122,6 +122,20 @@ def write_scores(submission: Path, reports: Sequence[ScoreReport]) -> Path:
 
         write_card(submission)
     return path
+
+
+def _richer(kept: dict[str, dict[str, Any]], new: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Entries of the same bytes from two scorings: of a task that both know, the one with more runs, the newer if alike.
+
+    Their first runs are the same. An explanation trains once more, and another process may have added runs meanwhile: neither
+    takes away what is known. Several runs in other orders are no more or less of the same, so the newer replace them.
+    """
+    merged = kept | new
+    for name, entry in kept.items():
+        before, after = (len(each.get("per_seed", ())) for each in (entry, merged[name]))
+        if before > after and (after == 0 or entry.get("reordered") == merged[name].get("reordered")):
+            merged[name] = entry
+    return merged
 
 
 def runs_of(tasks: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -247,7 +261,16 @@ def notes_on(reports: dict[str, dict[str, Any]]) -> list[str]:
         notes.append(f"different precisions: {listed}; they may differ by .002, on unscaled vectors by more.")
     if len({report["code"] for report in reports.values()}) > 1:
         notes.append("scored by different versions of the probe: score all of them again.")
+    if len({(report["seeds"], bool(report.get("reordered"))) for report in reports.values()}) > 1:
+        listed = ", ".join(f"{name}: {_runs(report)}" for name, report in reports.items())
+        notes.append(f"different runs ({listed}): a single run counts as uncertain as one of the others'.")
     return notes
+
+
+def _runs(report: dict[str, Any]) -> str:
+    count = int(report["seeds"])
+    orders = "in other orders" if report.get("reordered") else "in one order"
+    return "1 run" if count == 1 else f"{count} runs {orders}"
 
 
 def read_scores(submission: Path) -> dict[str, Any]:

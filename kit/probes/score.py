@@ -16,23 +16,16 @@ from kit.challenge import EventType, Task
 from kit.data.layout import DataFolder
 from kit.errors import KitError
 from kit.probes.conditions import conditions, precision_notes
-from kit.probes.labels import TaskData, UndefinedTask, load_task
-from kit.probes.registry import Explanation, Options, Precision, Probe, TaskRun, load_probes
-from kit.probes.results import Influence, ScoreReport, known_tasks, runs_of, vectors_digest
+from kit.probes.labels import TaskData, UndefinedTask, load_task, target_files
+from kit.probes.registry import RUN_CODE, Explanation, Options, Precision, Probe, TaskRun, load_probes
+from kit.probes.results import Influence, ScoreReport, known_tasks, read_scores, runs_of, vectors_digest
 from kit.probes.slices import Counts, Masks, cohorts, read_counts, slice_scores
 from kit.probes.statistics import influence
 from kit.probes.vectors import Scorable, load_vectors
+from kit.progress import say
 from kit.store import DEFAULT_ROOT, PACKAGE, Store, code_digest, digest
 
-SHARED_CODE: Final = (
-    "probes/labels.py",
-    "probes/metrics.py",
-    "probes/statistics.py",
-    "probes/mlp.py",
-    "probes/network.py",
-    "probes/orders.py",
-    "probes/slices.py",
-)
+SHARED_CODE: Final = (*RUN_CODE, "probes/statistics.py", "probes/slices.py")
 """Sources that decide scores, besides the probe's own file."""
 Entries: TypeAlias = dict[str, dict[str, Any]]
 FIELDS: Final = ("score", "auroc", "novelty", "diversity", "auroc_defined", "labels_without_positives")
@@ -97,6 +90,7 @@ def score_submission(
     vectors, fingerprint = vectors_digest(submission), fingerprint_of(submission, folder, decided)
     known = {} if force or explain is not None else _known(submission, probe, fingerprint, seeds, reorder=reorder)
     missing = [task for task in wanted if task.value not in known]
+    _require_replaceable(read_scores(submission).get(probe), decided, vectors, chosen, missing if not force else ())
     options = Options(seeds, used, threads, device, progress, keep_logits=True, explain=explain, reorder=reorder)
     counts = read_counts(folder, scorable.client_ids)
     empty = ScoreReport(
@@ -133,6 +127,31 @@ def _require_runs(seeds: int, *, reorder: bool) -> None:
         raise KitError(f"--seeds {seeds} is not a number of runs.", "Give 1 or more.")
     if reorder and seeds < 2:
         raise KitError(f"--reorder changes the runs after the first; --seeds {seeds} has none.", "Add --seeds 3.")
+
+
+def _require_replaceable(
+    before: dict[str, Any] | None, decided: dict[str, Any], vectors: str, probe: Probe, missing: Sequence[Task]
+) -> None:
+    """There is one place per probe in scores.json: what stands there may have taken hours.
+
+    Raises:
+        KitError: sound scores in another precision would be replaced by those of the `missing` tasks.
+    """
+    if before is None or not missing or before.get("vectors") != vectors:
+        return
+    if before.get("targets") != digest(decided["targets"]):
+        say(f"  the {probe.name} probe's scores on {before['data']} are replaced")
+    elif (
+        before.get("code") == str(decided["code"])
+        and before["precision"] != decided["precision"]
+        and before["precision"] in probe.precisions
+    ):
+        raise KitError(
+            f"{before['submission']} has the {probe.name} probe's scores in {before['precision']}: those in "
+            f"{decided['precision']} would replace them.",
+            f"Give --precision {before['precision']} to go on with them, or --force to score anew (beside --against: score "
+            "the other one by itself first), or score a copy.",
+        )
 
 
 def _filled(empty: ScoreReport, entries: Entries, parts: Parts) -> ScoreReport:
@@ -213,13 +232,11 @@ def fingerprint_of(submission: Path, folder: DataFolder, decided: dict[str, Any]
 
 def evidence(folder: DataFolder, probe: Probe, precision: str) -> dict[str, Any]:
     """All that decides a score besides vectors and seeds: target files, probe, precision and the code of the probe."""
-    targets = [folder.window("train"), folder.window("validation"), folder.active_clients]
-    targets += [path for task in Task if task.is_propensity for path in (folder.targets(task), folder.popularity(task))]
     own = Path(str(sys.modules[probe.run.__module__].__file__)).resolve()
     parts = [path for path in own.parent.glob(f"{own.stem}*.py") if path.is_relative_to(PACKAGE.resolve())]
     sources = {*SHARED_CODE, *(path.relative_to(PACKAGE.resolve()).as_posix() for path in parts)}
     return {
-        "targets": Store().files_digest(targets),
+        "targets": Store().files_digest(target_files(folder)),
         "probe": probe.name,
         "precision": precision,
         "code": code_digest(*sources),

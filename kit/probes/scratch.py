@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -32,16 +34,22 @@ def scratch(rows: int, columns: int) -> NDArray[np.float32]:
     if not size:
         return np.zeros((rows, columns), dtype=np.float32)
     folder = scratch_folder()
+    with no_room(folder, f"{size / 2**20:,.1f} MiB of predictions"), tempfile.TemporaryFile(dir=folder) as file:
+        _reserve(file, size)  # a write into a mapped hole would kill the process when the disk is full
+        mapped = np.memmap(file, dtype=np.float32, mode="r+", shape=(columns, rows))
+    return np.asarray(mapped).T
+
+
+@contextmanager
+def no_room(folder: Path, what: str) -> Iterator[None]:
+    """What a disk refuses while `what` is written to `folder`, as a KitError."""
     try:
-        with tempfile.TemporaryFile(dir=folder) as file:
-            _reserve(file, size)  # a write into a mapped hole would kill the process when the disk is full
-            mapped = np.memmap(file, dtype=np.float32, mode="r+", shape=(columns, rows))
+        yield
     except OSError as error:
         raise KitError(
-            f"{folder} has no room for {size / 2**20:,.1f} MiB of predictions ({error.strerror or error}).",
+            f"{folder} has no room for {what} ({error.strerror or error}).",
             "Make room there, or set TMPDIR to a folder on a larger disk.",
         ) from error
-    return np.asarray(mapped).T
 
 
 def scratch_folder() -> Path:

@@ -129,6 +129,12 @@ class Scored:
         """Standard error over clients, and over runs where there are several."""
         return float(np.hypot(np.linalg.norm(self.influence.astype(np.float64)), self.run_error))
 
+    @property
+    def half_width(self) -> float:
+        """Half of the score's 95 % interval."""
+        over_clients = float(np.linalg.norm(self.influence.astype(np.float64))) ** 2
+        return _half_width(over_clients, self.run_error**2, len(self.runs or (0,)))
+
 
 def together(parts: Sequence[Scored]) -> Scored:
     """The sum of one submission's scores on several tasks. Influences of a client add up before anything is squared: errors of
@@ -198,13 +204,21 @@ def run_covariance(scored: Sequence[Scored]) -> Floats:
     """Covariance of mean scores over runs, (S, S); 0 for submissions of one run.
 
     Where all have runs of the same seeds these are paired: a seed draws the same initial weights for equal widths, and the
-    same permutation of rows, whose luck is largely common to profiles in one order. Otherwise they count as independent.
+    same permutation of rows, whose luck is largely common to profiles in one order. Otherwise they count as independent, and a
+    single run beside several is as uncertain as one of theirs: that nobody measured its noise does not make it exact.
     """
-    seeds = [tuple(item.runs or ()) for item in scored]
-    if len(seeds[0]) > 1 and all(own == seeds[0] for own in seeds):
+    if paired(scored):
         values = [list((item.runs or {}).values()) for item in scored]
-        return np.atleast_2d(np.cov(values)) / len(seeds[0])
-    return np.diag([item.run_error**2 for item in scored])
+        return np.atleast_2d(np.cov(values)) / len(values[0])
+    of_one = [len(item.runs) * item.run_error**2 for item in scored if item.runs and len(item.runs) > 1]
+    lent = float(np.mean(of_one)) if of_one else 0.0
+    return np.diag([item.run_error**2 if item.runs and len(item.runs) > 1 else lent for item in scored])
+
+
+def paired(scored: Sequence[Scored]) -> bool:
+    """Whether all have several runs, of the same seeds."""
+    seeds = [tuple(item.runs or ()) for item in scored]
+    return len(seeds[0]) > 1 and all(own == seeds[0] for own in seeds)
 
 
 def _count(a: Scored, b: Scored) -> int:

@@ -22,12 +22,12 @@ from pydantic import BaseModel, ValidationError
 
 from kit.data.layout import DataFolder
 from kit.errors import KitError
-from kit.probes.registry import load_probes
+from kit.probes.registry import Precision, load_probes
 from kit.probes.results import read_scored, write_scores
-from kit.probes.score import score_submission
+from kit.probes.score import evidence, score_submission
 from kit.probes.statistics import Scored, compare
 from kit.progress import track
-from kit.store import write_json
+from kit.store import digest, write_json
 from kit.submission import read_manifest
 
 FILE: Final = "ablation.json"
@@ -80,14 +80,14 @@ class Ablation(BaseModel):
         precision: of the probe's matrix products.
         how: whether blocks were left out of the profile or silenced in it.
         alone: one per block, with nothing but it.
-        fingerprint: of the submission's vectors when it was made; empty if the writer did not say.
+        fingerprint: of the vectors, targets and code when it was made; empty if the writer did not say.
     """
 
     probe: str
     seeds: int = 1
     full: dict[str, float]
     rows: list[LeftOut]
-    precision: str = "fp32"
+    precision: Precision = "fp32"
     how: Literal["left out", "silenced"] = "silenced"
     alone: list[LeftOut] = []
     fingerprint: str = ""
@@ -110,6 +110,20 @@ def read_ablation(submission: Path) -> Ablation | None:
         ) from error
 
 
+def read_current(submission: Path, folder: DataFolder | None) -> Ablation | None:
+    """`read_ablation`, but None where vectors, targets or probe are others now; without a data folder that cannot be known."""
+    found = read_ablation(submission)
+    if found is None or not found.fingerprint or folder is None:
+        return found
+    now = made_from(read_manifest(submission)["fingerprint"], folder, found.probe, found.precision)
+    return found if now == found.fingerprint else None
+
+
+def made_from(vectors: str, folder: DataFolder, probe: str, precision: Precision) -> str:
+    """Digest of what decides an ablation: the profile's fingerprint, the target files and the probe's code."""
+    return digest([vectors, evidence(folder, load_probes()[probe], precision)])
+
+
 def write_ablation(submission: Path, ablation: Ablation) -> None:
     """Write ablation.json atomically."""
     write_json(submission / FILE, ablation.model_dump(mode="json"))
@@ -120,7 +134,7 @@ def measure_ablation(submission: Path, folder: DataFolder, probe: str = "fast", 
 
     Zeros rather than a narrower matrix: the probe then starts from the same weights in every run, and the difference is the
     block's, not that of another start. Where the recipe gives rows a norm, they get it again without the block. Known results
-    are not made again for the same vectors and probe.
+    are not made again for the same vectors, targets and probe.
 
     Raises:
         KitError: there is only one block, as after a joint PCA.
@@ -133,8 +147,8 @@ def measure_ablation(submission: Path, folder: DataFolder, probe: str = "fast", 
             "Leaving blocks out needs several of them, and no [assembly] pca.",
         )
     known, precision = read_ablation(submission), load_probes()[probe].usual
-    wanted = (probe, precision, manifest["fingerprint"])
-    if known is not None and (known.probe, known.precision, known.fingerprint) == wanted:
+    decided = made_from(manifest["fingerprint"], folder, probe, precision)
+    if known is not None and (known.probe, known.precision, known.fingerprint) == (probe, precision, decided):
         return known
     write_scores(submission, [score_submission(submission, folder, probe, threads=threads)])
     full = {task: item.single for task, item in read_scored(submission, probe).items()}  # the parts have one run each
@@ -151,7 +165,7 @@ def measure_ablation(submission: Path, folder: DataFolder, probe: str = "fast", 
             part = read_scored(Path(place), probe)
         rows.append(LeftOut(block=block["name"], without={task.value: _entry(full[task], part[task]) for task in full}))
     scores = {task.value: item.score for task, item in full.items()}
-    found = Ablation(probe=probe, precision=precision, full=scores, rows=rows, fingerprint=manifest["fingerprint"])
+    found = Ablation(probe=probe, precision=precision, full=scores, rows=rows, fingerprint=decided)
     write_ablation(submission, found)
     return found
 

@@ -15,7 +15,7 @@ import numpy as np
 from kit.data.layout import DataFolder
 from kit.errors import Finding, KitError
 from kit.probes.results import read_ceiling, read_scores
-from kit.report.ablation import Ablation, measure_ablation, read_ablation
+from kit.report.ablation import Ablation, measure_ablation, read_current
 from kit.report.attributions import Attributions, read_attributions
 from kit.report.clients import ClientMap, Method, client_map
 from kit.report.drift import read_drift, write_drift
@@ -131,7 +131,7 @@ def collect(
         health=examine(submission, manifest["blocks"]) if readable else None,
         clients=client_map(submission, folder, method) if folder and readable else None,
         drift=moved or read_drift(submission, manifest),
-        ablation=read_ablation(submission),
+        ablation=read_current(submission, folder),
         training=_training(submission),
         attributions=read_attributions(submission),
         network=read_attributions(submission, "fast"),

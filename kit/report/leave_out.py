@@ -28,7 +28,7 @@ from kit.probes.statistics import compare
 from kit.profile import Profile, build_profile, profile_fingerprint, run_block, spine
 from kit.progress import track
 from kit.recipe import BlockEntry, Recipe
-from kit.report.ablation import Ablation, LeftOut, Without, silence
+from kit.report.ablation import Ablation, LeftOut, Without, made_from, silence
 from kit.store import Store, digest
 from kit.submission import submit
 from kit.submission.write import is_fresh
@@ -231,7 +231,7 @@ def leave_one_out(study: Study, scorer: Scorer, seeds: int = 1, *, alone: bool =
         full={task.value: round(full.scored([task]).score, 6) for task in tasks},
         rows=rows[False],
         alone=rows[True],
-        fingerprint=study.full.key,
+        fingerprint=made_from(study.full.key, study.folder, scorer.probe, scorer.evidence["precision"]),
     )
 
 

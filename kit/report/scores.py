@@ -12,8 +12,8 @@ import numpy as np
 from kit.board import PUBLISHED, REAL_CLIENTS, Row, as_json, rank, submissions_on
 from kit.challenge import Task
 from kit.errors import KitError
-from kit.probes.results import read_comparable, read_scored, read_scores
-from kit.probes.statistics import TWO_SIDED, Scored, Verdict, compare, together
+from kit.probes.results import notes_on, read_comparable, read_scored, read_scores
+from kit.probes.statistics import Scored, Verdict, compare, together
 
 PROBE_ORDER: Final = ("official", "fast", "gbm")
 """The first of these that scored a submission is the one that its report speaks of."""
@@ -120,15 +120,17 @@ def _one(
     published = {}
     if clients == REAL_CLIENTS:
         published = {team: dict(zip((t.value for t in Task), row, strict=True)) for team, row in PUBLISHED.items()}
-    comparable = [path for path in others if _same_data(path, probe, report)]
+    comparable = [
+        path for path in others if _same_data(path, probe, report) and own.keys() & read_comparable(path, probe)
+    ]
     return ProbeScores(
         probe=probe,
         precision=str(report["precision"]),
         seeds=int(report["seeds"]),
         data=str(report["data"]),
         rows=rows,
-        sum=float(report["sum"]),
-        notes=list(report.get("notes", [])),
+        sum=round(sum(row.score for row in rows if row.score is not None), 4),
+        notes=[*report.get("notes", []), *_notes(submission, probe, report, comparable)],
         against=[_against(path, probe, own, rows) for path in comparable] if own else [],
         board=as_json(_board(submission, probe, report)),
         published=published,
@@ -144,7 +146,7 @@ def _row(task: Task, entry: dict[str, Any], own: Scored | None, ceiling: dict[st
         novelty=entry["novelty"],
         diversity=entry["diversity"],
         empty_labels=entry["labels_without_positives"],
-        error=TWO_SIDED * own.error if own else None,
+        error=own.half_width if own else None,
         ceiling=ceiling.get("score"),
         ceiling_auroc=ceiling.get("auroc"),
         epochs=list(entry.get("epochs") or []),
@@ -155,6 +157,18 @@ def _row(task: Task, entry: dict[str, Any], own: Scored | None, ceiling: dict[st
 def _same_data(path: Path, probe: str, report: dict[str, Any]) -> bool:
     other = read_scores(path).get(probe)
     return other is not None and other.get("targets") == report.get("targets") and bool(read_comparable(path, probe))
+
+
+def _notes(submission: Path, probe: str, report: dict[str, Any], others: Sequence[Path]) -> list[str]:
+    """What a reader of these numbers should know besides what the probe said."""
+    notes = []
+    if int(report["seeds"]) > 1:
+        notes.append(
+            "scores are means over the runs; AUROC, novelty, diversity, gap and cohorts are of the official seed."
+        )
+    for path in others:
+        notes += notes_on({submission.name: report, path.name: read_scores(path)[probe]})
+    return notes
 
 
 def _against(path: Path, probe: str, own: dict[Task, Scored], rows: list[TaskRow]) -> Against:

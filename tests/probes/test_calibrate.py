@@ -139,6 +139,8 @@ def test_noise_sets_the_limit() -> None:
     many = [tau(truth + rng.normal(0, 0.01, 30), truth + rng.normal(0, 0.01, 30)) for _ in range(100)]
     assert limit(one, 0.01) == pytest.approx(np.mean([value or 0 for value in many]), abs=0.05)
     assert limit(one, 0.0) == pytest.approx(1)
+    alike = rng.normal(0.6, 0.01, 30)  # profiles that do not differ: all there is to see is noise
+    assert limit(alike, 0.011) == pytest.approx(0, abs=0.05)
     assert seed_noise([]) is None
     lifted = [(a, b + 0.3) for a, b in zip(one, two, strict=True)]
     assert seed_noise(lifted) == pytest.approx(noise), "what lifts all profiles alike changes no rank"

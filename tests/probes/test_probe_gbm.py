@@ -23,6 +23,7 @@ from kit.probes.gbm_worker import _log_odds, _sample, _shift, bin_vectors, learn
 from kit.probes.labels import load_task
 from kit.probes.metrics import auroc, auroc_multilabel, sigmoid
 from kit.probes.registry import Options
+from kit.probes.vectors import load_vectors
 
 
 def planted(n: int = 3000, labels: int = 6) -> tuple[np.ndarray, np.ndarray]:
@@ -100,6 +101,25 @@ def test_what_lightgbm_prints_is_not_taken_for_a_result(tmp_path: Path) -> None:
     with gbm.child(tmp_path) as lines:
         assert [json.loads(line)["seed"] for line in lines] == [1278]
     assert "too small" in (tmp_path / "stderr").read_text(encoding="utf-8"), "LightGBM no longer complains: what now?"
+
+
+def test_a_submission_is_mapped_where_it_lies_and_what_only_resembles_it_is_written(
+    tmp_path: Path, world: World
+) -> None:
+    vectors = load_vectors(world.submission("scaled", tmp_path / "s")).vectors
+    task = load_task(Task.CHURN, world.profiles["scaled"][0], world.folder)
+
+    def mapped(values: np.ndarray, name: str) -> Path:
+        (job := tmp_path / name).mkdir()
+        gbm.write_job(job, values, [task], Options(threads=1))
+        path = Path(json.loads((job / "job.json").read_text())["vectors"])
+        np.testing.assert_array_equal(np.load(path), values)
+        return path
+
+    assert mapped(vectors, "whole") == tmp_path / "s" / "embeddings.npy"
+    assert not (tmp_path / "whole" / "vectors.npy").exists()
+    for name, values in (("reversed", vectors[::-1]), ("half", vectors[:, ::2]), ("short", vectors[1:])):
+        assert mapped(values, name) == tmp_path / name / "vectors.npy"
 
 
 def test_a_failing_child_is_reported(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -118,6 +119,33 @@ def test_what_is_known_is_not_scored_again(
     window.head(window.height - 5).write_parquet(folder.window("validation"))
     again(Task.CHURN, seeds=2)
     assert len(calls) == 7
+
+
+def test_what_took_several_runs_is_not_lost_to_one(submission: Path, folder: DataFolder) -> None:
+    """An explanation trains once more; another process may have added runs meanwhile."""
+    one, three = (score_submission(submission, folder, "gbm", [Task.CHURN], seeds, threads=1) for seeds in (1, 3))
+    write_scores(submission, [three])
+    write_scores(submission, [one])
+    kept = read_scores(submission)["gbm"]
+    assert len(kept["tasks"]["churn"]["per_seed"]) == kept["seeds"] == 3
+    write_scores(submission, [score_submission(submission, folder, "gbm", [Task.CHURN], 2, threads=1, reorder=True)])
+    assert read_scores(submission)["gbm"]["tasks"]["churn"]["reordered"], "other orders are asked for on purpose"
+
+
+def test_scores_in_another_precision_are_replaced_only_on_demand(
+    submission: Path, folder: DataFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = Probe("both", "", PROBES["gbm"].run, ("fp32", "bf16"))
+    monkeypatch.setitem(PROBES._parts, "both", both)
+    write_scores(submission, [score_submission(submission, folder, "both", threads=1)])
+    with pytest.raises(KitError, match=r"scores in fp32: those in bf16 would replace") as caught:
+        score_submission(submission, folder, "both", [Task.CHURN], precision="bf16", threads=1)
+    assert "--precision fp32" in caught.value.remedy and "--force" in caught.value.remedy
+    assert score_submission(submission, folder, "both", [Task.CHURN], threads=1).reused
+    new = score_submission(submission, folder, "both", [Task.CHURN], precision="bf16", threads=1, force=True)
+    assert new.precision == "bf16"
+    monkeypatch.setitem(PROBES._parts, "both", replace(both, precisions=("bf16",)))  # a machine that has no choice
+    assert score_submission(submission, folder, "both", [Task.CHURN], threads=1).precision == "bf16"
 
 
 @pytest.mark.parametrize("probe", ["fast", "gbm"])

@@ -172,7 +172,9 @@ def test_runs_of_the_same_seeds_are_paired():
     assert apart.error == pytest.approx((0.1**2 / 3 + 0.09**2 / 3) ** 0.5)
     assert apart.verdict == "cannot tell"
     alone = compare(a, one_client(0.5))
-    assert alone.error == pytest.approx(0.1 / 3**0.5)
+    assert alone.error == pytest.approx((0.1**2 / 3 + 0.1**2) ** 0.5), "one run is as uncertain as one of the other's"
+    assert run_covariance([one_client(0.5), one_client(0.6)]).tolist() == [[0, 0], [0, 0]]
+    assert a.half_width == pytest.approx(4.3027 * 0.1 / 3**0.5, rel=1e-4)
     same = compare(a, one_client(0.6, 0.5, 0.6, 0.7))
     assert (same.error, same.detectable) == (pytest.approx(0, abs=1e-9), pytest.approx(0, abs=1e-9))
     np.testing.assert_allclose(run_covariance([a, b]), np.cov([[0.5, 0.6, 0.7], [0.41, 0.5, 0.59]]) / 3)

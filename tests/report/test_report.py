@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from report_world import BASELINE, MINE, build
 from typer.testing import CliRunner
@@ -23,7 +24,16 @@ from kit.probes.results import read_scores, write_scores
 from kit.probes.score import score_submission
 from kit.recipe import Recipe, parse
 from kit.report import collect, render, render_markdown
-from kit.report.ablation import Ablation, LeftOut, Without, _without, measure_ablation, read_ablation, write_ablation
+from kit.report.ablation import (
+    Ablation,
+    LeftOut,
+    Without,
+    _without,
+    measure_ablation,
+    read_ablation,
+    read_current,
+    write_ablation,
+)
 from kit.report.clients import client_map
 from kit.report.drift import measure_drift, read_drift, write_drift
 from kit.report.html import DRAWN
@@ -291,8 +301,14 @@ def test_ablation_is_measured_once(copy: Path, toy: DataFolder):
     page = render(collect(copy))
     assert page.count("to the sum</span>") == 3
     assert found.precision == read_scores(copy)["fast"]["precision"]
-    write_ablation(copy, found.model_copy(update={"precision": "other", "rows": found.rows[:1]}))
+    other = "fp32" if found.precision == "bf16" else "bf16"
+    write_ablation(copy, found.model_copy(update={"precision": other, "rows": found.rows[:1]}))
     assert measure_ablation(copy, toy, threads=1) == found, "one in another precision is measured again"
+    assert collect(copy, toy.root).ablation == found
+    elsewhere = DataFolder(Path(shutil.copytree(toy.root, copy.parent / "other-data")))
+    window = pl.read_parquet(elsewhere.window("validation"))
+    window.head(window.height - 5).write_parquet(elsewhere.window("validation"))
+    assert read_current(copy, elsewhere) is None, "gains on other targets are not shown beside new scores"
 
 
 def test_one_block_cannot_be_left_out(scored: Path, toy: DataFolder):
