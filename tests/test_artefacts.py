@@ -98,11 +98,13 @@ def test_explain_walks_back_to_the_data_files(toy: DataFolder, built: Path, stor
 
 def test_verify_notices_altered_bytes(built: Path, store: Store):
     path = built / "embeddings.npy"
-    assert "as recorded" in explain(str(built), store, verify=True).facts["wrote embeddings.npy"]
+    sound = explain(str(built), store, verify=True)
+    assert "as recorded" in sound.facts["wrote embeddings.npy"] and not sound.altered
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    assert "NOT" in explain(str(built), store, verify=True).facts["wrote embeddings.npy"]
+    found = explain(str(built), store, verify=True)
+    assert "NOT" in found.facts["wrote embeddings.npy"] and found.altered
 
 
 def test_explain_says_what_it_does_not_know(store: Store, tmp_path: Path):

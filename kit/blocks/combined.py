@@ -15,13 +15,13 @@ import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, cast
+from typing import ClassVar, Self, cast
 
 import numpy as np
 import torch
 from lightning_fabric.utilities import move_data_to_device
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from kit.arrays import digest_of
@@ -85,6 +85,12 @@ class CombinedSettings(Strict):
         description="Products that compete for a choice at most: the most popular at the cut, and a draw from the others. The "
         "rest enter by category and price alone.",
     )
+
+    @model_validator(mode="after")
+    def _read_as_it_is(self) -> Self:
+        if self.network.encoder.anchor:
+            raise ValueError("network.encoder.anchor is for sequence blocks: this one knows the cut from its features")
+        return self
 
 
 @block

@@ -86,6 +86,8 @@ def explain(
 ) -> None:
     """Print what a file was made from, walking back to the data: recipe, blocks, fingerprints, code, when, how long.
 
+    With --verify, exit 1 if a file is not what was recorded.
+
     Example: kit explain submissions/stats/embeddings.npy
     """
     from kit.submission.explain import explain as origin_of
@@ -93,8 +95,10 @@ def explain(
     origin = origin_of(target, verify=verify)
     if as_json:
         print_json(origin.as_json())
-        return
-    _print_origin(origin, "", set())
+    else:
+        _print_origin(origin, "", set())
+    if origin.altered:
+        raise typer.Exit(1)
 
 
 def _print_origin(origin: Origin, indent: str, seen: set[str]) -> None:

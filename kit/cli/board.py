@@ -95,8 +95,11 @@ def board(
     """
     from kit.board import as_json as rows_as_json
     from kit.board import as_markdown, rank, submissions_on
+    from kit.errors import KitError
     from kit.probes.results import notes_on, read_scores
 
+    if markdown and as_json:
+        raise KitError("--markdown and --json were both given.", "Give one of them.")
     found = submissions_on(root, data, probe)
     groups = {place: [path for path in found if found[path] == place] for place in dict.fromkeys(found.values())}
     if not groups:

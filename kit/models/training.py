@@ -108,8 +108,14 @@ def train(
         optimizer: used instead of AdamW (then `lr` and `weight_decay` are its own affair); sparse gradients are clipped too.
 
     Raises:
-        KitError: the loss is not finite; fewer batches than devices; an optimizer where the schedule brings its own.
+        KitError: the loss is not finite; fewer batches than devices; an optimizer where the schedule brings its own; patience
+            where nothing is validated.
     """
+    if settings.patience is not None and validate is None and settings.epochs > 1:
+        raise KitError(
+            f"{name} has no validation: `train.patience = {settings.patience}` would never stop it.",
+            "Leave it out, and choose `train.epochs`.",
+        )
     if optimizer is not None and settings.schedule == "schedule-free":
         raise KitError(
             f"{name} brings an optimiser of its own: `train.schedule` cannot be 'schedule-free'.",

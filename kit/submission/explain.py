@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from kit.errors import KitError
 from kit.store import Store, bytes_digest, read_record
 from kit.submission.card import read_manifest
+
+ALTERED: Final = " (NOT what is there now)"
+"""Said of a file whose bytes are not those that were recorded."""
 
 
 @dataclass
@@ -25,6 +28,12 @@ class Origin:
     what: str
     facts: dict[str, str]
     parents: list[Origin] = field(default_factory=list)
+
+    @property
+    def altered(self) -> bool:
+        """Whether a file of it, or of what it was made from, is not what was recorded; known where files were read again."""
+        mine = any(text.endswith(ALTERED) for text in self.facts.values())
+        return mine or any(parent.altered for parent in self.parents)
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""
@@ -123,7 +132,7 @@ def _content(folder: Path, recorded: Mapping[str, str], verify: bool) -> dict[st
         if verify:
             path = folder / name
             same = path.exists() and bytes_digest(path) == before
-            facts[f"wrote {name}"] += " (as recorded)" if same else " (NOT what is there now)"
+            facts[f"wrote {name}"] += " (as recorded)" if same else ALTERED
     return facts
 
 

@@ -23,6 +23,8 @@ from kit.tune.storage import Place, study_lock
 from kit.tune.study import best_trials, is_first, space_of
 
 OFFICIAL: Final = "official"
+MADE_BY: Final = "made by `kit tune best`"
+"""In the head of a recipe that may be written anew."""
 """The study's attribute with official scores: trial number → {scores, sum, sums, precision, runs}."""
 
 
@@ -148,7 +150,7 @@ def provenance(study: optuna.Study, trial: FrozenTrial, place: Place) -> list[st
     done = sum(other.state in (TrialState.COMPLETE, TrialState.PRUNED) for other in trials)
     search = said["search"]
     lines = [
-        f"Trial {trial.number} of {done} in the study {study.study_name!r} ({place.shown}), made by `kit tune best`.",
+        f"Trial {trial.number} of {done} in the study {study.study_name!r} ({place.shown}), {MADE_BY}.",
         f"Search space {said['where']}, data {said['data']} ({said['identity']['data']}), kit {said['kit']}.",
         f"{search['sampler']} sampler, {search['probe']} probe, {search['seeds']} seed(s) a trial; "
         f"{search['gain']} = {_values(trial)}.",
@@ -173,8 +175,10 @@ def write_recipe(path: Path, text: str) -> None:
     """Write the recipe whole or not at all.
 
     Raises:
-        KitError: the disk is full.
+        KitError: the disk is full, or somebody's own recipe is there.
     """
+    if path.exists() and MADE_BY not in path.read_text(encoding="utf-8", errors="replace"):
+        raise KitError(f"{path} exists and was not made by `kit tune best`.", "Choose another --out, or remove it.")
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 

@@ -45,7 +45,7 @@ def status(study: optuna.Study, place: Place) -> dict[str, Any]:
 
 
 def hit_rate(trials: list[FrozenTrial]) -> dict[str, Any]:
-    """Blocks found in the store, blocks asked for, their ratio, and the seconds that finding them saved, about."""
+    """Blocks found in the store, blocks asked for, and their ratio."""
     results = [trial.user_attrs["result"] for trial in trials if "result" in trial.user_attrs]
     fresh, asked = (sum(int(result[key]) for result in results) for key in ("fresh", "asked"))
     return {"fresh": fresh, "asked": asked, "rate": round(fresh / asked, 4) if asked else None}

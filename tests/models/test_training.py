@@ -265,6 +265,11 @@ def test_early_stopping_keeps_the_best_weights():
     assert weights(model) == seen[1]
 
 
+def test_patience_without_a_validation_is_refused_rather_than_ignored():
+    with pytest.raises(KitError, match=r"`train\.patience = 2` would never stop it"):
+        train(new_model(), batches, TrainSettings(epochs=5, patience=2), seed=0, name="t")
+
+
 def test_schedule_by_hand():
     settings = TrainSettings(warmup=0.2)
     assert [rate_factor(step, 10, settings) for step in (0, 1, 2, 6, 10)] == pytest.approx([0.5, 1.0, 1.0, 0.5, 0.0])

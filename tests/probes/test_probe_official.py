@@ -15,6 +15,7 @@ from probe_world import World, make_world
 from torch.nn import functional as F
 
 from kit.challenge import PROBE_SEED, Task
+from kit.limits.processor import processor_bf16
 from kit.probes import mlp
 from kit.probes.labels import TaskData, load_task
 from kit.probes.network import Dense, Shape, build, fuse_updates, products
@@ -132,16 +133,20 @@ def test_bf16_rounds_products_only_inside_its_block() -> None:
             assert torch.equal(a @ b, exact)
     assert torch.equal(a @ b, exact)
     assert inside == pytest.approx(exact.numpy(), abs=2.0)
+    if processor_bf16() == "fast":
+        assert not torch.equal(inside, exact)
 
 
 def test_the_input_layer_stays_exact_in_bf16() -> None:
-    network = build(64, 2, SMALL, 0)
-    fuse_updates(network)
-    x = torch.full((256, 64), 1001.0)
+    network = build(512, 2, Shape(256, 256), 0)
+    fuse_updates(network, "bf16")
+    x = torch.full((256, 512), 1001.0)
     expected = F.linear(x, network.enter.weight, network.enter.bias)
     with products("bf16"):
-        got = network.enter(x)
+        got, rounded = network.enter(x), F.linear(x, network.enter.weight, network.enter.bias)
     assert torch.equal(got, expected)
+    if processor_bf16() == "fast":
+        assert not torch.equal(rounded, expected), "or this test shows nothing"
     assert sum(isinstance(layer, Dense) and layer.exact for layer in network.modules()) == 1
 
 

@@ -22,7 +22,7 @@ from kit.data.layout import DataFolder
 from kit.errors import KitError
 from kit.recipe import read_recipe
 from kit.store import Store
-from kit.tune.best import score_officially, winner
+from kit.tune.best import score_officially, winner, write_recipe
 from kit.tune.epochs import FEW, EpochPruner
 from kit.tune.gain import LEAST_NOISE, Reference, task_gain, total_gain
 from kit.tune.objective import RecipeObjective
@@ -389,6 +389,10 @@ def test_a_whole_search_on_a_tiny_shop(tmp_path: Path, monkeypatch: pytest.Monke
     assert json.loads(kit("tune", "status", "two", "--json"))["taken"] == 5
     assert "5 of 5 trials" in kit("tune", "status", "two")
     kit("tune", "best", "two", "--out", "best.toml", "--recipe-name", "winner")
+    Path("mine.toml").write_text("# by hand")
+    with pytest.raises(KitError, match="was not made by `kit tune best`"):
+        write_recipe(Path("mine.toml"), Path("best.toml").read_text())
+    write_recipe(Path("best.toml"), Path("best.toml").read_text())  # its own may be written anew
     text, best = Path("best.toml").read_text(), state["best"][0]
     raw, recipe = tomllib.loads(text), read_recipe(Path("best.toml"))
     assert recipe.name == raw["name"] == "winner"

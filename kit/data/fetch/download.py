@@ -60,7 +60,7 @@ class _Retry(Exception):
 def download(
     url: str, target: Path, size: int | None = None, sha256: str | None = None, patience: Patience | None = None
 ) -> Path:
-    """Bring `url` to `target`; a file that is there already with the right size and checksum is kept.
+    """Bring `url` to `target`; a file that is there already with the right size is kept (it was verified when it came).
 
     Args:
         url: http(s) address.
