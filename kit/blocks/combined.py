@@ -296,9 +296,8 @@ class CombinedBlock(Block):
 
     def _train(self, tokens: Tokens, futures: Sequence[Future], inputs: Sequence[Inputs]) -> TrainReport:
         settings, length = cast(CombinedSettings, self.settings), self._length()
-        choosing = (
-            settings.train.epochs > 1
-        )  # where there is nothing to choose, labels are worth more than a number to print
+        # Where there is no epoch to choose, labels are worth more than a number to print.
+        choosing = settings.train.epochs > 1
         held_out = np.random.default_rng([self.seed, 1]).random(len(tokens.clients)) < settings.held_out * choosing
 
         def batches(epoch: int) -> Sequence[Callable[[], CombinedBatch]]:

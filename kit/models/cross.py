@@ -103,7 +103,7 @@ class PiecewiseLinear(nn.Module):
     values (NaN) get a learned vector of their own.
 
     Args:
-        edges: bin edges per column (c, bins + 1), non-decreasing; such as equal quantiles of what was seen.
+        edges: bin edges per column (c, bins + 1), non-decreasing.
         width: d, numbers per column.
     """
 

@@ -195,9 +195,8 @@ def same_sums(device: torch.device) -> Generator[None]:
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     filled = filling.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True)
-    filling.fill_uninitialized_memory = (
-        False  # it writes into all memory to find operations that read what nobody wrote
-    )
+    # On by default with the above: it writes into all new memory, to find operations that read what nobody wrote.
+    filling.fill_uninitialized_memory = False
     try:
         yield
     finally:

@@ -33,7 +33,7 @@ from kit.submission.validate import validate
 Cut = Literal["input", "end"]
 FILES = ("client_ids.npy", "embeddings.npy")
 LEARNED = ("scores.json", "influence-*.npz", "ablation.json", "drift.json", "explain-*.json")
-"""What other commands wrote beside the vectors; each file names the vectors that it speaks of."""
+"""What other commands wrote beside the vectors; each says what it was made from, and is not shown where that changed."""
 
 
 def is_fresh(folder: Path, recipe: Recipe, history: str) -> bool:
@@ -141,8 +141,7 @@ def _keep_what_was_learned(folder: Path, fresh: Path, content: dict[str, str]) -
     learned = [path for pattern in LEARNED for path in sorted(folder.glob(pattern))]
     if not learned:
         return
-    same = is_submission(folder) and read_manifest(folder).get("content") == content
-    if not same:
+    if not is_submission(folder) or read_manifest(folder).get("content") != content:
         say(f"  {folder} has other vectors now: {', '.join(path.name for path in learned)} of the old ones are dropped")
         return
     for path in learned:

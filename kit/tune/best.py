@@ -22,9 +22,9 @@ from kit.tune.space import from_params
 from kit.tune.storage import Place, study_lock
 from kit.tune.study import best_trials, is_first, space_of
 
-OFFICIAL: Final = "official"
 MADE_BY: Final = "made by `kit tune best`"
 """In the head of a recipe that may be written anew."""
+OFFICIAL: Final = "official"
 """The study's attribute with official scores: trial number → {scores, sum, sums, precision, runs}."""
 
 

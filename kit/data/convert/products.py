@@ -35,9 +35,7 @@ def _gather(what: str, attribute: Attribute, sources: Sources) -> pl.DataFrame:
         value = value.str.extract(attribute.extract, 1)
     order = pl.lit(0) if attribute.order is None else pl.col(attribute.order)
     if attribute.order is not None and schema[attribute.order] == pl.String and _all_numbers(frame, attribute.order):
-        order = order.cast(pl.Float64, strict=False).fill_null(
-            float("-inf")
-        )  # else it is sorted as text, such as dates
+        order = order.cast(pl.Float64, strict=False).fill_null(float("-inf"))  # other text is sorted as it is
     rows = frame.filter(passes(attribute.keep)).select(
         own=own_text(str(attribute.item), schema[str(attribute.item)]), value=value, order=order
     )
