@@ -23,7 +23,6 @@ from kit.tokens import (
     kind_code,
     length_buckets,
     microseconds,
-    padding_share,
     sequence_batch,
     tokenise,
 )
@@ -237,6 +236,12 @@ def test_buckets_hold_every_row_once_within_the_budget(sizes: list[int], budget:
         rows = np.concatenate(batches) if batches else np.empty(0, dtype=np.int64)
         np.testing.assert_array_equal(np.sort(rows), np.flatnonzero(lengths))
         assert all(len(batch) * lengths[batch].max() <= budget for batch in batches)
+
+
+def padding_share(sizes: np.ndarray, batches: list[np.ndarray]) -> float:
+    """Share of the padded tokens B · T that is padding, over all batches."""
+    padded = sum(len(rows) * int(sizes[rows].max()) for rows in batches)
+    return 1.0 - sum(int(sizes[rows].sum()) for rows in batches) / padded
 
 
 def test_buckets_waste_little_and_repeat_by_seed():

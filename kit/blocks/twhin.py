@@ -8,7 +8,7 @@ from typing import ClassVar, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from kit.blocks.base import block
 from kit.blocks.graph import SOURCES, GraphBlock, GraphSettings
@@ -36,6 +36,14 @@ class TwHINSettings(GraphSettings):
         100.0, gt=0, description="Pull of a client's vector towards 0: the more, the more edges it takes."
     )
     train: TrainSettings = TrainSettings(epochs=3, lr=0.3, clip=100.0)
+
+    @field_validator("train")
+    @classmethod
+    def _adagrad_has_no_such(cls, train: TrainSettings) -> TrainSettings:
+        for name in ("weight_decay", "rows"):
+            if getattr(train, name) != TrainSettings.model_fields[name].default:
+                raise ValueError(f"twhin trains by row-wise Adagrad, which has no `train.{name}`: leave it out")
+        return train
 
 
 @block

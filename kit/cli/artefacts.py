@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kit.cli.common import JsonOption, SeedOption, print_json
+from kit.cli.common import JsonOption, SeedOption, print_json, submission_folder
 
 if TYPE_CHECKING:
     from kit.lineage import Stage
@@ -43,9 +43,19 @@ def status(
             raise KitError(f"The state of {recipe} depends on the data.", "Add --data DIR.")
         plan = read_recipe(recipe)
         plan = plan if seed is None else plan.model_copy(update={"seed": seed})
-        folder = out or Path("submissions") / (name or plan.name)
+        folder = submission_folder(out, name, plan.name)
         found[str(folder)] = recipe_status(plan, data, folder, cut)
     else:
+        options = {
+            "--data": data,
+            "--name": name,
+            "--out": out,
+            "--seed": seed,
+            "--cut": None if cut == "input" else cut,
+        }
+        for option, value in options.items():
+            if value is not None:
+                raise KitError(f"{option} {value} belongs to a recipe, and none was given.", "Name the recipe first.")
         for manifest in sorted(Path("submissions").glob("*/manifest.json")):
             try:
                 found[str(manifest.parent)] = submission_status(manifest.parent)

@@ -28,9 +28,29 @@ def use_threads(threads: int | None) -> None:
         os.environ[name] = str(threads)
 
 
+def submission_folder(out: Path | None, name: str | None, usual: str) -> Path:
+    """Where a submission goes: --out, or --name or the recipe's name under submissions/.
+
+    Raises:
+        KitError: both were given, or the name is no folder's name.
+    """
+    from kit.recipe import require_name
+
+    if out is not None and name is not None:
+        raise KitError(f"--out {out} and --name {name} both say where the submission goes.", "Give one of them.")
+    if name is not None:
+        require_name(name)
+    return out or Path("submissions") / (name or usual)
+
+
 def print_json(value: object) -> None:
     """JSON on stdout, for programs."""
-    typer.echo(json.dumps(value, indent=2, default=str))
+    typer.echo(as_text(value))
+
+
+def as_text(value: object) -> str:
+    """`value` as JSON; what JSON does not know, such as a path, as it prints itself."""
+    return json.dumps(value, indent=2, default=str)
 
 
 def report_findings(findings: Sequence[Finding], what: str, as_json: bool) -> None:

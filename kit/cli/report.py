@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from kit.cli.common import JsonOption, ThreadsOption, print_json, use_threads
+from kit.cli.common import JsonOption, ThreadsOption, as_text, print_json, use_threads
 
 
 def report(
@@ -33,7 +33,7 @@ def report(
 ) -> None:
     """Write what a team lead would read: a verdict in plain words, scores, gains, blocks, cohorts, maps, health, drift, cost.
 
-    One HTML file without script or network, light and dark. Markdown goes to stdout unless --out is given. A section whose
+    One HTML file without script or network, light and dark. Markdown and JSON go to stdout unless --out is given. A section whose
     input is missing says which command makes it.
 
     Example: kit report submissions/stats --against submissions/small-baseline
@@ -51,13 +51,15 @@ def report(
         raise KitError(f"There is no format {style!r};", nearest(style, ["html", "markdown"]))
     if method not in ("pca", "umap"):
         raise KitError(f"There is no map {method!r};", nearest(method, ["pca", "umap"]))
+    if as_json and style == "markdown":
+        raise KitError("--json and --format markdown are two formats.", "Give one of them.")
     axes: Literal["pca", "umap"] = "umap" if method == "umap" else "pca"
     with Store().in_use(f"The report on {submission}"):
         found = collect(submission, data, against or (), drift=drift, ablate=ablate, threads=threads, method=axes)
-    if as_json:
+    if as_json and out is None:
         print_json(found.as_json())
         return
-    text = render(found) if style == "html" else render_markdown(found)
+    text = as_text(found.as_json()) if as_json else render(found) if style == "html" else render_markdown(found)
     if style == "markdown" and out is None:
         typer.echo(text, nl=False)
         return

@@ -14,6 +14,7 @@ from kit.cli.common import (
     ThreadsOption,
     print_json,
     report_findings,
+    submission_folder,
     use_threads,
 )
 
@@ -56,7 +57,7 @@ def submit(
     """
     use_threads(threads)
     from kit.limits.size import parse_size
-    from kit.recipe import read_recipe, require_name
+    from kit.recipe import read_recipe
     from kit.submission import read_manifest
     from kit.submission import submit as build
 
@@ -64,9 +65,7 @@ def submit(
     plan = read_recipe(recipe)
     if seed is not None:
         plan = plan.model_copy(update={"seed": seed})
-    if name is not None:
-        require_name(name)
-    folder = out or Path("submissions") / (name or plan.name)
+    folder = submission_folder(out, name, plan.name)
     if dry_run:
         _foretell(plan, data, folder, cut, limit, as_json)
         return

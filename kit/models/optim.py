@@ -153,8 +153,3 @@ def adam_w(
 
     free: Optimizer = AdamWScheduleFree(model.parameters(), lr=lr, weight_decay=weight_decay)
     return free
-
-
-def state_bytes(rows: int, width: int, rule: Literal["adam", "adagrad"]) -> int:
-    """Bytes of a float32 table and of its optimiser's state."""
-    return 4 * rows * (3 * width if rule == "adam" else width + 1)

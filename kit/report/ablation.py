@@ -111,10 +111,13 @@ def read_ablation(submission: Path) -> Ablation | None:
 
 
 def read_current(submission: Path, folder: DataFolder | None) -> Ablation | None:
-    """`read_ablation`, but None where vectors, targets or probe are others now; without a data folder that cannot be known."""
+    """`read_ablation`, but None where vectors, targets or probe are others now, or there is no such probe any more; without a
+    data folder that cannot be known."""
     found = read_ablation(submission)
     if found is None or not found.fingerprint or folder is None:
         return found
+    if found.probe not in load_probes():
+        return None
     now = made_from(read_manifest(submission)["fingerprint"], folder, found.probe, found.precision)
     return found if now == found.fingerprint else None
 

@@ -6,7 +6,6 @@ from kit.tokens.batch import (
     HOUR_BUCKETS,
     SequenceBatch,
     length_buckets,
-    padding_share,
     sequence_batch,
 )
 from kit.tokens.build import tokenise
@@ -28,7 +27,6 @@ __all__ = [
     "kind_code",
     "length_buckets",
     "microseconds",
-    "padding_share",
     "sequence_batch",
     "tokenise",
 ]

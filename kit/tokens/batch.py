@@ -194,9 +194,3 @@ def length_buckets(
     if rng is not None:
         batches = [batches[i] for i in rng.permutation(len(batches))]
     return batches
-
-
-def padding_share(sizes: Int64s, batches: list[Int64s]) -> float:
-    """Share of the padded tokens B · T that is padding, over all batches."""
-    padded = sum(len(rows) * int(sizes[rows].max()) for rows in batches)
-    return 1.0 - sum(int(sizes[rows].sum()) for rows in batches) / max(padded, 1)

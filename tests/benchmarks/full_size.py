@@ -36,7 +36,7 @@ from kit.arrays import blocks
 from kit.blocks.base import Block, make_block
 from kit.data.layout import DataFolder
 from kit.history import History
-from kit.models.optim import LazyAdamW, state_bytes
+from kit.models.optim import LazyAdamW
 from kit.models.slices import DEVICES, FLOAT, RESERVE, Slice, timed_slice
 from kit.models.throughput import best_seconds, matmul_gflops
 from kit.recipe import BlockEntry
@@ -149,6 +149,11 @@ def tables(history: History, given: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
+def state_bytes(rows: int, width: int, rule: str) -> int:
+    """Bytes of a float32 table and of its optimiser's state."""
+    return FLOAT * rows * (3 * width if rule == "adam" else width + 1)
+
+
 def optimiser(history: History, given: argparse.Namespace) -> dict[str, Any]:
     """One update of the sequence encoder's table, as large as these data make it, after a batch that met 10,000 of its rows."""
     vocabulary = tokenise(history, TokenSettings()).vocabulary
@@ -168,7 +173,7 @@ def optimiser(history: History, given: argparse.Namespace) -> dict[str, Any]:
             table(index).square().sum().backward()
             stepper.step()
 
-        held = state_bytes(rows, WIDTH, rule) / 1e9  # type: ignore[arg-type]
+        held = state_bytes(rows, WIDTH, rule) / 1e9
         found[name] = {"seconds": best_seconds(update, 3), "table and state GB": held}
     return found
 

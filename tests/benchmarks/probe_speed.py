@@ -1,6 +1,7 @@
 """How fast the probes are on this machine, beside its matrix-multiply rate and the organisers' own code, in one run.
 
-    python tests/benchmarks/probe_speed.py [--clients 2000] [--width 512] [--threads 2] [--theirs CHECKOUT --python PYTHON] [--skip-memory]
+    python tests/benchmarks/probe_speed.py [--clients 2000] [--width 512] [--threads 2] [--skip-memory]
+                                           [--theirs CHECKOUT --python PYTHON]
 
 Makes seeded random data, times one task (propensity_sku, 100 labels) for the official probe in fp32 and bf16, all six for the
 fast and the gbm probe, and, given a checkout of Synerise/recsys2025 and a Python that can run it (see

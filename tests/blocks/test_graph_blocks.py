@@ -98,6 +98,12 @@ def test_a_misspelt_relation_is_refused():
         parse(EdgeSettings, {"weights": {"buys": -1.0}}, "here")
 
 
+@pytest.mark.parametrize("setting", [{"weight_decay": 0.1}, {"rows": "adagrad"}])
+def test_twhin_refuses_what_its_optimizer_does_not_know(setting: dict[str, object]):
+    with pytest.raises(ValueError, match=f"no `train.{next(iter(setting))}`"):
+        TwHINSettings.model_validate({"train": setting})
+
+
 def test_query_codes_of_their_own(toy_history: History):
     settings = EdgeSettings(shared_codes=False)
     graph = build_graph(toy_history, build_vocabulary(toy_history, settings), settings)

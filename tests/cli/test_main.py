@@ -13,6 +13,7 @@ from toy import write_folder
 from typer.testing import CliRunner, Result
 
 from kit.cli.main import app
+from kit.errors import KitError
 
 ROOT = Path(__file__).parents[2]
 
@@ -49,6 +50,23 @@ def test_a_mistake_is_two_plain_lines_and_exit_2(tmp_path: Path):
     assert done.returncode == 2
     assert "There is no recipe 'nowhere.toml'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        ("submit {recipe} --data data --out a --name b", "--out a and --name b both say"),
+        ("status {recipe} --data data --out a --name b", "--out a and --name b both say"),
+        ("status --data data", "--data data belongs to a recipe"),
+        ("status --cut end", "--cut end belongs to a recipe"),
+        ("status --seed 0", "--seed 0 belongs to a recipe"),
+        ("report {recipe} --json --format markdown", "--json and --format markdown are two formats"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused(call: str, told: str):
+    done = CliRunner().invoke(app, call.format(recipe=ROOT / "pipelines" / "stats.toml").split())
+    assert isinstance(done.exception, KitError)
+    assert told in done.exception.what
 
 
 def test_the_whole_road(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -88,6 +106,8 @@ def test_the_whole_road(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         "labels_without_positives",
         "epochs",
     }
+    assert kit("report", "submissions/mine", "--json", "--out", "report.json").exit_code == 0
+    assert json.loads(Path("report.json").read_text())["submission"] == str(Path("submissions/mine"))
     ids = np.load(Path("submissions") / "mine" / "client_ids.npy")
     np.save(Path("submissions") / "mine" / "client_ids.npy", ids[:-1])
     broken = kit("validate", "submissions/mine", "--data", "data")

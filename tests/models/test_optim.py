@@ -10,7 +10,7 @@ from kit.errors import KitError
 from kit.history import History
 from kit.models.combined import Combined, NetworkSettings
 from kit.models.events import EventSettings, ItemTower
-from kit.models.optim import LazyAdamW, RowAdagrad, state_bytes
+from kit.models.optim import LazyAdamW, RowAdagrad
 from kit.models.training import TrainSettings, train
 from kit.tokens import TokenSettings, tokenise
 
@@ -77,8 +77,7 @@ def test_dense_parameters_are_adamws_and_adagrad_rows_are_row_adagrads():
     assert torch.equal(rows.weight, alone.weight)
     state = {name for name, value in both.state[rows.weight].items() if torch.is_tensor(value)}
     assert state == {"squares"}
-    assert state_bytes(6, 3, "adagrad") == 4 * (6 * 3 + 6)
-    assert state_bytes(6, 3, "adam") == 4 * 3 * 6 * 3
+    assert both.state[rows.weight]["squares"].numel() == len(rows.weight), "one number per row"
 
 
 def test_a_sparse_tower_has_the_dense_ones_gradient(toy_history: History):

@@ -305,6 +305,9 @@ def test_ablation_is_measured_once(copy: Path, toy: DataFolder):
     write_ablation(copy, found.model_copy(update={"precision": other, "rows": found.rows[:1]}))
     assert measure_ablation(copy, toy, threads=1) == found, "one in another precision is measured again"
     assert collect(copy, toy.root).ablation == found
+    write_ablation(copy, found.model_copy(update={"probe": "departed"}))
+    assert read_current(copy, toy) is None, "its probe is registered no more"
+    write_ablation(copy, found)
     elsewhere = DataFolder(Path(shutil.copytree(toy.root, copy.parent / "other-data")))
     window = pl.read_parquet(elsewhere.window("validation"))
     window.head(window.height - 5).write_parquet(elsewhere.window("validation"))
