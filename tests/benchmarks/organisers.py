@@ -95,6 +95,7 @@ def evaluate(
         command = [python, "-W", "ignore", "-m", "training_pipeline.train", "--tasks", *tasks, *options]
         paths = os.pathsep.join([str(room), str(checkout.resolve())])
         environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
+        environment.pop("THP_MEM_ALLOC_ENABLE", None)  # a setting of this kit (kit/__init__.py), not of theirs
         environment |= {"EPOCHS_FILE": str(room / "epochs.jsonl"), "PYTHONDONTWRITEBYTECODE": "1"}
         with subprocess.Popen(
             [*map(str, command), "--hidden-logging-mode"],

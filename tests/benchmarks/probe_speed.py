@@ -18,6 +18,9 @@ given number of clients (16,384 at least) and at four times as many: vectors sta
 
 from __future__ import annotations
 
+import kit  # noqa: F401 - before torch, for which it asks for huge pages
+
+# isort: split
 import argparse
 import os
 import subprocess
