@@ -72,6 +72,15 @@ def score(
     profiles: Annotated[
         int | None, typer.Option("--profiles", help="Only the first so many profiles of --calibrate.")
     ] = None,
+    twice: Annotated[
+        int | None,
+        typer.Option(
+            "--twice",
+            min=0,
+            help="How many profiles of --calibrate the official probe scores again, to learn its own noise; 6 by default, "
+            "100 for all: few can mislead.",
+        ),
+    ] = None,
     minutes: Annotated[
         float | None, typer.Option("--minutes", help="Start nothing in --calibrate after this long.")
     ] = None,
@@ -109,14 +118,14 @@ def score(
         "probe": probe, "seeds": seeds != 1, "reorder": reorder, "device": device != "auto", "against": against,
         "explain": explain, "force": force,
     }  # fmt: skip
-    study = {"out": out, "stand-in": stand_in, "profiles": profiles, "minutes": minutes}
+    study = {"out": out, "stand-in": stand_in, "profiles": profiles, "minutes": minutes, "twice": twice is not None}
     check_options({name: bool(value) for name, value in (asked if calibrate else study).items()}, calibrate=calibrate)
     with Store().in_use(f"The scoring of {', '.join(map(str, submissions))}"):
         if calibrate:
             from kit.cli.calibrate import run_study
             from kit.probes.calibrate import plan_study
 
-            plan = plan_study(folder, out, wanted, stand_in, profiles, minutes, exact, threads)
+            plan = plan_study(folder, out, wanted, stand_in, profiles, minutes, exact, threads, twice)
             run_study(submissions, folder, plan, as_json=as_json, quiet=quiet)
             return
         call = Call(folder, wanted, seeds, reorder, exact, threads, device, force, not quiet, explain, clients)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import psutil
@@ -31,6 +31,8 @@ from kit.probes.variants import Variant, read_source, variants
 from kit.progress import say
 from kit.store import DEFAULT_ROOT, code_digest, digest, write_json
 
+Part = TypeVar("Part")
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -43,8 +45,9 @@ class Plan:
         profiles: only the first so many; None for all.
         minutes: start nothing after this long; None for no limit.
         precision: of the official probe.
-        seed_profiles: how many profiles the official probe scores a second time, from another seed and with the rows in
-            another random order, to learn the noise of both. Profiles that are an order are left out.
+        twice: how many profiles the official probe scores a second time, from another seed and with the rows in another
+            random order, to learn the noise of both; at most all. Profiles that are an order are left out. Few can mislead:
+            of thirteen runs twelve repeated to .02, one was off by .08 (docs/measured.md).
         threads: None for one per core.
     """
 
@@ -54,7 +57,7 @@ class Plan:
     profiles: int | None = None
     minutes: float | None = None
     precision: Precision = "bf16"
-    seed_profiles: int = 6
+    twice: int = 6
     threads: int | None = None
 
 
@@ -88,8 +91,7 @@ def calibrate(submissions: Sequence[Path], folder: DataFolder, plan: Plan) -> di
     chosen = variants([read_source(path, lambda ids: _activity(folder, ids)) for path in submissions])[: plan.profiles]
     stand_ins = [_stand_in(name, plan) for name in plan.stand_ins or _defaults()]
     official, again = _official(plan, 0), _official(plan, 1)
-    free = [variant for variant in chosen if not variant.ordered]
-    twice = free[:: -(-len(free) // plan.seed_profiles)] if plan.seed_profiles else []  # spread: neighbours are alike
+    twice = spread([variant for variant in chosen if not variant.ordered], plan.twice)
     targets, clock = targets_digest(folder), _Clock(plan.minutes)
     study = Study(plan.out, str(folder.root), [str(path) for path in submissions], plan.precision, plan.minutes)
     for number, variant in enumerate(chosen):
@@ -108,6 +110,12 @@ def calibrate(submissions: Sequence[Path], folder: DataFolder, plan: Plan) -> di
     return write_report(study, {part.name: STAND_INS[part.name].description for part in stand_ins})
 
 
+def spread(parts: Sequence[Part], most: int) -> list[Part]:
+    """At most so many of them, evenly spaced: neighbours are alike."""
+    places = np.linspace(0, len(parts) - 1, min(most, len(parts)))
+    return [parts[place] for place in np.unique(places.round().astype(int))]
+
+
 def plan_study(
     folder: DataFolder,
     out: Path | None,
@@ -117,11 +125,13 @@ def plan_study(
     minutes: float | None,
     precision: Precision,
     threads: int | None,
+    twice: int | None = None,
 ) -> Plan:
     """A Plan from what a command line gives; without `out`, results are kept in the store under the data folder's name."""
     place = out or DEFAULT_ROOT / "calibration" / folder.root.resolve().name
     names = tuple(dict.fromkeys(stand_ins or ()))
-    return Plan(place, tuple(tasks or ()), names, profiles, minutes, precision, threads=threads)
+    again = Plan.twice if twice is None else twice
+    return Plan(place, tuple(tasks or ()), names, profiles, minutes, precision, again, threads)
 
 
 def check_plan(plan: Plan) -> None:

@@ -142,6 +142,7 @@ def _markdown(content: dict[str, Any]) -> list[str]:
         ("*two starts and row orders of the official probe*", "tau_of_two_seeds", 2),
         ("*limit that its noise sets*", "limit", 2),
         ("*standard deviation over starts and orders*", "standard_deviation", 4),
+        ("*profiles that were scored twice for this*", "profiles", 0),
     ):
         lines.append(f"| {title} | {' | '.join(_number(one[key], digits) for one in noise)} | | |")
     lines += [

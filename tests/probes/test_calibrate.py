@@ -19,7 +19,7 @@ from kit.cli.main import app
 from kit.errors import KitError
 from kit.probes import calibrate as study_room
 from kit.probes.agreement import agree, limit, seed_noise, tau
-from kit.probes.calibrate import Contestant, Plan, calibrate, plan_study
+from kit.probes.calibrate import Contestant, Plan, calibrate, plan_study, spread
 from kit.probes.labels import load_task
 from kit.probes.mlp import train
 from kit.probes.network import OFFICIAL, Dense, Shape, build, parameter_groups
@@ -238,7 +238,7 @@ def counted(monkeypatch: pytest.MonkeyPatch, fail_after: int | None = None) -> l
 
 
 def small_plan(out: Path) -> Plan:
-    return Plan(out, (Task.CONVERSION, Task.SKU), ("good", "other"), profiles=4, seed_profiles=2, threads=1)
+    return Plan(out, (Task.CONVERSION, Task.SKU), ("good", "other"), profiles=4, twice=2, threads=1)
 
 
 def test_a_killed_study_goes_on_where_it_was(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,6 +263,7 @@ def test_a_killed_study_goes_on_where_it_was(world: World, tmp_path: Path, monke
     assert report["stand_ins"]["good"]["times_cheaper"] > 0
     text = (plan.out / "report.md").read_text()
     assert "scaled/noise-columns" in text and "| good |" in text
+    assert "| *profiles that were scored twice for this* | 2 | 2 |" in text
     assert json.loads((plan.out / "report.json").read_text()) == json.loads(json.dumps(report))
     calls = counted(monkeypatch)
     again = calibrate(sources, world.folder, plan)
@@ -272,6 +273,12 @@ def test_a_killed_study_goes_on_where_it_was(world: World, tmp_path: Path, monke
     cell.write_text("{")
     calibrate(sources, world.folder, plan)
     assert calls == [("0", "conversion")], "a damaged result is measured again, alone"
+
+
+@pytest.mark.parametrize(("most", "wanted"), [(0, ""), (1, "a"), (2, "ae"), (3, "ace"), (5, "abcde"), (100, "abcde")])
+def test_profiles_to_score_again_are_spread_evenly(most: int, wanted: str) -> None:
+    assert "".join(spread("abcde", most)) == wanted
+    assert spread([], most) == []
 
 
 def test_no_time_left_is_reported_and_not_a_failure(
