@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -108,10 +109,15 @@ def main() -> None:
                 " → ".join(f"{score:.4f}" for score in scores),
                 ", ".join(f"{row.difference:+.4f} ± {row.detectable:.4f} ({row.verdict})" for row in against),
                 " → ".join(f"{value:.4f}" for value in (*aurocs, best)),
-                f"{limit:.4f}",
+                "–" if np.isnan(limit) else f"{limit:.4f}",
             ]
             print("| " + " | ".join(map(str, cells)) + " |", flush=True)
     summarise(names, rows)
+
+
+def percent(shares: Sequence[float]) -> str:
+    """«57 % → 62 %»; a dash where there is no oracle."""
+    return "–" if np.isnan(shares).any() else " → ".join(f"{share:.0%}" for share in shares)
 
 
 def summarise(names: list[str], rows: dict[Task, list[tuple[float, ...]]]) -> None:
@@ -134,11 +140,11 @@ def summarise(names: list[str], rows: dict[Task, list[tuple[float, ...]]]) -> No
             " → ".join(f"{score:.4f}" for score in scores),
             ", ".join(f"{value:+.4f}" for value in differences),
             " → ".join(f"{value:.4f}" for value in (*aurocs, best)),
-            f"{limit:.4f}",
-            *(" → ".join(f"{share:.0%}" for share in row) for row in (shares, reached)),
+            "–" if np.isnan(limit) else f"{limit:.4f}",
+            *map(percent, (shares, reached)),
         ]
         print("| " + " | ".join(cells) + " |")
-    means = [" → ".join(f"{share:.0%}" for share in row) for row in np.mean(closed, axis=0)]
+    means = [percent(row) for row in np.mean(closed, axis=0)]
     print(f"| mean | | | | | {means[0]} | {means[1]} |")
 
 
