@@ -51,7 +51,7 @@ def _print(reports: list[tuple[ScoreReport, ScoreReport | None]], folder: DataFo
                 console.print(f"  {name}: {entry['undefined']}", highlight=False)
         if own.explanations:
             _print_importance(own, console)
-    for note in dict.fromkeys(note for own, _ in reports for note in own.notes):
+    for note in dict.fromkeys(note for own, _ in reports for note in own.remarks):
         console.print(f"[yellow]note:[/yellow] {note}", highlight=False)
 
 

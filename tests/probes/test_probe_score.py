@@ -174,6 +174,24 @@ def test_a_stopped_scoring_keeps_the_tasks_that_were_done(
     assert kept["seeds"] == 2
 
 
+def test_a_training_that_fell_back_is_told_and_stays_told(submission: Path, folder: DataFolder) -> None:
+    """Also when another task is scored later; not where several runs show the spread, nor for the usual small losses."""
+    report = score_submission(submission, folder, tasks=[Task.CHURN, Task.SKU], threads=1)
+    churn, sku = (report.tasks[task.value] for task in (Task.CHURN, Task.SKU))
+    fell = replace(report, notes=["else"], tasks={"churn": {**churn, "epochs": [0.63, 0.664, 0.636]}})
+    usual = replace(report, notes=["else"], tasks={"propensity_sku": {**sku, "epochs": [0.7, 0.71, 0.703]}})
+    (note,) = fell.remarks[1:]
+    assert note.startswith("churn: the score fell by 0.028 after the best epoch")
+    assert usual.remarks == ["else"]
+    for part in (fell, usual):
+        write_scores(submission, [part])
+    kept = read_scores(submission)["fast"]
+    assert kept["notes"] == ["else", note]
+    assert kept["sum"] == round(churn["score"] + sku["score"], 4)
+    several = {"churn": {**churn, "epochs": [0.63, 0.664, 0.636], "per_seed": {"1278": 0.66, "1279": 0.73}}}
+    assert replace(fell, tasks=several).remarks == ["else"]
+
+
 def test_vectors_exchanged_during_a_run_are_not_given_its_scores(submission: Path, folder: DataFolder) -> None:
     report = score_submission(submission, folder, tasks=[Task.CHURN], threads=1)
     np.save(submission / "embeddings.npy", np.load(submission / "embeddings.npy") * 2)
