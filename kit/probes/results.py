@@ -100,7 +100,7 @@ def total(tasks: dict[str, dict[str, Any]]) -> float:
 
 
 def unsettled(tasks: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Which tasks were scored by one training that fell back: another start, or precision, may score several hundredths else.
+    """A remark on tasks that were scored by one training that fell back: another start, or precision, may score otherwise.
 
     Args:
         tasks: task → its entry: `epochs`, the scores of the official seed's, and `per_seed` where there were several runs,
@@ -108,12 +108,11 @@ def unsettled(tasks: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """
     single = {task: entry["epochs"] for task, entry in tasks.items() if entry.get("epochs") and "per_seed" not in entry}
     lost = {task: max(epochs) - epochs[-1] for task, epochs in single.items()}
+    listed = ", ".join(f"{loss:.3f} in {task}" for task, loss in lost.items() if loss > UNSETTLED)
     return [
-        f"{task}: the score fell by {loss:.3f} after the best epoch, so this training is not settled; another start may score "
-        "several hundredths higher or lower: --seeds 3 shows it."
-        for task, loss in lost.items()
-        if loss > UNSETTLED
-    ]
+        f"After its best epoch the score fell by {listed}: such a training is not settled, and another start may score several "
+        "hundredths higher or lower; --seeds 3 shows it."
+    ] * bool(listed)
 
 
 def write_scores(submission: Path, reports: Sequence[ScoreReport]) -> Path:

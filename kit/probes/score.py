@@ -90,7 +90,6 @@ def score_submission(
     vectors, fingerprint = vectors_digest(submission), fingerprint_of(submission, folder, decided)
     known = {} if force or explain is not None else _known(submission, probe, fingerprint, seeds, reorder=reorder)
     missing = [task for task in wanted if task.value not in known]
-    _require_replaceable(read_scores(submission).get(probe), decided, vectors, chosen, missing if not force else ())
     options = Options(seeds, used, threads, device, progress, keep_logits=True, explain=explain, reorder=reorder)
     counts = read_counts(folder, scorable.client_ids)
     empty = ScoreReport(
@@ -108,6 +107,7 @@ def score_submission(
         reused=not missing,
         **runs_of({}),
     )
+    _require_replaceable(read_scores(submission).get(probe), decided, vectors, chosen, missing if not force else ())
 
     def done(name: str, part: Part) -> None:
         if keep is not None:

@@ -181,7 +181,7 @@ def test_a_training_that_fell_back_is_told_and_stays_told(submission: Path, fold
     fell = replace(report, notes=["else"], tasks={"churn": {**churn, "epochs": [0.63, 0.664, 0.636]}})
     usual = replace(report, notes=["else"], tasks={"propensity_sku": {**sku, "epochs": [0.7, 0.71, 0.703]}})
     (note,) = fell.remarks[1:]
-    assert note.startswith("churn: the score fell by 0.028 after the best epoch")
+    assert note.startswith("After its best epoch the score fell by 0.028 in churn: such a training")
     assert usual.remarks == ["else"]
     for part in (fell, usual):
         write_scores(submission, [part])
