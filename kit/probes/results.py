@@ -108,11 +108,13 @@ def unsettled(tasks: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """
     single = {task: entry["epochs"] for task, entry in tasks.items() if entry.get("epochs") and "per_seed" not in entry}
     lost = {task: max(epochs) - epochs[-1] for task, epochs in single.items()}
-    listed = ", ".join(f"{loss:.3f} in {task}" for task, loss in lost.items() if loss > UNSETTLED)
+    fell = [f"{loss:.3f} in {task}" for task, loss in lost.items() if loss > UNSETTLED]
+    if not fell:
+        return []
     return [
-        f"After its best epoch the score fell by {listed}: such a training is not settled, and another start may score several "
-        "hundredths higher or lower; --seeds 3 shows it."
-    ] * bool(listed)
+        f"After its best epoch the score fell by {', '.join(fell)}: such a training is not settled, and another start may score "
+        "several hundredths higher or lower; --seeds 3 shows it."
+    ]
 
 
 def write_scores(submission: Path, reports: Sequence[ScoreReport]) -> Path:

@@ -183,10 +183,12 @@ def test_a_training_that_fell_back_is_told_and_stays_told(submission: Path, fold
     (note,) = fell.remarks[1:]
     assert note.startswith("After its best epoch the score fell by 0.028 in churn: such a training")
     assert usual.remarks == ["else"]
-    for part in (fell, usual):
+    undefined = replace(report, notes=["else"], tasks={"conversion": {"score": None, "undefined": "nobody bought"}})
+    for part in (fell, undefined, usual):
         write_scores(submission, [part])
     kept = read_scores(submission)["fast"]
     assert kept["notes"] == ["else", note]
+    assert kept["undefined_tasks"] == 1
     assert kept["sum"] == round(churn["score"] + sku["score"], 4)
     several = {"churn": {**churn, "epochs": [0.63, 0.664, 0.636], "per_seed": {"1278": 0.66, "1279": 0.73}}}
     assert replace(fell, tasks=several).remarks == ["else"]
