@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from kit.challenge import PRICE_BUCKETS
 from kit.data.convert.ids import own_text
 from kit.data.convert.mapping import Attribute, Mapping
-from kit.data.convert.read import Sources, passes
+from kit.data.convert.read import Sources
+from kit.data.convert.rules import passes
 from kit.errors import KitError
 
 

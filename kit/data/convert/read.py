@@ -6,9 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
-from kit.challenge import TIMESTAMP_FORMAT
-from kit.data.convert.mapping import Keep, Mapping, Source, Time
-from kit.data.scan import TIME
+from kit.data.convert.mapping import Mapping, Source
 from kit.errors import KitError, nearest
 from kit.progress import say
 
@@ -120,56 +118,3 @@ def require_columns(frame: pl.LazyFrame, columns: dict[str, str], label: str) ->
             raise KitError(
                 f"{what} wants column {column!r} of {label}, which has {present};", f"{nearest(column, present)}."
             )
-
-
-def passes(rules: list[Keep]) -> pl.Expr:
-    """True where a row passes all rules."""
-    kept = pl.lit(True)
-    for rule in rules:
-        kept &= _passes(rule)
-    return kept
-
-
-def _passes(rule: Keep) -> pl.Expr:
-    value = pl.col(rule.column)
-    text, number = value.cast(pl.String), value.cast(pl.Float64, strict=False)
-    conditions: list[pl.Expr] = []
-    if rule.not_null:
-        conditions.append(value.is_not_null() & (text != ""))
-    if rule.equals is not None:
-        same = text == rule.equals if isinstance(rule.equals, str) else number == rule.equals
-        conditions.append(same.fill_null(False))
-    if rule.one_of is not None:
-        conditions.append(text.is_in(rule.one_of).fill_null(False))
-    if rule.none_of is not None:
-        conditions.append(~text.is_in(rule.none_of).fill_null(False))
-    bounds = {"above": pl.Expr.gt, "below": pl.Expr.lt, "at_least": pl.Expr.ge, "at_most": pl.Expr.le}
-    for name, compare in bounds.items():
-        if (bound := getattr(rule, name)) is not None:
-            conditions.append(compare(number, bound).fill_null(False))
-    if rule.matches is not None:
-        conditions.append(text.str.contains(rule.matches).fill_null(False))
-    if rule.matches_not is not None:
-        conditions.append(~text.str.contains(rule.matches_not).fill_null(False))
-    return pl.all_horizontal(conditions)
-
-
-def time_of(time: Time, dtype: pl.DataType) -> pl.Expr:
-    """The timestamp as Datetime("us") of the shop's wall clock; null where it cannot be read."""
-    value = pl.col(time.column)
-    if time.unit is not None:
-        whole = value.cast(pl.Float64, strict=False) if dtype.is_float() else value
-        parsed = pl.from_epoch(whole.cast(pl.Int64, strict=False), time_unit=time.unit).cast(TIME)
-    elif dtype == pl.String:
-        form = time.format or TIMESTAMP_FORMAT
-        parsed = value.str.to_datetime(form, time_unit="us", strict=False)
-        if "%z" in form:
-            parsed = parsed.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
-    elif isinstance(dtype, pl.Datetime):
-        parsed = value.dt.convert_time_zone("UTC").dt.replace_time_zone(None) if dtype.time_zone else value
-    else:
-        parsed = value.cast(TIME, strict=False) if dtype == pl.Date else pl.lit(None, dtype=TIME)
-    parsed = parsed.cast(TIME)
-    if time.zone is not None:
-        parsed = parsed.dt.replace_time_zone("UTC").dt.convert_time_zone(time.zone).dt.replace_time_zone(None)
-    return parsed

@@ -13,7 +13,9 @@ from kit.data.convert.codes import hashed_codes, print_codes, text_codes
 from kit.data.convert.ids import IdSpace, own_text
 from kit.data.convert.mapping import Keep, Mapping, Table
 from kit.data.convert.products import attribute_values, price_buckets
-from kit.data.convert.read import Sources, passes, time_of
+from kit.data.convert.read import Sources
+from kit.data.convert.rules import passes
+from kit.data.convert.times import time_of
 from kit.data.scan import TIME
 from kit.data.split import ROW_GROUP
 from kit.errors import KitError
