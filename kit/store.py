@@ -27,7 +27,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from kit import tracking
+from kit import content, tracking
+from kit.content import bytes_digest
 from kit.errors import KitError
 from kit.progress import say
 
@@ -75,12 +76,6 @@ def _sources(parts: Iterable[str]) -> Iterator[tuple[str, Path]]:
 def versions() -> dict[str, str]:
     """Installed versions of the libraries that compute."""
     return {name: metadata.version(name) for name in LIBRARIES}
-
-
-def bytes_digest(path: Path) -> str:
-    """32 hex digits of a file's bytes."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -195,6 +190,10 @@ class Plan:
         return f"{self.stage}/{self.fingerprint}"
 
 
+_READ: dict[Path, tuple[str, str]] = {}
+"""Files that this process has read: stamp and digest, where the store cannot keep them."""
+
+
 class Store:
     """All artefacts under one root.
 
@@ -248,17 +247,24 @@ class Store:
         return [read_record(path.parent) for path in paths if path.parent.suffix != ".tmp" and is_whole(path.parent)]
 
     def file_digest(self, path: Path) -> str:
-        """Digest of a file's bytes, remembered by path, size and modification time: a second look costs a stat."""
-        stat = path.stat()
-        key = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
-        memory = self.root / "digests" / f"{digest(str(path.resolve()))[:16]}.json"
-        if memory.exists():
+        """Digest of a file's bytes. A second look costs a stat where that cannot lie (see `kit.content`).
+
+        The memory is a convenience: a store that cannot be written, or what is damaged in it, costs the reading and no more.
+        """
+        place, stamp = path.resolve(), content.stamp(path)
+        if _READ.get(place, ("", ""))[0] == stamp:
+            return _READ[place][1]
+        memory = self.root / "digests" / f"{digest(str(place))[:16]}.json"
+        with suppress(OSError, ValueError, TypeError, KeyError):
             known = json.loads(memory.read_text(encoding="utf-8"))
-            if known.get("key") == key:
+            if known["stamp"] == stamp:
                 return str(known["digest"])
-        value = bytes_digest(path)
-        write_json(memory, {"key": key, "digest": value})
-        return value
+        found = content.read_digest(path)
+        if found.lasting:
+            _READ[place] = found.stamp, found.digest
+            with suppress(OSError, KitError):
+                write_json(memory, {"path": str(place), "stamp": found.stamp, "digest": found.digest})
+        return found.digest
 
     def files_digest(self, paths: Iterable[Path]) -> dict[str, str]:
         """name → digest for the files that exist; a missing file is left out, so that its appearance changes the inputs."""

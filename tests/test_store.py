@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from kit import store as module
+from kit.content import bytes_digest
 from kit.errors import KitError
 from kit.lineage import stage_state
-from kit.store import Artefact, Plan, Store, bytes_digest, code_digest, digest, disk_trouble, is_whole, write_atomically
+from kit.store import Artefact, Plan, Store, code_digest, digest, disk_trouble, is_whole, write_atomically
 
 
 def put(text: str):

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from kit.content import bytes_digest
 from kit.errors import KitError
-from kit.store import Store, bytes_digest, read_record
+from kit.store import Store, read_record
 from kit.submission.card import read_manifest
 
 ALTERED: Final = " (NOT what is there now)"

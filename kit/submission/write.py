@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from kit import __version__, tracking
+from kit.content import bytes_digest
 from kit.data.layout import DataFolder
 from kit.data.prepare import dated, plan_events
 from kit.errors import KitError, Severity
@@ -26,7 +27,7 @@ from kit.limits.watchdog import doing, watched
 from kit.profile import Profile, profile_fingerprint, profile_sources
 from kit.progress import say
 from kit.recipe import Recipe
-from kit.store import Store, bytes_digest, code_digest, code_files, disk_trouble, remove_tree, versions, write_json
+from kit.store import Store, code_digest, code_files, disk_trouble, remove_tree, versions, write_json
 from kit.submission.card import read_manifest, write_card
 from kit.submission.validate import validate
 
