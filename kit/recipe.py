@@ -19,13 +19,14 @@ Scale = Literal["none", "quantile", "standard", "signed-log"]
 
 
 class Strict(BaseModel):
-    """Base of every schema in a recipe: an unknown key is an error, values do not change after reading.
+    """Base of every schema in a recipe: an unknown key and a number that is not finite are errors, values do not change after
+    reading.
 
     A table that names some keys of a nested schema leaves the others as they would be without it: `train.epochs = 2` keeps the
     learning rate of the block that it stands in, not that of any other.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -56,7 +57,7 @@ class BlockEntry(BaseModel):
     Order of treatment: columns scaled, missing values imputed, PCA, row L2, unit RMS, weight.
     """
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
 
     kind: str = Field("", description="Which block to run; an unknown one lists the known kinds.")
     like: str = Field(

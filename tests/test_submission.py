@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kit.content import bytes_digest
 from kit.data.layout import DataFolder
 from kit.errors import KitError, Severity
 from kit.profile import profile_fingerprint
-from kit.recipe import Recipe, parse
+from kit.recipe import Recipe, parse, read_recipe
 from kit.store import Store
-from kit.submission import read_manifest, submit, validate
+from kit.submission import read_manifest, submit, validate, write
 
 PLAN = {"name": "t", "blocks": {"counts": {"kind": "stats", "families": ["counts"], "scale": "quantile"}}}
 
@@ -130,6 +131,14 @@ def repeat_first(ids):
     return ids
 
 
+def with_first(value):
+    def change(ids):
+        ids[0] = value
+        return ids
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("damage", "severity", "message"),
     [
@@ -146,13 +155,17 @@ def repeat_first(ids):
         (damage_ids(lambda ids: ids + 10_000), "error", "not relevant clients"),
         (damage_ids(repeat_first), "error", "1 duplicate ids"),
         (damage_ids(np.sort), "warning", "sorted"),
+        (damage_ids(with_first(np.iinfo(np.int64).min)), "error", "is a missing one (null or NaN)"),
+        (damage_ids(with_first(-1)), "warning", "1 ids are negative, such as -1"),
+        (damage_ids(lambda ids: ids.astype(str)), "error", "ids are <U"),
+        (damage_vectors(lambda m: m.astype(str)), "error", "vectors are <U"),
         (damage_vectors(lambda m: m[:, 0]), "error", "shape"),
         (damage_vectors(lambda m: m.astype(np.float32)), "error", "float32"),
         (damage_vectors(lambda m: np.tile(m, (1, 80))), "error", "columns"),
         (damage_vectors(lambda m: m[:-3]), "error", "ids for"),
         (damage_vectors(with_value(np.nan)), "error", "1 values are NaN"),
-        (damage_vectors(with_value(np.inf)), "error", "1 values are NaN or infinite"),
-        (damage_vectors(lambda m: m[:, :0]), "error", "0 columns"),
+        (damage_vectors(with_value(np.inf)), "error", "1 values are NaN or infinite, the first in row 1, column 2"),
+        (damage_vectors(lambda m: m[:, :0]), "error", "no column"),
         (damage_vectors(lambda m: np.hstack([m, np.ones_like(m[:, :1])])), "warning", "1 constant"),
         # the toy is 60 days long, so six of its windows repeat another one already
         (damage_vectors(lambda m: np.hstack([m, m[:, :2]])), "warning", "8 columns repeat"),
@@ -216,3 +229,94 @@ def test_scores_of_another_data_folder_or_cut_are_not_replaced(
         submit(plan, toy.root, copy, "end", store=store)
     (copy / "scores.json").unlink()
     submit(plan, other, copy, store=store)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 70_000.0])
+def test_what_is_not_valid_takes_nobodys_place(
+    toy: DataFolder, copy: Path, plan: Recipe, store: Store, monkeypatch: pytest.MonkeyPatch, value: float
+):
+    """The old submission stays whole, byte by byte, and the message names the block."""
+    before = {path: path.read_bytes() for path in copy.rglob("*")}
+    whole = write.np.save
+
+    def spoilt(path: Path, matrix: np.ndarray) -> None:
+        if path.name == "embeddings.npy":
+            matrix = matrix.copy()
+            with np.errstate(over="ignore"):
+                matrix[3, 2] = np.float32(value)
+        whole(path, matrix)
+
+    monkeypatch.setattr(write.np, "save", spoilt)
+    with pytest.raises(KitError, match="1 values are NaN or infinite, the first in row 3, column 2") as refused:
+        submit(plan.model_copy(update={"seed": 1}), toy.root, copy, store=store)
+    assert f"not valid, and {copy} is left as it was" in refused.value.what
+    assert "They come from block counts." in refused.value.what
+    assert {path: path.read_bytes() for path in copy.rglob("*")} == before
+    with pytest.raises(KitError, match="not valid, and nothing was written"):
+        submit(plan, toy.root, copy.with_name("new"), store=store)
+    assert sorted(path.name for path in copy.parent.iterdir()) == ["copy", "store"]
+
+
+@pytest.mark.parametrize("setting", ["weight = inf", "weight = nan", "weight = -inf", "weight = 1e999"])
+def test_a_recipe_holds_finite_numbers_only(tmp_path: Path, setting: str):
+    path = tmp_path / "r.toml"
+    path.write_text(f'name = "t"\n[blocks.counts]\nkind = "stats"\n{setting}\n')
+    with pytest.raises(KitError, match=r"r\.toml: blocks\.counts\.weight: .*(finite|greater)"):
+        read_recipe(path)
+
+
+@pytest.mark.parametrize("setting", ["clip = inf", "clip = nan", "row_norm = inf", "row_norm = nan"])
+def test_an_assembly_holds_finite_numbers_only(tmp_path: Path, setting: str):
+    path = tmp_path / "r.toml"
+    path.write_text(f'name = "t"\n[blocks.counts]\nkind = "stats"\n[assembly]\n{setting}\n')
+    with pytest.raises(KitError, match=r"r\.toml: assembly\."):
+        read_recipe(path)
+
+
+def test_a_weight_that_overflows_is_refused_and_the_block_named(toy: DataFolder, tmp_path: Path, store: Store):
+    blocks = PLAN["blocks"] | {"huge": {"kind": "stats", "families": ["recency"], "scale": "none", "weight": 1e300}}
+    with pytest.raises(KitError, match=r"NaN or infinite.*They come from block huge\."):
+        submit(parse(Recipe, {"name": "t", "blocks": blocks}, "test"), toy.root, tmp_path / "s", store=store)
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_link_to_another_disk_stays_and_what_is_behind_it_is_replaced(
+    toy: DataFolder, tmp_path: Path, plan: Recipe, store: Store
+):
+    disk, link = tmp_path / "disk", tmp_path / "submissions" / "s"
+    disk.mkdir()
+    link.parent.mkdir()
+    link.symlink_to(disk / "s")  # nothing there yet
+    assert submit(plan, toy.root, link, store=store)
+    first = (disk / "s" / "embeddings.npy").read_bytes()
+    assert not submit(plan, toy.root, link, store=store)
+    assert submit(plan.model_copy(update={"seed": 1}), toy.root, link, store=store)
+    assert link.is_symlink() and link.readlink() == disk / "s"
+    assert (link / "embeddings.npy").read_bytes() != first
+    assert [path.name for path in disk.iterdir()] == ["s"] and [path.name for path in link.parent.iterdir()] == ["s"]
+
+
+@pytest.mark.parametrize("target", ["unmounted/s", "s"], ids=["to nowhere", "in a circle"])
+def test_a_link_to_nowhere_is_named(toy: DataFolder, tmp_path: Path, plan: Recipe, store: Store, target: str):
+    (tmp_path / "s").symlink_to(tmp_path / target)
+    with pytest.raises(KitError, match="is a link to"):
+        submit(plan, toy.root, tmp_path / "s", store=store)
+    assert not (tmp_path / "unmounted").exists()
+
+
+def test_one_client_is_refused_with_what_to_do(toy: DataFolder, tmp_path: Path, plan: Recipe, store: Store):
+    root = Path(shutil.copytree(toy.root, tmp_path / "shop"))
+    np.save(DataFolder(root).relevant_clients, toy.clients()[:1])
+    with pytest.raises(KitError, match=r"one relevant client.*With one client every column is constant"):
+        submit(plan, root, tmp_path / "s", store=store)
+
+
+def test_an_invalid_submission_that_an_older_version_left_is_not_called_fresh(
+    toy: DataFolder, copy: Path, plan: Recipe, store: Store
+):
+    damage_vectors(with_value(np.nan))(copy)
+    manifest = read_manifest(copy)
+    manifest["content"] = {name: bytes_digest(copy / name) for name in manifest["content"]}
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(KitError, match="is not valid: 1 values are NaN"):
+        submit(plan, toy.root, copy, store=store)

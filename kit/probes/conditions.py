@@ -1,4 +1,4 @@
-"""When the organisers' evaluator would refuse a submission, or score it otherwise than it could be scored.
+"""When the organisers' evaluator would score a valid submission otherwise than it could be scored.
 
 It neither shuffles rows nor scales values, it reads float16, and it takes the client lists as it finds them. Each note says
 what was seen, what follows for the official score, and what to do.
@@ -6,6 +6,7 @@ what was seen, what follows for the official score, and what to do.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from kit.challenge import EventType, Task
+from kit.contract import client_errors, require_none
 from kit.data.layout import DataFolder, load_ids
 from kit.errors import KitError
 from kit.probes.labels import labels_from_window
@@ -41,18 +43,14 @@ SIGMAS: Final = 6.0
 
 
 def conditions(scorable: Scorable, folder: DataFolder, counts: Counts | None = None) -> list[str]:
-    """Why the organisers' evaluator would refuse the submission or score it otherwise than we do; empty when it would not.
+    """Why the organisers' evaluator would score a valid submission otherwise than we do; empty when it would not.
 
     Args:
         scorable: ids and vectors.
         folder: a split data folder.
         counts: each client's events before the cut, in the submission's order; without them less can be seen.
-
-    Raises:
-        KitError: most ids are no relevant clients: this is another data folder's submission.
     """
-    notes = _client_notes(scorable.client_ids, folder)
-    notes += _active_notes(folder, counts) if counts is not None else []
+    notes = _active_notes(folder, counts) if counts is not None else []
     notes += _order_notes(scorable.client_ids, folder, counts)
     return notes + _scale_notes(scorable) + precision_notes(scorable)
 
@@ -102,10 +100,6 @@ def _mean_cosine(scorable: Scorable) -> float:
 
 def _scale_notes(scorable: Scorable) -> list[str]:
     notes = []
-    if scorable.vectors.dtype != np.float16:
-        notes.append(
-            f"The vectors are {scorable.vectors.dtype}; the evaluator accepts float16 only and sees rounded values."
-        )
     norm = float(np.median(np.linalg.norm(_rows(scorable), axis=1))) if len(scorable.vectors) else 0.0
     if not NORMS[0] <= norm <= NORMS[1]:
         notes.append(
@@ -124,7 +118,12 @@ def _scale_notes(scorable: Scorable) -> list[str]:
     return notes
 
 
-def _client_notes(ids: NDArray[np.int64], folder: DataFolder) -> list[str]:
+def require_clients(submission: Path, ids: NDArray[np.int64], folder: DataFolder) -> None:
+    """Refuse ids that are not exactly the folder's relevant clients, in the words of `kit validate`.
+
+    Raises:
+        KitError: they are not; where most are no relevant clients, this is another data folder's submission.
+    """
     relevant = folder.clients()
     known = int(np.isin(ids, relevant).sum())
     if known < OWN * min(len(ids), len(relevant)) or not known:
@@ -133,14 +132,7 @@ def _client_notes(ids: NDArray[np.int64], folder: DataFolder) -> list[str]:
             f"{folder.root}, which has {len(relevant)}.",
             "Score a submission on the data folder that it was built from.",
         )
-    notes = []
-    if known < len(relevant):
-        notes.append(
-            f"{len(relevant) - known} of {len(relevant)} relevant clients have no vector: it would be refused."
-        )
-    if known < len(ids):
-        notes.append(f"{len(ids) - known} ids are not relevant clients: it would be refused.")
-    return notes
+    require_none(client_errors(ids, relevant), submission)
 
 
 def _active_notes(folder: DataFolder, counts: Counts) -> list[str]:

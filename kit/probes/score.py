@@ -15,7 +15,7 @@ from kit import tracking
 from kit.challenge import EventType, Task
 from kit.data.layout import DataFolder
 from kit.errors import KitError
-from kit.probes.conditions import conditions, precision_notes
+from kit.probes.conditions import conditions, precision_notes, require_clients
 from kit.probes.labels import TaskData, UndefinedTask, load_task, target_files
 from kit.probes.registry import RUN_CODE, Explanation, Options, Precision, Probe, TaskRun, load_probes
 from kit.probes.results import Influence, ScoreReport, known_tasks, read_scores, runs_of, vectors_digest
@@ -86,6 +86,7 @@ def score_submission(
     used = chosen.knows(precision)
     wanted = list(tasks) if tasks else list(Task)
     scorable = load_vectors(submission)
+    require_clients(submission, scorable.client_ids, folder)
     decided = evidence(folder, chosen, used)
     vectors, fingerprint = vectors_digest(submission), fingerprint_of(submission, folder, decided)
     known = {} if force or explain is not None else _known(submission, probe, fingerprint, seeds, reorder=reorder)
@@ -102,7 +103,7 @@ def score_submission(
         targets=digest(decided["targets"]),
         code=str(decided["code"]),
         tasks={},
-        notes=conditions(scorable, folder, counts),  # before anything is trained: it may be another folder's submission
+        notes=conditions(scorable, folder, counts),
         precision_matters=bool(precision_notes(scorable)),
         reused=not missing,
         **runs_of({}),

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from kit.blocks.base import find_block, make_block
 from kit.challenge import MAX_WIDTH
+from kit.contract import ONE_CLIENT
 from kit.errors import KitError
 from kit.history import History
 from kit.limits.watchdog import doing
@@ -85,8 +86,10 @@ def build_profile(recipe: Recipe, history: History, store: Store) -> Profile:
     """Run the blocks (or find them fresh in the store), align, scale, impute, reduce.
 
     Raises:
-        KitError: unknown block kind or setting; more than 2048 columns, with the widths that add up to it.
+        KitError: unknown block kind or setting; more than 2048 columns, with the widths that add up to it; a single client.
     """
+    if len(history.clients) < 2:
+        raise KitError("There is one relevant client, and no profile of one can tell it from others.", ONE_CLIENT)
     order = spine(history, recipe.seed)
     blocks = [
         (name, entry, run_block(name, entry, recipe.seed, history, store))

@@ -9,7 +9,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from kit.submission.validate import column_statistics, count_duplicates
+from kit.contract import column_statistics
+from kit.submission.validate import count_duplicates
 
 SAMPLE: Final = 8_000
 """Rows for norms, spectrum, duplicates and rounding; column statistics take all rows."""
@@ -80,7 +81,8 @@ def examine(submission: Path, blocks: list[dict[str, Any]]) -> Health:
         blocks: the manifest's table: name, start, stop.
     """
     vectors: NDArray[Any] = np.load(submission / "embeddings.npy", mmap_mode="r")
-    low, high, power, _ = column_statistics(vectors)
+    found = column_statistics(vectors)
+    low, high, power = found.low, found.high, found.power
     sample = np.asarray(vectors[sample_rows(len(vectors))])
     wide = sample.astype(np.float32)
     dead = low == high

@@ -8,12 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kit.arrays import read_array
-from kit.challenge import MAX_WIDTH
+from kit.contract import IDS, MISSING_ID, VECTORS, Statistics, client_errors, examine
 from kit.data.layout import DataFolder
 from kit.errors import Finding, Severity
 
-ROWS_AT_ONCE = 65_536
 LARGE = 1_000.0
 """Absolute values above this make the unscaled probe's precision matter, and come near float16's limit of 65,504."""
 DUPLICATE_PROBE_ROWS = 200_000
@@ -25,131 +23,45 @@ def validate(folder: Path, data: DataFolder) -> list[Finding]:
 
     Errors: missing or unreadable files, wrong shape or dtype, more than 2048 columns, NaN or infinity, duplicate ids, ids that
     are not exactly the relevant clients, lengths that differ. Warnings: constant or duplicate columns, duplicate rows, values
-    near float16's limit, blocks of very different scale, ids sorted instead of permuted.
+    near float16's limit, blocks of very different scale, ids sorted instead of permuted, negative ids.
     """
-    findings: list[Finding] = []
-    ids = _load(folder / "client_ids.npy", findings)
-    vectors = _load(folder / "embeddings.npy", findings)
-    if ids is not None:
-        findings += _check_ids(ids, data)
-    if vectors is not None:
-        findings += _check_vectors(vectors)
-    if ids is not None and vectors is not None and ids.ndim and vectors.ndim and len(ids) != len(vectors):
-        findings.append(
-            _error(
-                f"{len(ids)} ids for {len(vectors)} vectors",
-                "client_ids.npy, embeddings.npy",
-                "Row i must belong to id i.",
-            )
-        )
+    found = examine(folder)
+    findings = list(found.errors)
+    if found.ids is not None:
+        findings += client_errors(found.ids, data.clients())
+        findings += _odd_ids(found.ids)
+    if found.vectors is not None and found.statistics is not None and not found.statistics.bad:
+        findings += _oddities(found.vectors, found.statistics)
     return findings
 
 
-def _error(what: str, where: str, remedy: str) -> Finding:
-    return Finding(Severity.ERROR, what, where, remedy)
+def errors_of(folder: Path, data: DataFolder) -> list[Finding]:
+    """The errors of `validate` alone, without the search for oddities."""
+    found = examine(folder)
+    return [*found.errors, *(client_errors(found.ids, data.clients()) if found.ids is not None else ())]
 
 
 def _warning(what: str, where: str, remedy: str) -> Finding:
     return Finding(Severity.WARNING, what, where, remedy)
 
 
-def _load(path: Path, findings: list[Finding]) -> NDArray[Any] | None:
-    """Memory-mapped array, or None and a finding."""
-    if not path.exists():
-        findings.append(
-            _error("the file is missing", path.name, "Build the submission with `kit submit RECIPE --data DIR`.")
-        )
-        return None
-    try:
-        array: NDArray[Any] = read_array(path)
-    except (ValueError, EOFError, OSError) as error:
-        findings.append(
-            _error(f"it cannot be read as a NumPy array ({error})", path.name, "Write it again with numpy.save.")
-        )
-        return None
-    return array
-
-
-def _check_ids(ids: NDArray[Any], data: DataFolder) -> list[Finding]:
-    where = "client_ids.npy"
-    if ids.ndim != 1:
-        return [_error(f"ids have shape {ids.shape}", where, "They must be one-dimensional.")]
-    findings = []
-    if ids.dtype != np.int64:
-        findings.append(_error(f"ids are {ids.dtype}", where, "Cast them with .astype(numpy.int64)."))
-    unique, counts = np.unique(ids, return_counts=True)
-    if len(unique) < len(ids):
-        findings.append(
-            _error(
-                f"{len(ids) - len(unique)} duplicate ids, such as {unique[counts > 1][0]}",
-                where,
-                "Keep one row per client.",
-            )
-        )
-    relevant = data.clients()
-    missing, surplus = np.setdiff1d(relevant, unique), np.setdiff1d(unique, relevant)
-    for name, some in (("relevant clients are missing", missing), ("ids are not relevant clients", surplus)):
-        if len(some):
-            findings.append(
-                _error(f"{len(some)} {name}, such as {some[:3].tolist()}", where, "Hold exactly the relevant clients.")
-            )
-    if len(ids) > 2 and np.all(ids[:-1] <= ids[1:]):
-        findings.append(
-            _warning(
-                "ids are sorted",
-                where,
-                "The probe reads rows in order without shuffling: permute rows once, with a seed.",
-            )
-        )
-    return findings
-
-
-def _check_vectors(vectors: NDArray[Any]) -> list[Finding]:
-    where = "embeddings.npy"
-    if vectors.ndim != 2:
-        return [_error(f"vectors have shape {vectors.shape}", where, "They must be (clients, columns).")]
-    findings = []
-    n, width = vectors.shape
-    if vectors.dtype != np.float16:
-        findings.append(
-            _error(f"vectors are {vectors.dtype}", where, "Cast them with .astype(numpy.float16) after scaling.")
-        )
-    if width > MAX_WIDTH or width == 0:
-        findings.append(
-            _error(f"vectors have {width} columns", where, f"Between 1 and {MAX_WIDTH} are accepted; reduce with PCA.")
-        )
-    if n == 0 or width == 0:
-        return findings if n else [*findings, _error("there is no vector", where, "Hold exactly the relevant clients.")]
-    low, high, power, bad = column_statistics(vectors)
-    if bad:
-        findings.append(
-            _error(f"{bad} values are NaN or infinite", where, "Impute before the cast to float16; 65,504 overflows.")
-        )
+def _odd_ids(ids: NDArray[Any]) -> list[Finding]:
+    findings: list[Finding] = []
+    if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer):
         return findings
-    findings += _oddities(vectors, low, high, power)
+    if len(ids) > 2 and np.all(ids[:-1] <= ids[1:]):
+        remedy = "The probe reads rows in order without shuffling: permute rows once, with a seed."
+        findings.append(_warning("ids are sorted", IDS, remedy))
+    negative = ids[(ids < 0) & (ids != MISSING_ID)]
+    if len(negative):
+        what = f"{len(negative)} ids are negative, such as {negative[0]}"
+        findings.append(_warning(what, IDS, "-1 often stands for unknown and would be one giant client."))
     return findings
 
 
-def column_statistics(
-    vectors: NDArray[Any],
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float64], int]:
-    """Per column: minimum, maximum, mean square; and how many values are not finite. One pass in row chunks."""
-    width = vectors.shape[1]
-    low, high = np.full(width, np.inf, np.float32), np.full(width, -np.inf, np.float32)
-    power, bad = np.zeros(width), 0
-    for first in range(0, len(vectors), ROWS_AT_ONCE):
-        chunk = np.asarray(vectors[first : first + ROWS_AT_ONCE], dtype=np.float32)
-        bad += int(chunk.size - np.isfinite(chunk).sum())
-        low, high = np.minimum(low, chunk.min(axis=0)), np.maximum(high, chunk.max(axis=0))
-        power += np.einsum("ij,ij->j", chunk, chunk, dtype=np.float64)
-    return low, high, power / len(vectors), bad
-
-
-def _oddities(
-    vectors: NDArray[Any], low: NDArray[np.float32], high: NDArray[np.float32], power: NDArray[np.float64]
-) -> list[Finding]:
+def _oddities(vectors: NDArray[Any], found: Statistics) -> list[Finding]:
     """Valid, but likely not meant: constant, duplicate, huge or unevenly scaled columns, and duplicate rows."""
-    where = "embeddings.npy"
+    where, low, high = VECTORS, found.low, found.high
     findings = []
     constant = np.flatnonzero(low == high)
     if len(constant):
@@ -168,16 +80,15 @@ def _oddities(
                 "Expected for clients without events; otherwise look at the join.",
             )
         )
-    largest = float(max(-low.min(), high.max()))
-    if largest > LARGE:
+    if found.largest > LARGE:
         findings.append(
             _warning(
-                f"values reach {largest:,.0f}",
+                f"values reach {found.largest:,.0f}",
                 where,
                 "Scale the blocks: the probe does not, and float16 ends at 65,504.",
             )
         )
-    scales = np.sqrt(power[low != high])
+    scales = np.sqrt(found.power[low != high])
     if len(scales) and scales.max() > 100 * max(float(np.median(scales)), 1e-6):
         findings.append(
             _warning(

@@ -18,9 +18,10 @@ import numpy as np
 
 from kit import __version__, tracking
 from kit.content import bytes_digest
+from kit.contract import client_errors, examine, require_none
 from kit.data.layout import DataFolder
 from kit.data.prepare import dated, plan_events
-from kit.errors import KitError, Severity
+from kit.errors import KitError
 from kit.history import History
 from kit.limits.memory import in_use, memory, within
 from kit.limits.watchdog import doing, watched
@@ -29,7 +30,7 @@ from kit.progress import say
 from kit.recipe import Recipe
 from kit.store import Store, code_digest, code_files, disk_trouble, remove_tree, versions, write_json
 from kit.submission.card import read_manifest, write_card
-from kit.submission.validate import validate
+from kit.submission.validate import errors_of
 
 Cut = Literal["input", "end"]
 FILES = ("client_ids.npy", "embeddings.npy")
@@ -61,7 +62,7 @@ def require_own(folder: Path, data: Path, store: Path, cut: str = "input") -> No
             submission with scores that was made from other data or for the other cut.
     """
     remedy = "Give --out a folder of its own, such as submissions/NAME."
-    place = folder.resolve()
+    place = real_place(folder).resolve()
     if not folder.name:
         raise KitError(f"{str(folder)!r} is no name for a submission's folder.", remedy)
     for path in (data, store):
@@ -106,8 +107,10 @@ def write_submission(
         cut: `input` or `end`, for the manifest.
 
     Raises:
-        KitError: the disk is full, or the folder cannot be written; an older submission is still in its place.
+        KitError: the disk is full, the folder cannot be written, or what was to be written is not valid; an older submission
+            is still in its place.
     """
+    shown, folder = folder, real_place(folder)
     fresh, old = _beside(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -123,7 +126,8 @@ def write_submission(
         if profile.training:
             (fresh / "training.json").write_text(json.dumps(profile.training, indent=1) + "\n", encoding="utf-8")
         _keep_what_was_learned(folder, fresh, manifest["content"])
-        write_card(fresh, folder)
+        write_card(fresh, shown)
+        _require_valid(fresh, shown, DataFolder(data), profile)
         if folder.exists():
             folder.rename(old)
         fresh.rename(folder)
@@ -135,6 +139,49 @@ def write_submission(
         raise trouble from error
     finally:
         tidy(folder)
+
+
+def _require_valid(fresh: Path, folder: Path, data: DataFolder, profile: Profile) -> None:
+    """What is not valid must not take the place of what is.
+
+    Raises:
+        KitError: `kit validate` would call something about the new folder an error; the words are the same, and blocks whose
+            columns are not finite are named.
+    """
+    found = examine(fresh)
+    errors = [*found.errors, *(client_errors(found.ids, data.clients()) if found.ids is not None else ())]
+    if not errors:
+        return
+    bad = () if found.statistics is None else found.statistics.bad_columns.tolist()
+    blocks = [row.name for row in profile.blocks if any(row.start <= column < row.stop for column in bad)]
+    source = f" They come from {'block' if len(blocks) == 1 else 'blocks'} {' and '.join(blocks)}." if blocks else ""
+    kept = f"{folder} is left as it was" if folder.exists() else "nothing was written"
+    remedy = "Look at its scale and weight, and at what the block itself makes." if blocks else errors[0].remedy
+    raise KitError(
+        f"The new submission is not valid, and {kept}: {errors[0].what} ({errors[0].where}).{source}",
+        remedy,
+    )
+
+
+def real_place(folder: Path) -> Path:
+    """Where a submission's folder really lies: behind a link, such as to a bigger disk, which stays.
+
+    Raises:
+        KitError: it links to a place that is not there, such as a disk that is not mounted.
+    """
+    if not folder.is_symlink():
+        return folder
+    try:
+        place = folder.resolve()
+        there = place.parent.is_dir() and not place.is_symlink()
+    except (OSError, RuntimeError):  # a link in a circle
+        place, there = folder.readlink(), False
+    if not there:
+        raise KitError(
+            f"{folder} is a link to {place}, and there is no folder {place.parent}.",
+            "Mount the disk, or remove the link.",
+        )
+    return place
 
 
 def _keep_what_was_learned(folder: Path, fresh: Path, content: dict[str, str]) -> None:
@@ -151,6 +198,7 @@ def _keep_what_was_learned(folder: Path, fresh: Path, content: dict[str, str]) -
 
 def tidy(folder: Path) -> None:
     """Remove what a killed run left beside a submission; an old one that was on its way out goes back to its place."""
+    folder = real_place(folder)
     fresh, old = _beside(folder)
     remove_tree(fresh)
     if old.exists() and not folder.exists():
@@ -238,11 +286,9 @@ def submit(
         events = plan_events(source, until, store, recipe.duplicates)
         if is_fresh(folder, recipe, dated(events.fingerprint, events.cut)):
             write_card(folder)
+            require_none(errors_of(folder, source), folder)  # an older version may have let it through
             return False
         _build(recipe, source, folder, until, store, memory_limit, began)
-    errors = [finding for finding in validate(folder, source) if finding.severity is Severity.ERROR]
-    if errors:
-        raise KitError(f"The submission was written but is not valid: {errors[0].what}.", errors[0].remedy)
     return True
 
 

@@ -13,7 +13,7 @@ from probe_world import World
 from kit.challenge import EventType
 from kit.data.layout import DataFolder
 from kit.errors import KitError
-from kit.probes.conditions import conditions, precision_notes, uneven
+from kit.probes.conditions import conditions, precision_notes, require_clients, uneven
 from kit.probes.score import score_submission
 from kit.probes.slices import Counts
 from kit.probes.vectors import load_vectors
@@ -90,7 +90,6 @@ def test_scale_and_float16(bench: Bench) -> None:
         return " ".join(bench.notes(vectors=vectors))
 
     plain = bench.vectors.astype(np.float32)
-    assert "float32" in said(plain)
     assert "unscaled" in said((plain * 0.01).astype(np.float16))
     near = bench.vectors.copy()
     near[5, 5] = 60_000
@@ -129,7 +128,11 @@ def test_the_report_says_that_precision_matters(
 
 
 def test_client_lists(bench: Bench) -> None:
-    assert "3 of 700 relevant clients have no vector" in " ".join(bench.notes(np.arange(3, 700)))
+    require_clients(bench.where, bench.ids, bench.folder)
+    with pytest.raises(KitError, match="3 relevant clients are missing"):
+        require_clients(bench.where, bench.ids[3:], bench.folder)
+    with pytest.raises(KitError, match="1 ids are not relevant clients"):
+        require_clients(bench.where, np.append(bench.ids, 10**9), bench.folder)
     events = np.zeros((700, 5), dtype=np.int64)
     events[:, 0] = 1
     assert bench.notes(counts=Counts(bench.ids, events)) == []
@@ -139,12 +142,9 @@ def test_client_lists(bench: Bench) -> None:
     assert f"4 of {len(active)} active clients bought nothing before the cut" in note
 
 
-@pytest.mark.parametrize(
-    ("value", "says"),
-    [(np.nan, "2 values that are NaN or infinite, the first in row 3, column 1"), (np.inf, "float16 overflows")],
-)
-def test_what_is_not_finite_is_located(bench: Bench, value: float, says: str) -> None:
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_finite_is_located(bench: Bench, value: float) -> None:
     vectors = bench.vectors.copy()
     vectors[3, 1] = vectors[9, 0] = value
-    with pytest.raises(KitError, match=says):
+    with pytest.raises(KitError, match="2 values are NaN or infinite, the first in row 3, column 1"):
         bench.notes(vectors=vectors)
