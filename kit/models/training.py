@@ -38,6 +38,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from kit import tracking
 from kit.errors import KitError
+from kit.limits.crowd import give_way
 from kit.models.checkpoint import Checkpoint, Partial, TrainReport, snapshot
 from kit.models.loader import ahead
 from kit.models.optim import adam_w
@@ -176,8 +177,8 @@ def _work(fabric: Fabric, pickled: bytes, result: Path) -> None:
 
 
 def _alone(fabric: Fabric, run: _Run) -> TrainReport:
-    """`_loop`, with the same sums whatever else the processor does."""
-    with same_sums(fabric.device):
+    """`_loop`, with the same sums whatever else the processor does, and giving way to it."""
+    with same_sums(fabric.device), give_way():
         return _loop(fabric, run)
 
 

@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kit.errors import KitError
+from kit.limits.crowd import give_way
 from kit.probes.labels import TaskData
 from kit.probes.metrics import EVALUATOR_BATCH, TaskMetrics, evaluate
 from kit.probes.network import OFFICIAL, Shape, build, fuse_updates, let_go, parameter_groups, products
@@ -83,7 +84,7 @@ def _train(
     """A TaskRun per pair of task and seed, on rows in one order."""
     workers = _workers(shape, options)
     runs: list[TaskRun] = []
-    with _threads(1 if workers > 1 else options.threads), products(options.precision):
+    with _threads(1 if workers > 1 else options.threads), products(options.precision), give_way():
         most = workers if len(vectors) > MANY_ROWS else len(wanted)
         for group in _groups(wanted, vectors.shape[1], shape, options, most):
             learners = [Learner(task, seed, vectors.shape[1], shape, options) for task, seed in group]

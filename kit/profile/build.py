@@ -16,6 +16,7 @@ from kit.challenge import MAX_WIDTH
 from kit.contract import ONE_CLIENT
 from kit.errors import KitError
 from kit.history import History
+from kit.limits.crowd import give_way
 from kit.limits.watchdog import doing
 from kit.profile.assemble import finish, missing_rows, prepare_block
 from kit.progress import say, track
@@ -178,7 +179,8 @@ def run_block(name: str, entry: BlockEntry, seed: int, history: History, store: 
 
     def build(folder: Path) -> None:
         began = time.perf_counter()
-        output = unit.fit(history).transform(history, history.clients)
+        with give_way():
+            output = unit.fit(history).transform(history, history.clients)
         if output.values.shape[0] != len(history.clients):
             raise ValueError(
                 f"block {name!r} returned {output.values.shape[0]} rows for {len(history.clients)} clients"
