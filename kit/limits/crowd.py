@@ -1,11 +1,12 @@
 """Gives way to other busy programs: threads of a step that wait for each other sleep while the machine is crowded.
 
-OpenMP's threads meet at the end of every operation, and who comes first waits in a loop: the quickest way alone (a TwHIN step takes
-1.3 times as long where they sleep at once), and the worst beside other work, because the loop keeps the core from the very thread
-that is awaited (16 times as long). How long they loop is read from the environment when torch is imported and cannot be changed
-later; but libgomp, which torch brings on Linux, loops a three-hundredth as long while a process has more threads in its teams than
-it has processors. So a thread looks at what other programs use, and while they leave too little for our threads, it holds a second
-team that does nothing. Sums keep their order, since the teams that compute keep their size. See tests/benchmarks/beside.py.
+OpenMP's threads meet at the end of every operation, and who comes first waits in a loop: the quickest way alone (a TwHIN step
+takes 1.3 times as long where they sleep at once), and the worst beside other work, because the loop keeps the core from the
+very thread that is awaited (16 times as long). How long they loop is read from the environment when torch is imported and
+cannot be changed later; but libgomp, which torch brings on Linux, loops a three-hundredth as long while a process has more
+threads in its teams than it has processors. So a thread looks at what other programs use, and while they leave too little for
+our threads, it holds a second team that does nothing. Sums keep their order, since the teams that compute keep their size.
+See tests/benchmarks/beside.py.
 """
 
 from __future__ import annotations

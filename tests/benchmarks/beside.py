@@ -2,13 +2,13 @@
 
     python tests/benchmarks/beside.py DATA [--works official fast …] [--arms kit torch asleep] [--rounds 3]
 
-DATA is a split folder (`kit data synth data/tiny --preset tiny`). Every work runs in a process of its own: a run of the official and
-of the fast probe on one task of seeded vectors, and `fit` of a TwHIN, a sequence and a combined block for a few epochs. Arms: `kit`
-gives way (kit/limits/crowd.py); `torch` waits as torch does by itself; `asleep` has threads sleep always (OMP_WAIT_POLICY=passive).
-The neighbour is a torch program that multiplies matrices with two threads and never rests.
+DATA is a split folder (`kit data synth data/tiny --preset tiny`). Every work runs in a process of its own: a run of the
+official and of the fast probe on one task of seeded vectors, and `fit` of a TwHIN, a sequence and a combined block for a few
+epochs. Arms: `kit` gives way (kit/limits/crowd.py); `torch` waits as torch does by itself; `asleep` has threads sleep always
+(OMP_WAIT_POLICY=passive). The neighbour is a torch program that multiplies matrices with two threads and never rests.
 
-Prints per work and arm the seconds alone and beside the neighbour, medians of the rounds, in which the arms take turns, and both as
-multiples of torch's time alone. Run it on an idle machine.
+Prints per work and arm the seconds alone and beside the neighbour, medians of the rounds, in which the arms take turns, and
+both as multiples of torch's time alone. Run it on an idle machine.
 """
 
 from __future__ import annotations
