@@ -19,6 +19,7 @@ category = "category"
 
 from __future__ import annotations
 
+import codecs
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,7 +43,42 @@ class Source(Strict):
     path: str = Field(description="Name or glob relative to SRC; several matches are read one after another by name.")
     format: Literal["csv", "parquet", "jsonl"] | None = Field(None, description="By the file's ending if absent.")
     separator: str = Field(",", min_length=1, max_length=1, description="Of a csv file.")
+    quote: str = Field(
+        '"',
+        max_length=1,
+        description='csv: the character around fields that hold separators; "" reads every such character as text.',
+    )
+    multiline: bool = Field(
+        False, description="csv: let a quoted field run over lines even where those look like rows of their own."
+    )
+    ragged: Literal["refuse", "fill"] = Field(
+        "refuse", description="csv: rows with too few fields are unreadable, or end in empty cells (fill)."
+    )
+    encoding: str = Field("utf-8", description="csv and jsonl: cp1252, latin-1, utf-16 … (Python's names).")
+    unreadable: Literal["refuse", "leave out"] = Field(
+        "refuse", description="Records that cannot be read are an error, or are left out and counted."
+    )
     explode: str | None = Field(None, description="jsonl: a column of lists of objects; each object becomes a row.")
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, encoding: str) -> str:
+        try:
+            text = codecs.lookup(encoding)._is_text_encoding
+        except LookupError:
+            text = False
+        if not text:
+            raise ValueError(f"{encoding!r} is not an encoding of text; write it like 'utf-8', 'cp1252', 'utf-16'")
+        return encoding
+
+    @model_validator(mode="after")
+    def _marks_differ(self) -> Source:
+        for what, mark in (("separator", self.separator), ("quote", self.quote)):
+            if mark and (not mark.isascii() or mark in "\r\n\0"):
+                raise ValueError(f"{what} = {mark!r} must be one ASCII character and no line end")
+        if self.separator == self.quote:
+            raise ValueError(f"separator and quote are both {self.quote!r}")
+        return self
 
 
 class Keep(Strict):

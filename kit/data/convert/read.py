@@ -1,4 +1,4 @@
-"""Source files of a shop, as lazy frames of exactly the columns a mapping asks for."""
+"""Source files of a shop, as lazy frames of exactly the columns a mapping asks for, every record accounted for."""
 
 from __future__ import annotations
 
@@ -6,115 +6,136 @@ from pathlib import Path
 
 import polars as pl
 
+from kit.data.convert.columns import require_columns
+from kit.data.convert.counts import FileCount, Tally
+from kit.data.convert.files import find, kind_of, same_content
 from kit.data.convert.mapping import Mapping, Source
-from kit.errors import KitError, nearest
+from kit.data.convert.read_csv import CsvReader
+from kit.data.convert.read_jsonl import JsonlReader
+from kit.data.convert.read_parquet import open_parquet
+from kit.data.convert.staging import Staging
+from kit.data.convert.widen import unify
+from kit.errors import KitError
 from kit.progress import say
-
-ENDINGS = {".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 
 
 class Sources:
     """The source files of a mapping. csv and jsonl are turned into parquet once, since each table scans them anew.
 
     csv columns stay text (a column that looks like numbers for a thousand rows need not be one); numbers are read from
-    the text where a rule, a price or a time asks for them.
+    the text where a rule, a price or a time asks for them. An empty cell is null.
+
+    `sources[name]` has the wanted columns and two more: `_file` (UInt32, index into `paths(name)`) and `_record` (UInt64,
+    number of the record in its file, from 1). Rows lie in the order of files by name and of records in a file.
+
+    Args:
+        mapping: names files and columns.
+        src: the folder with the shop's own files, or the file itself.
+        work: an existing folder for the staged rows; it must outlive the frames.
+
+    Raises:
+        KitError: a file or column that is not there or not as the mapping says; records that cannot be read, unless the
+            mapping leaves them out; numbers that do not add up.
     """
 
     def __init__(self, mapping: Mapping, src: Path, work: Path) -> None:
         if not src.exists():
             raise KitError(f"There is no {str(src)!r}.", "SRC is the folder with the shop's own files.")
+        self.src = src
         self._frames: dict[str, pl.LazyFrame] = {}
         self._paths: dict[str, list[Path]] = {}
+        self._counts: dict[str, list[FileCount]] = {}
+        self._staging: dict[str, Staging] = {}
         wanted: dict[str, dict[str, str]] = {}
         for file, column, what in mapping.wanted():
             wanted.setdefault(file, {}).setdefault(column, what)
         for name, columns in wanted.items():
-            source = mapping.files[name]
-            self._paths[name] = find(name, source, src)
-            frame, kind = open_source(source, self._paths[name])
-            require_columns(frame, columns, self.label(name))
-            frame = frame.select(list(columns))
-            if kind != "parquet":
-                staged = work / f"{name}.parquet"
-                say(f"  reading {self.label(name)}")
-                try:
-                    frame.sink_parquet(staged, maintain_order=True, engine="streaming")
-                except pl.exceptions.PolarsError as error:
-                    first = str(error).strip().splitlines()[0]
-                    raise KitError(
-                        f"{self.label(name)} cannot be read as {kind} ({first}).", "Mend the file."
-                    ) from error
-                frame = pl.scan_parquet(staged)
-            self._frames[name] = frame
+            self._open(name, mapping.files[name], columns, work)
 
     def __getitem__(self, name: str) -> pl.LazyFrame:
         return self._frames[name]
+
+    def paths(self, name: str) -> list[Path]:
+        """The source's files, by name."""
+        return self._paths[name]
+
+    def counts(self, name: str) -> list[FileCount]:
+        """What became of the records of each file, in the order of `paths`."""
+        return self._counts[name]
 
     def label(self, name: str) -> str:
         """The source's file names, for messages."""
         names = [path.name for path in self._paths[name]]
         return names[0] if len(names) == 1 else f"{names[0]} … {names[-1]} ({len(names)} files)"
 
+    def line_of(self, name: str, file: int, record: int) -> int | None:
+        """The line (from 1) in which a record of a csv or jsonl file begins; None for parquet, or if no row comes from it."""
+        return self._staging[name].line_of(file, record) if name in self._staging else None
 
-def find(name: str, source: Source, src: Path) -> list[Path]:
-    """Files that a source's path or glob names, sorted; `src` may itself be the file."""
-    if src.is_file():
-        return [src]
-    paths = sorted(path for path in src.glob(source.path) if path.is_file())
-    if not paths:
-        there = (
-            ", ".join(sorted(path.name for path in src.iterdir() if not path.name.startswith("."))[:12]) or "nothing"
-        )
-        raise KitError(
-            f"The mapping wants [files.{name}] path = {source.path!r} in {src}, which holds: {there}.",
-            "Point SRC at the right folder or mend the path.",
-        )
-    return paths
+    def place(self, name: str, file: int, record: int) -> str:
+        """File and line (parquet: row) of a record, for messages: "2019-Oct.csv line 1042"."""
+        line = self.line_of(name, file, record)
+        where = f"line {line}" if line is not None else f"row {record}"
+        return f"{self._called(self._paths[name][file])} {where}"
 
+    def _called(self, path: Path) -> str:
+        """A file as messages call it: its path in SRC, so that files of one name in several folders are told apart."""
+        return str(path.relative_to(self.src)) if path != self.src else path.name
 
-def open_source(source: Source, paths: list[Path]) -> tuple[pl.LazyFrame, str]:
-    """A lazy frame over all files of a source, and its format."""
-    suffixes = [suffix for suffix in paths[0].suffixes if suffix in ENDINGS]
-    kind = source.format or (ENDINGS[suffixes[-1]] if suffixes else "")
-    label = paths[0].name
-    try:
-        if kind == "parquet":
-            frame = pl.scan_parquet(paths)
-        elif kind == "csv":
-            frame = pl.scan_csv(paths, separator=source.separator, infer_schema=False)
-        elif kind == "jsonl":
-            frame = pl.scan_ndjson(paths, infer_schema_length=1000)
-        else:
-            raise KitError(f"{label} has no known ending.", "Say format = 'csv', 'parquet' or 'jsonl' in the mapping.")
-        schema = frame.collect_schema()
-    except (pl.exceptions.PolarsError, OSError) as error:
-        first = str(error).strip().splitlines()[0]
-        several = f" All {len(paths)} files of a source need the same columns in the same order." * (len(paths) > 1)
-        raise KitError(
-            f"{label} cannot be read as {kind} ({first}).", f"Check `format` and `separator`.{several}"
-        ) from error
-    if source.explode is not None:
-        dtype = schema.get(source.explode)
-        if not (isinstance(dtype, pl.List) and isinstance(dtype.inner, pl.Struct)):
+    def _open(self, name: str, source: Source, wanted: dict[str, str], work: Path) -> None:
+        """Finds, reads and counts the files of one source."""
+        self._paths[name], passed = find(name, source, self.src)
+        if passed:
+            some = ", ".join(str(path.relative_to(self.src)) for path in passed[:5]) + " …" * (len(passed) > 5)
+            say(f"  passed over, as hidden or left behind by a program: {some}")
+        kinds = [kind_of(path, source, self._called(path)) for path in self._paths[name]]
+        odd = next((at for at, kind in enumerate(kinds) if kind != kinds[0]), None)
+        if odd is not None:
+            first, other = self._called(self._paths[name][0]), self._called(self._paths[name][odd])
             raise KitError(
-                f"The mapping explodes column {source.explode!r} of {label}, which has {dict(schema)}.",
-                "Name a column that holds lists of objects.",
+                f"[files.{name}] path = {source.path!r} takes in {first} ({kinds[0]}) and {other} ({kinds[odd]}).",
+                "Narrow the path to files of one format; give each format a source of its own.",
             )
-        frame = frame.explode(source.explode).unnest(source.explode)
-    return frame, kind
+        refuse = source.unreadable == "refuse"
+        tallies = [Tally(path, self._called(path), refuse) for path in self._paths[name]]
+        if kinds[0] == "parquet":
+            pieces = [open_parquet(source, wanted, at, tally) for at, tally in enumerate(tallies)]
+            self._frames[name] = unify(pieces, list(wanted))
+            self._counts[name] = [tally.done() for tally in tallies]
+            return
+        say(f"  reading {self.label(name)}")
+        self._staging[name] = staging = Staging(work / f"{name}-rows")
+        self._counts[name] = []
+        keys: tuple[set[str], set[str]] = (set(), set())
+        seen: dict[tuple[int, int], Tally] = {}
+        for at, tally in enumerate(tallies):
+            if kinds[0] == "csv":
+                CsvReader(source, wanted, staging, at, tally).read()
+            else:
+                reader = JsonlReader(source, wanted, staging, at, tally)
+                reader.read()
+                keys = (keys[0] | reader.outer, keys[1] | reader.inner)
+            self._counts[name].append(tally.done())
+            assert tally.digest is not None  # the reader came to the file's end
+            if tally.records and tally.digest in seen:
+                raise same_content(seen[tally.digest].name, tally.name)
+            seen[tally.digest] = tally
+        if kinds[0] == "jsonl":
+            _require_keys(source, wanted, keys, self.label(name))
+        self._frames[name] = staging.frame(list(wanted), self.label(name))
 
 
-def require_columns(frame: pl.LazyFrame, columns: dict[str, str], label: str) -> None:
-    """KitError for the first column that the mapping wants and the file lacks."""
-    present = frame.collect_schema().names()
-    for column, what in columns.items():
-        if column not in present:
-            marks = [mark for mark in ";\t|" if len(present) == 1 and mark in present[0]]
-            if marks:
-                raise KitError(
-                    f"{label} has the one column {present[0]!r}.",
-                    f"Say `separator = {marks[0]!r}` beside the file's path.",
-                )
+def _require_keys(source: Source, wanted: dict[str, str], keys: tuple[set[str], set[str]], label: str) -> None:
+    """KitError for a wanted key that no object of the files has, or that both an object and its exploded ones have."""
+    outer, inner = keys
+    if source.explode is not None and not inner:
+        raise KitError(
+            f"The mapping explodes column {source.explode!r} of {label}, which has {sorted(outer)}.",
+            "Name a column that holds lists of objects.",
+        )
+    require_columns(sorted(outer | inner), wanted, label)
+    for column in wanted:
+        if column in outer and column in inner:
             raise KitError(
-                f"{what} wants column {column!r} of {label}, which has {present};", f"{nearest(column, present)}."
+                f"{label} has {column!r} both beside and within {source.explode!r}.", "Rename one of them in the file."
             )

@@ -1,0 +1,51 @@
+"""parquet files → rows: each file by itself, its columns by name, decoded once to know that they can be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import polars as pl
+
+from kit.data.convert.columns import require_columns
+from kit.data.convert.counts import Tally
+from kit.data.convert.footer import rows_stated
+from kit.data.convert.mapping import Source
+from kit.data.convert.staging import FILE, RECORD
+from kit.data.convert.widen import Piece
+from kit.errors import KitError
+
+
+def open_parquet(source: Source, wanted: Mapping[str, str], file: int, tally: Tally) -> Piece:
+    """A lazy frame of the wanted columns with FILE and RECORD; `tally` is filled in.
+
+    Raises:
+        KitError: a file that is cut short or damaged; a column that is not there or holds lists or objects.
+    """
+    try:
+        frame = pl.scan_parquet(tally.path, glob=False)
+        schema = frame.collect_schema()
+        require_columns(schema.names(), wanted, tally.name)
+        columns = [_plain(name, schema[name], tally.name) for name in wanted]
+        tally.records = rows_stated(tally.path)
+        placed = frame.with_row_index(RECORD, offset=1).select(
+            *columns, pl.lit(file, dtype=pl.UInt32).alias(FILE), pl.col(RECORD).cast(pl.UInt64)
+        )
+        lengths = placed.select(pl.len(), pl.col(*wanted).null_count().name.prefix("nulls of "))
+        tally.read = tally.rows = int(lengths.collect(engine="streaming").row(0)[0])
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise KitError(
+            f"{tally.name} cannot be read as parquet ({first}).",
+            "It is cut short or damaged: fetch or write it again.",
+        ) from error
+    return Piece(tally.name, placed)
+
+
+def _plain(column: str, dtype: pl.DataType, name: str) -> pl.Expr:
+    """The column; text that was written as bytes is text."""
+    if dtype.is_nested() or dtype in (pl.Object, pl.Unknown):
+        raise KitError(
+            f"Column {column!r} of {name} is of type {dtype}.",
+            "Name a column of plain values, or write the file with one row per value.",
+        )
+    return pl.col(column).cast(pl.String) if dtype == pl.Binary else pl.col(column)
