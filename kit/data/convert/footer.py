@@ -74,7 +74,8 @@ class _Compact:
         elif kind in (I16, I32, I64):
             self._varint()
         elif kind == BINARY:
-            self.at += self._varint()
+            length = self._varint()  # moves `at`
+            self.at += length
         elif kind in (LIST, SET):
             head = self._byte()
             self._skip_each(self._varint() if head >> 4 == 15 else head >> 4, head & 15)

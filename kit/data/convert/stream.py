@@ -56,7 +56,11 @@ def _unpacked(path: Path, name: str) -> Iterator[bytes]:
         with gzip.open(path, "rb") if packed == "gzip" else path.open("rb") as file:
             while block := file.read(CHUNK):
                 yield block
-    except (EOFError, zlib.error, gzip.BadGzipFile, pl.exceptions.PolarsError) as error:
+    except (EOFError, OSError, zlib.error, pl.exceptions.PolarsError) as error:
+        if not packed:
+            raise
+        if "utf8" in str(error):
+            raise KitError(f"{name} is a zstd file whose text is not UTF-8.", "Unpack it first (`unzstd`).") from error
         raise KitError(
             f"{name} is a {packed} file that is cut short or damaged ({str(error).strip().splitlines()[0]}).",
             "Fetch or copy it again.",
