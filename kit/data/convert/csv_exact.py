@@ -12,9 +12,13 @@ import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from kit.data.convert.counts import Unreadable
 from kit.data.convert.dialect import LONGEST, Dialect
+
+if TYPE_CHECKING:
+    from _csv import Reader
 
 NOT_UTF8 = re.compile("[\udc80-\udcff]")
 _QUOTES = (
@@ -140,7 +144,7 @@ class ExactReader:
         return any(like[1:-1]) or (like[0] and like[-1])
 
 
-def open_reader(lines: Iterator[str], dialect: Dialect) -> Iterator[list[str]] | csv.Reader:  # type: ignore[name-defined]
+def open_reader(lines: Iterator[str], dialect: Dialect) -> Reader:
     """Python's csv reader, strict, in the dialect."""
     csv.field_size_limit(LONGEST)
     if dialect.quote:
