@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 import tomllib
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
-from typing import Any, Final, Literal, TypeVar, Union, get_args, get_origin
+from typing import Any, ClassVar, Final, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
 
 from kit.challenge import MAX_WIDTH
 from kit.errors import KitError, nearest
@@ -18,36 +21,56 @@ Model = TypeVar("Model", bound=BaseModel)
 Scale = Literal["none", "quantile", "standard", "signed-log"]
 
 
+class Over(ABC):
+    """Marks a setting (in its `Annotated`) whose value is laid over its default in a way of its own."""
+
+    @abstractmethod
+    def over(self, default: Any, value: Any) -> Any:  # noqa: ANN401
+        """What is to be validated, from the default and the value given."""
+
+
 class Strict(BaseModel):
     """Base of every schema in a recipe: an unknown key and a number that is not finite are errors, values do not change after
     reading.
 
     A table that names some keys of a nested schema leaves the others as they would be without it: `train.epochs = 2` keeps the
     learning rate of the block that it stands in, not that of any other.
+
+    Attributes:
+        moved: keys of earlier versions → where the setting is now.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    moved: ClassVar[Mapping[str, str]] = {}
 
     @model_validator(mode="before")
     @classmethod
     def _siblings_stay(cls, values: Any) -> Any:  # noqa: ANN401 - whatever is to be validated
         if not isinstance(values, Mapping):
             return values
-        nested = {name: field.default for name, field in cls.model_fields.items() if isinstance(field.default, Strict)}
-        changed = {
-            name: _over(default, values[name])
-            for name, default in nested.items()
-            if isinstance(values.get(name), Mapping)
-        }
-        return {**values, **changed}
+        for name in values:
+            if name in cls.moved:
+                raise PydanticCustomError(
+                    "moved", "the key '{old}' is now {new}", {"old": name, "new": cls.moved[name]}
+                )
+        given = {name: field for name, field in cls.model_fields.items() if name in values}
+        return {**values, **{name: laid_over(field, field.default, values[name]) for name, field in given.items()}}
 
 
-def _over(default: Strict, values: Mapping[str, Any]) -> dict[str, Any]:
+def laid_over(field: FieldInfo, default: Any, value: Any) -> Any:  # noqa: ANN401
+    """The value of a field with what it does not name as in the default."""
+    for item in field.metadata:
+        if isinstance(item, Over):
+            return item.over(default, value)
+    return over(default, value) if isinstance(default, Strict) and isinstance(value, Mapping) else value
+
+
+def over(default: Strict, values: Mapping[str, Any]) -> dict[str, Any]:
     """The values of `default`, with those given in their place, level by level."""
-    merged: dict[str, Any] = {name: getattr(default, name) for name in type(default).model_fields}
+    fields = type(default).model_fields
+    merged: dict[str, Any] = {name: getattr(default, name) for name in fields}
     for name, value in values.items():
-        inner = merged.get(name)
-        merged[name] = _over(inner, value) if isinstance(inner, Strict) and isinstance(value, Mapping) else value
+        merged[name] = laid_over(fields[name], merged[name], value) if name in fields else value
     return merged
 
 
@@ -171,11 +194,11 @@ def parse(model: type[Model], raw: dict[str, Any], where: str, also: Iterable[st
         first = min(error.errors(include_url=False), key=lambda item: item["type"] != "extra_forbidden")
         key = ".".join(str(part) for part in first["loc"]) or "(top)"
         if first["type"] == "extra_forbidden":
-            known = keys_beside(model, first["loc"])
+            known = first.get("ctx", {}).get("known") or keys_beside(model, first["loc"])
             beside = also if len(first["loc"]) == 1 else ()
             hint = nearest(str(first["loc"][-1]), [*known, *beside]) if known else ""
             raise KitError(f"{where}: the key {key!r} is unknown;", hint) from error
-        found = "" if first["type"] == "missing" else f" (found {first['input']!r})"
+        found = "" if first["type"] in ("missing", "moved") else f" (found {first['input']!r})"
         raise KitError(f"{where}: {key}: {first['msg']}{found}.", "Mend it and run again.") from error
 
 

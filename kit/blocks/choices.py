@@ -83,8 +83,7 @@ class Choices:
     def table(self, network: Combined, live: int) -> Tensor:
         """Vectors of what competes for a network that is no longer trained, (K, D)."""
         tower, device = network.client.embedding.items, network.scale.device
-        vectors: Tensor = tower.all(live) if self.rows is None else tower(torch.from_numpy(self.rows).to(device), live)
-        return vectors
+        return tower.vectors(None if self.rows is None else torch.from_numpy(self.rows).to(device), live)
 
     def tensors(self) -> dict[str, Any]:
         """As a batch holds them."""

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from kit.blocks.base import Block, BlockOutput, block
 from kit.blocks.sizes import COPIES, embedding_bytes, token_bytes
@@ -21,20 +21,23 @@ from kit.history import History
 from kit.limits.need import Counts, Need, matrix
 from kit.models.checkpoint import TrainReport
 from kit.models.events import EventSettings
-from kit.models.objectives import SequenceModel, make_objectives
-from kit.models.sequence import ClientEncoder, EncoderSettings
-from kit.models.sequence.client import Pool
+from kit.models.objectives import Objectives, ObjectiveSettings, SequenceModel, make_objectives
+from kit.models.objectives.feedback import FateSettings
+from kit.models.objectives.timing import TimingSettings
+from kit.models.objectives.upcoming import NextUrlSettings, UpcomingSettings
+from kit.models.sequence import ClientEncoder, Encoder, known_readouts
+from kit.models.sequence.transformer import TransformerSettings
 from kit.models.training import TrainSettings, train
 from kit.recipe import Strict
 from kit.store import write_json
 from kit.tokens import Tokens, TokenSettings, length_buckets, tokenise
 
-OBJECTIVES: dict[str, dict[str, Any]] = {
-    "next_item": {"weight": 1.0},
-    "next_url": {"weight": 0.3},
-    "feedback": {"weight": 0.5},
-    "fate": {"weight": 0.2},
-    "timing": {"weight": 0.5},
+OBJECTIVES: dict[str, ObjectiveSettings | Literal[False]] = {
+    "next_item": UpcomingSettings(),
+    "next_url": NextUrlSettings(),
+    "feedback": ObjectiveSettings(weight=0.5),
+    "fate": FateSettings(weight=0.2),
+    "timing": TimingSettings(weight=0.5),
 }
 
 
@@ -43,10 +46,8 @@ class SequenceSettings(Strict):
 
     tokens: TokenSettings = TokenSettings()
     events: EventSettings = EventSettings()
-    encoder: EncoderSettings = EncoderSettings(anchor=True)
-    objectives: dict[str, dict[str, Any]] = Field(
-        OBJECTIVES, description="Kind → its settings; weight 0 leaves one out."
-    )
+    encoder: Encoder = TransformerSettings(anchor=True)
+    objectives: Objectives = Field(OBJECTIVES, description="Kind → its settings; weight 0, or false, leaves one out.")
     train: TrainSettings = TrainSettings(epochs=5, lr=3e-3)
     back: float = Field(
         60.0,
@@ -54,9 +55,14 @@ class SequenceSettings(Strict):
         description="With `encoder.anchor`: sequences end at a random instant up to so many days before the cut.",
     )
     budget: int = Field(2048, ge=64, description="Padded tokens per batch.")
-    pools: tuple[Pool, ...] = Field(
+    pools: tuple[str, ...] = Field(
         ("last", "recent"), min_length=1, description="How states become one row: last, mean, recent."
     )
+
+    @field_validator("pools")
+    @classmethod
+    def _known(cls, pools: tuple[str, ...]) -> tuple[str, ...]:
+        return known_readouts(pools)
 
 
 @block
@@ -69,6 +75,8 @@ class SequenceBlock(Block):
         "arrays.py",
         "tokens",
         "models/events.py",
+        "models/table.py",
+        "models/items",
         "models/sequence",
         "models/objectives",
         "models/checkpoint.py",

@@ -26,7 +26,8 @@ from kit.errors import require_known
 from kit.models.balance import Balance, make_balance
 from kit.models.cross import DeepCross, PiecewiseLinear
 from kit.models.events import EventSettings
-from kit.models.sequence import ClientEncoder, EncoderSettings, pool
+from kit.models.sequence import ClientEncoder, Encoder, pool
+from kit.models.sequence.transformer import TransformerSettings
 from kit.recipe import Strict
 from kit.tokens import Vocabulary
 
@@ -69,7 +70,7 @@ class NetworkSettings(Strict):
 
     width: int = Field(128, ge=8, description="Size of z, the combined vector.")
     events: EventSettings = EventSettings(width=48, age=True)
-    encoder: EncoderSettings = EncoderSettings(layers=2, length=96)
+    encoder: Encoder = TransformerSettings(layers=2, length=96)
     cross: CrossSettings = CrossSettings()
     sequence: bool = Field(True, description="Use the sequence encoder.")
     copies: bool = Field(
@@ -214,12 +215,12 @@ class Combined(nn.Module):
         if aspect == "product":
             rows, table = batch["candidates"], batch.get("table")
             if table is None:
-                table = tower.all(live) if rows is None else tower(rows, live)
+                table = tower.vectors(rows, live)
             bias = self.item_bias[action](batch["items"])[:, 0] + self._inherited(action, z, batch, live)
             touched = touched if rows is None else {**touched, "product": batch["place"][touched["product"]]}
         else:
             rows = torch.arange(1, self.sizes[aspect] + 1, device=z.device)
-            table = tower.norm(tower.rows(tower.place(aspect, rows)))
+            table = tower.rows(aspect, rows)
             bias = self.aspect_bias[f"{action}_{aspect}"]
         query = self.queries[f"{action}_{aspect}"](z)
         logits = query @ table.T * (GAIN * self.scale).exp() + popular + bias
@@ -294,7 +295,7 @@ class Combined(nn.Module):
     def _contrast(self, z: Tensor, batch: CombinedBatch, live: int) -> Tensor:
         """Past → future InfoNCE: a client's query against the mean product vector of each client's own future (TECHNIQUES D2)."""
         rows, labels = batch["cart_rows"], batch["cart_labels"]
-        vectors = self.client.embedding.items(labels["product"], live) * labels["weight"][:, None]
+        vectors = self.client.embedding.items.vectors(labels["product"], live) * labels["weight"][:, None]
         future = torch.zeros(len(rows), vectors.shape[1], device=z.device, dtype=vectors.dtype)
         future = F.normalize(future.index_add(0, labels["row"], vectors), dim=1)
         query = F.normalize(self.queries["cart_product"](self.balance.fork(z[rows], "contrast")), dim=1)

@@ -88,14 +88,14 @@ def _errors(model: type[BaseModel], raw: dict[str, Any], prefix: str, also: Iter
         for item in error.errors(include_url=False):
             where = prefix + ".".join(map(str, item["loc"]))
             if item["type"] == "extra_forbidden":
-                beside = keys_beside(model, item["loc"])
+                beside = item.get("ctx", {}).get("known") or keys_beside(model, item["loc"])
                 top = also if len(item["loc"]) == 1 else ()
                 yield _error("The key is unknown.", where, nearest(str(item["loc"][-1]), [*beside, *top]))
             elif item["type"] == "missing":
                 yield _error("The key is needed.", where, "Add it.")
             else:
                 message = item["msg"].removeprefix("Value error, ")
-                found = "" if item["type"] == "value_error" else f" (found {item['input']!r})"
+                found = "" if item["type"] in ("value_error", "moved") else f" (found {item['input']!r})"
                 yield _error(f"{message}{found}.", where or "(top)", "Mend it.")
 
 

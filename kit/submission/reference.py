@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from kit.blocks.base import load_blocks
+from kit.kinds import OneOf, TableOf
 from kit.recipe import Assembly, BlockEntry, Recipe, schema_in
 
 HEAD = """# Reference: recipes
@@ -48,10 +49,41 @@ def _rows(model: type[BaseModel], values: BaseModel | None, prefix: str = "") ->
     for name, field in model.model_fields.items():
         default = getattr(values, name) if values is not None else field.get_default(call_default_factory=True)
         nested = schema_in(field.annotation)
-        if nested is not None and model is not Recipe:
+        parts = next((item for item in field.metadata if isinstance(item, OneOf | TableOf)), None)
+        if isinstance(parts, OneOf):
+            yield from _kinds(f"{prefix}{name}.", parts, field, default)
+        elif isinstance(parts, TableOf):
+            yield from _parts(f"{prefix}{name}.", parts, default)
+        elif nested is not None and model is not Recipe:
             yield from _rows(nested, default, f"{prefix}{name}.")
         else:
             yield _row(f"{prefix}{name}", field, default, needed=values is None and field.is_required())
+
+
+def _kinds(prefix: str, parts: OneOf, field: FieldInfo, default: Any) -> Iterable[str]:  # noqa: ANN401
+    """Rows of a setting that is one part: its kind, then the keys of each kind; those that kinds share are told once."""
+    schemas = parts.kinds()
+    about = field.description or ""
+    yield f"| `{prefix}kind` | one of {', '.join(schemas)} | `{_plain(getattr(default, 'kind', None))}` | {about} |"
+    told: dict[str, list[str]] = {}
+    for kind, schema in schemas.items():
+        shown = default if getattr(default, "kind", None) == kind else schema.model_validate(parts.over(default, kind))
+        for row in _rows(schema, shown, prefix):
+            if f"`{prefix}kind`" not in row:
+                told.setdefault(row, []).append(kind)
+    for row, kinds in told.items():
+        which = "" if len(kinds) == len(schemas) else f"({', '.join(kinds)}) "
+        head, end = row.removesuffix(" |").rsplit(" | ", 1)
+        yield f"{head} | {which}{end} |"
+
+
+def _parts(prefix: str, parts: TableOf, default: Any) -> Iterable[str]:  # noqa: ANN401
+    """Rows of a setting that is several parts: each part, and its keys."""
+    for name, schema in parts.kinds().items():
+        own = default.get(name, False)
+        about = parts.load()[name].description.replace("|", "\\|")
+        yield f"| `{prefix}{name}` | table, true or false | `{_plain(own is not False)}` | {about} |"
+        yield from _rows(schema, own or None, f"{prefix}{name}.")
 
 
 def _row(name: str, field: FieldInfo, value: object, *, needed: bool) -> str:

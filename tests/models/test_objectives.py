@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from kit.blocks.sequence import SequenceSettings
 from kit.challenge import EventType
 from kit.errors import KitError
 from kit.history import History
+from kit.kinds import chosen
 from kit.models.events import EventSettings
 from kit.models.objectives import (
     SequenceModel,
@@ -23,7 +25,9 @@ from kit.models.objectives.base import Spans, balance
 from kit.models.objectives.feedback import BOUGHT, LEFT, REMOVED, Fate, cart_fates
 from kit.models.objectives.timing import STEPS, Timing, TimingSettings, hazard_loss
 from kit.models.objectives.upcoming import NextItem, NextUrl, UpcomingSettings
-from kit.models.sequence import ClientEncoder, EncoderSettings
+from kit.models.sequence import ClientEncoder
+from kit.models.sequence.transformer import TransformerSettings
+from kit.recipe import parse
 from kit.tokens import Tokens, TokenSettings, kind_code, sequence_batch, tokenise
 
 DAY = 86_400 * 1_000_000
@@ -260,9 +264,10 @@ def test_balance_gives_cuts_their_share():
 
 def model_of(tokens: Tokens, chosen: dict, seed: int = 0) -> SequenceModel:
     torch.manual_seed(seed)
-    encoder = EncoderSettings(heads=2, layers=1, length=12, anchor=True)
+    encoder = TransformerSettings(heads=2, layers=1, length=12, anchor=True)
     client = ClientEncoder(tokens.vocabulary, EventSettings(width=WIDTH), encoder)
-    model = SequenceModel(client, make_objectives(chosen, WIDTH, tokens.vocabulary))
+    own = {kind: load_objectives()[kind].Settings(**settings) for kind, settings in chosen.items()}
+    model = SequenceModel(client, make_objectives(own, WIDTH, tokens.vocabulary))
     model.bind(tokens)
     return model
 
@@ -318,8 +323,18 @@ def test_masked_inputs_hide_the_product_from_its_own_state(tokens: Tokens):
         assert not torch.equal(model.client(batch["events"]), model.client(seen))
 
 
-def test_unknown_objectives_and_settings_are_named(tokens: Tokens):
-    with pytest.raises(KitError, match="next_item"):
-        make_objectives({"nextitem": {}}, WIDTH, tokens.vocabulary)
-    with pytest.raises(KitError, match="horizon"):
-        make_objectives({"next_item": {"horizons": 3}}, WIDTH, tokens.vocabulary)
+def test_unknown_objectives_and_settings_are_named():
+    def read(objectives: dict) -> SequenceSettings:
+        return parse(SequenceSettings, {"objectives": objectives}, "recipe")
+
+    with pytest.raises(KitError, match=r"'objectives.nextitem' is unknown; did you mean 'next_item'"):
+        read({"nextitem": {}})
+    with pytest.raises(KitError, match=r"'objectives.next_item.horizons' is unknown; did you mean 'horizon'"):
+        read({"next_item": {"horizons": 3}})
+
+
+def test_naming_one_objective_resets_no_other():
+    one = parse(SequenceSettings, {"objectives": {"fate": {"days": 3}, "masked": True, "timing": False}}, "recipe")
+    assert one.objectives["fate"].model_dump() == {"weight": 0.2, "at_cut": 0.3, "days": 3.0}
+    assert one.objectives["next_url"] == SequenceSettings().objectives["next_url"]
+    assert sorted(chosen(one.objectives)) == ["fate", "feedback", "masked", "next_item", "next_url"]

@@ -9,7 +9,8 @@ import torch
 from kit.errors import KitError
 from kit.history import History
 from kit.models.combined import Combined, NetworkSettings
-from kit.models.events import EventSettings, ItemTower
+from kit.models.events import EventSettings
+from kit.models.items.tower import ItemTower, TowerSettings
 from kit.models.optim import LazyAdamW, RowAdagrad
 from kit.models.training import TrainSettings, train
 from kit.tokens import TokenSettings, tokenise
@@ -86,13 +87,13 @@ def test_a_sparse_tower_has_the_dense_ones_gradient(toy_history: History):
     towers = []
     for limit in (10**9, 0):
         torch.manual_seed(0)
-        towers.append(ItemTower(vocabulary, EventSettings(width=8, dense_rows=limit, id_dropout=0.0)))
+        towers.append(ItemTower(vocabulary, EventSettings(width=8, dense_rows=limit, id_dropout=0.0), TowerSettings()))
     products = torch.tensor([0, 3, 9, 3])
     extra, at = torch.tensor([[5, 6], [7, 0]]), torch.tensor([1, 2])
     results = []
     for tower in towers:
         ragged = tower.sum_ragged(torch.arange(12).view(4, 3), extra, at)
-        out = tower(products, 4).sum() + ragged.square().sum() + tower.rows(torch.tensor([2, 8])).sum()
+        out = tower(products, 4).sum() + ragged.square().sum() + tower.lookup(torch.tensor([2, 8])).sum()
         out.backward()
         results.append(out)
     dense, sparse = (tower.table.grad for tower in towers)

@@ -11,7 +11,9 @@ import torch
 
 from kit.models.events import EventSettings
 from kit.models.objectives import SequenceModel, make_objectives
-from kit.models.sequence import ClientEncoder, EncoderSettings
+from kit.models.objectives.timing import TimingSettings
+from kit.models.objectives.upcoming import UpcomingSettings
+from kit.models.sequence import ClientEncoder, EncoderSettings, load_encoders
 from kit.models.training import TrainSettings, train
 from kit.tokens import Catalogue, Tokens, Vocabulary, Words, length_buckets
 
@@ -49,11 +51,19 @@ def carts(products: np.ndarray, category: np.ndarray, codes: np.ndarray, unknown
     )
 
 
+def small_encoder(kind: str, length: int) -> EncoderSettings:
+    """One layer without dropout, as far as the kind has such settings."""
+    schema = load_encoders()[kind].Settings
+    wanted = {"heads": 2, "layers": 1, "dropout": 0.0}
+    own = {name: value for name, value in wanted.items() if name in schema.model_fields}
+    return schema.model_validate({"length": length, **own})
+
+
 def trained(tokens: Tokens, rows: np.ndarray, kind: str, seed: int, epochs: int, **events) -> SequenceModel:
     torch.manual_seed(seed)
-    settings = EncoderSettings(kind=kind, heads=2, layers=1, length=tokens.offsets[1], dropout=0.0)
+    settings = small_encoder(kind, int(tokens.offsets[1]))
     client = ClientEncoder(tokens.vocabulary, EventSettings(width=WIDTH, **events), settings)
-    objectives = {"next_item": {"target": "next", "negatives": "full", "positions": 4096}}
+    objectives = {"next_item": UpcomingSettings(target="next", negatives="full", positions=4096)}
     model = SequenceModel(client, make_objectives(objectives, WIDTH, tokens.vocabulary))
     model.bind(tokens)
 
@@ -76,7 +86,7 @@ def scores(model: SequenceModel, tokens: Tokens, rows: np.ndarray, step: int, li
         states = model.client(model.client.batch(tokens, rows))[:, step]
         head, items = model.objectives[0].head, model.client.embedding.items
         user = torch.nn.functional.normalize(head(states), dim=-1)
-        return (user @ torch.nn.functional.normalize(items.all(live), dim=-1).T).numpy()
+        return (user @ torch.nn.functional.normalize(items.vectors(None, live), dim=-1).T).numpy()
 
 
 @cache
@@ -148,9 +158,9 @@ def test_restock_rhythm_is_read_from_the_gaps(kind: str):
     losses = {}
     for told in (True, False):
         torch.manual_seed(0)
-        settings = EncoderSettings(kind=kind, heads=2, layers=1, length=steps, dropout=0.0)
+        settings = small_encoder(kind, steps)
         client = ClientEncoder(tokens.vocabulary, EventSettings(width=WIDTH), settings)
-        objectives = make_objectives({"timing": {"of": ("event",)}}, WIDTH, tokens.vocabulary)
+        objectives = make_objectives({"timing": TimingSettings(of=("event",))}, WIDTH, tokens.vocabulary)
         model = SequenceModel(client, objectives)
         model.bind(tokens)
 

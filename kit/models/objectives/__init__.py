@@ -2,6 +2,7 @@
 
 from kit.models.objectives.base import (
     Objective,
+    Objectives,
     ObjectiveSettings,
     SequenceModel,
     load_objectives,
@@ -14,6 +15,7 @@ __all__ = [
     "Correction",
     "Objective",
     "ObjectiveSettings",
+    "Objectives",
     "SequenceModel",
     "full_softmax",
     "load_objectives",

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
 
 import numpy as np
 import torch
@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
-from kit.models.events import Batch, ItemTower, to_tensors
+from kit.kinds import TableOf, chosen, register
+from kit.models.events import Batch, to_tensors
+from kit.models.items import ItemEncoder
 from kit.models.sequence.client import ClientEncoder
-from kit.recipe import Strict, parse
+from kit.recipe import Strict
 from kit.registry import Registry, import_modules
 from kit.tokens import SequenceBatch, Tokens, Vocabulary, sequence_batch
 from kit.tokens.vocabulary import Int64s
@@ -110,7 +112,7 @@ class Objective(nn.Module, ABC):
         """What a batch is to predict, for states in `spans`; keys are the objective's own."""
 
     @abstractmethod
-    def forward(self, states: Tensor, targets: Batch, batch: Batch, items: ItemTower) -> Tensor:
+    def forward(self, states: Tensor, targets: Batch, batch: Batch, items: ItemEncoder) -> Tensor:
         """Mean loss, a scalar; 0 without targets.
 
         Args:
@@ -127,8 +129,7 @@ AnyObjective = TypeVar("AnyObjective", bound=type[Objective])
 
 def objective(cls: AnyObjective) -> AnyObjective:
     """Class decorator that registers an objective under its `kind`."""
-    OBJECTIVES.add(cls.kind, cls)
-    return cls
+    return register(OBJECTIVES, cls)
 
 
 @cache
@@ -138,19 +139,21 @@ def load_objectives() -> Registry[type[Objective]]:
     return OBJECTIVES
 
 
-def make_objectives(chosen: Mapping[str, Mapping[str, Any]], width: int, vocabulary: Vocabulary) -> list[Objective]:
-    """The objectives of a recipe's table: kind → settings; those of weight 0 are left out.
+Objectives = Annotated[dict[str, ObjectiveSettings | Literal[False]], TableOf(load_objectives)]
+"""A setting that is several objectives: kind → settings."""
+
+
+def make_objectives(
+    settings: Mapping[str, ObjectiveSettings | Literal[False]], width: int, vocabulary: Vocabulary
+) -> list[Objective]:
+    """The objectives of a recipe's table; those of weight 0 are left out.
 
     Raises:
-        KitError: an unknown kind or setting.
+        KitError: an unknown kind.
     """
-    made = []
-    for kind, settings in sorted(chosen.items()):
-        cls = load_objectives()[kind]
-        parsed = parse(cls.Settings, dict(settings), f"objectives.{kind}")
-        if parsed.weight > 0:
-            made.append(cls(width, vocabulary, parsed))
-    return made
+    kinds = load_objectives()
+    wanted = {kind: own for kind, own in sorted(chosen(settings).items()) if own.weight > 0}
+    return [kinds[kind](width, vocabulary, own) for kind, own in wanted.items()]
 
 
 class SequenceModel(nn.Module):

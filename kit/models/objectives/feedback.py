@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from kit.arrays import where
 from kit.challenge import DAY_US, SKU_EVENTS, EventType
-from kit.models.events import Batch, ItemTower
+from kit.models.events import Batch
+from kit.models.items import ItemEncoder
 from kit.models.objectives.base import Arrays, Objective, ObjectiveSettings, Spans, objective
 from kit.tokens import SequenceBatch, Tokens, Vocabulary, kind_code
 from kit.tokens.vocabulary import Int64s
@@ -51,12 +52,12 @@ class Feedback(Objective):
             "target": np.argmax(kind[:, None] == self.codes, axis=1).astype(np.int64),
         }
 
-    def forward(self, states: Tensor, targets: Batch, batch: Batch, items: ItemTower) -> Tensor:
+    def forward(self, states: Tensor, targets: Batch, batch: Batch, items: ItemEncoder) -> Tensor:
         """Mean cross-entropy."""
         if len(targets["target"]) == 0:
             return states.sum() * 0.0
         distinct, place = targets["product"].unique(return_inverse=True)  # type: ignore[no-untyped-call]
-        vectors = items(distinct, batch["live_sku"].min())[place]
+        vectors = items.vectors(distinct, batch["live_sku"].min())[place]
         logits = self.head(torch.cat([states[targets["before"]], vectors], dim=1))
         return F.cross_entropy(logits.float(), targets["target"])
 
@@ -93,7 +94,7 @@ class Fate(Objective):
         chosen = real[watched & (self.fates[spans.at[real]] >= 0)]
         return {"at": spans.flat[chosen], "target": self.fates[spans.at[chosen]].astype(np.int64)}
 
-    def forward(self, states: Tensor, targets: Batch, batch: Batch, items: ItemTower) -> Tensor:
+    def forward(self, states: Tensor, targets: Batch, batch: Batch, items: ItemEncoder) -> Tensor:
         """Mean cross-entropy of the state right after the cart add."""
         if len(targets["at"]) == 0:
             return states.sum() * 0.0

@@ -10,7 +10,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kit.models.events import Batch, ItemTower
+from kit.models.events import Batch
+from kit.models.items import ItemEncoder
 from kit.models.objectives.base import Arrays, Objective, ObjectiveSettings, Spans, objective
 from kit.tokens import KINDS, SequenceBatch, Tokens, Vocabulary
 
@@ -18,9 +19,9 @@ SCALE = 12.0
 """Factor of the cosine in the softmax over products."""
 
 
-def product_logits(user: Tensor, items: ItemTower, live: Tensor) -> Tensor:
+def product_logits(user: Tensor, items: ItemEncoder, live: Tensor) -> Tensor:
     """Scaled cosines of (m, D) with the whole catalogue, (m, p)."""
-    return SCALE * F.normalize(user.float(), dim=-1) @ F.normalize(items.all(live).float(), dim=-1).T
+    return SCALE * F.normalize(user.float(), dim=-1) @ F.normalize(items.vectors(None, live).float(), dim=-1).T
 
 
 class MaskedSettings(ObjectiveSettings):
@@ -54,7 +55,7 @@ class Masked(Objective):
         target = product[chosen].astype(np.int64) - 1
         return {"hidden": hidden.reshape(batch["mask"].shape), "at": spans.flat[chosen], "target": target}
 
-    def forward(self, states: Tensor, targets: Batch, batch: Batch, items: ItemTower) -> Tensor:
+    def forward(self, states: Tensor, targets: Batch, batch: Batch, items: ItemEncoder) -> Tensor:
         """Mean cross-entropy over the catalogue."""
         if len(targets["at"]) == 0:
             return states.sum() * 0.0
@@ -96,7 +97,7 @@ class Autoencode(Objective):
             "kinds": kinds / np.maximum(kinds.sum(axis=1, keepdims=True), 1),
         }
 
-    def forward(self, states: Tensor, targets: Batch, batch: Batch, items: ItemTower) -> Tensor:
+    def forward(self, states: Tensor, targets: Batch, batch: Batch, items: ItemEncoder) -> Tensor:
         """Mean over rows of the two cross-entropies."""
         if len(targets["last"]) == 0:
             return states.sum() * 0.0

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from kit.arrays import where
 from kit.challenge import EventType
-from kit.models.events import Batch, ItemTower
+from kit.models.events import Batch
+from kit.models.items import ItemEncoder
 from kit.models.objectives.base import Arrays, Objective, ObjectiveSettings, Spans, balance, objective
 from kit.tokens import SequenceBatch, Tokens, Vocabulary, kind_code
 
@@ -70,7 +71,7 @@ class Timing(Objective):
             "weight": balance(spans.at < 0, self.settings.at_cut),
         }
 
-    def forward(self, states: Tensor, targets: Batch, batch: Batch, items: ItemTower) -> Tensor:
+    def forward(self, states: Tensor, targets: Batch, batch: Batch, items: ItemEncoder) -> Tensor:
         """Mean negative log-likelihood per wait."""
         if len(targets["at"]) == 0:
             return states.sum() * 0.0

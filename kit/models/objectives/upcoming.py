@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from kit.arrays import where
 from kit.challenge import DAY_US
-from kit.models.events import Batch, ItemTower
+from kit.models.events import Batch
+from kit.models.items import ItemEncoder
 from kit.models.objectives.base import Arrays, Objective, ObjectiveSettings, Spans, balance, objective
 from kit.models.objectives.softmax import Correction, full_softmax, sampled_softmax
 from kit.tokens import SequenceBatch, Tokens, Vocabulary
@@ -62,7 +63,7 @@ class Upcoming(Objective):
         """The tokens' field that is predicted, 0 = nothing."""
         raise NotImplementedError
 
-    def vectors(self, items: ItemTower, candidates: Tensor, live: Tensor) -> Tensor:
+    def vectors(self, items: ItemEncoder, candidates: Tensor, live: Tensor) -> Tensor:
         """(c, D) vectors of candidates (by index from 0)."""
         raise NotImplementedError
 
@@ -99,7 +100,7 @@ class Upcoming(Objective):
         weight = balance(spans.at[chosen] < 0, settings.at_cut)
         return {"at": spans.flat[chosen], "target": target, "weight": weight, **self._draw(rng)}
 
-    def forward(self, states: Tensor, targets: Batch, batch: Batch, items: ItemTower) -> Tensor:
+    def forward(self, states: Tensor, targets: Batch, batch: Batch, items: ItemEncoder) -> Tensor:
         """Mean softmax loss over the chosen positions."""
         settings = cast(UpcomingSettings, self.settings)
         at, target = targets["at"], targets["target"]
@@ -158,9 +159,9 @@ class NextItem(Upcoming):
         """Catalogue rows."""
         return tokens.product
 
-    def vectors(self, items: ItemTower, candidates: Tensor, live: Tensor) -> Tensor:
+    def vectors(self, items: ItemEncoder, candidates: Tensor, live: Tensor) -> Tensor:
         """Product vectors."""
-        return cast(Tensor, items(candidates + 1, live))
+        return items.vectors(candidates + 1, live)
 
 
 class NextUrlSettings(UpcomingSettings):
@@ -188,6 +189,6 @@ class NextUrl(Upcoming):
         """Url words."""
         return tokens.url
 
-    def vectors(self, items: ItemTower, candidates: Tensor, live: Tensor) -> Tensor:
+    def vectors(self, items: ItemEncoder, candidates: Tensor, live: Tensor) -> Tensor:
         """Url rows of the table (urls that are not live yet occur in no input; as candidates they cannot leak)."""
-        return items.rows(items.place("url", candidates + 1))
+        return items.lookup(items.place("url", candidates + 1))

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from functools import cache
-from typing import ClassVar, Literal, TypeVar
+from typing import Annotated, ClassVar, TypeVar
 
 from pydantic import Field
 from torch import Tensor, nn
 
+from kit.kinds import OneOf, register
+from kit.models.events import Batch
 from kit.recipe import Strict
 from kit.registry import Registry, import_modules
 
 
 class EncoderSettings(Strict):
-    """Settings that all encoders share; one that does not apply to a kind is ignored by it."""
+    """What every encoder's settings have; each kind adds its own."""
 
-    kind: str = Field("transformer", description="transformer, gru, hstu.")
-    layers: int = Field(2, ge=1)
-    heads: int = Field(4, ge=1, description="Attention heads; must divide the width.")
-    expand: int = Field(4, ge=1, description="Inner width of the feed-forward part as a multiple of the width.")
-    dropout: float = Field(0.1, ge=0, lt=1)
-    positions: Literal["rotary", "learned"] = "rotary"
+    kind: str
     length: int = Field(128, ge=1, description="Longest sequence: the last so many events before the cut.")
     anchor: bool = Field(
         False,
@@ -34,10 +31,16 @@ class SequenceEncoder(nn.Module, ABC):
 
     Sequences begin in column 0 and padding follows them, so causality alone keeps padding out of every state; states in the
     padding are zero.
+
+    Attributes:
+        kind: name in recipes.
+        description: one line.
+        Settings: its settings, with `kind: Literal[…]`.
     """
 
     kind: ClassVar[str]
     description: ClassVar[str]
+    Settings: ClassVar[type[EncoderSettings]]
 
     def __init__(self, width: int, settings: EncoderSettings) -> None:
         super().__init__()
@@ -45,13 +48,13 @@ class SequenceEncoder(nn.Module, ABC):
         self.settings = settings
 
     @abstractmethod
-    def forward(self, x: Tensor, mask: Tensor, time: Tensor) -> Tensor:
+    def forward(self, x: Tensor, batch: Batch) -> Tensor:
         """States.
 
         Args:
             x: event vectors, float (B, T, D).
-            mask: True where there is a token, bool (B, T); each row is a run of True, then False.
-            time: microseconds, int64 (B, T).
+            batch: the tokens that they were made of (`kit.tokens.SequenceBatch` as tensors): `mask` (B, T), each row a run of
+                True, then False; `time` in microseconds (B, T); `kind`, `category`, `price`, `codes` and so on.
         """
 
 
@@ -61,8 +64,7 @@ AnyEncoder = TypeVar("AnyEncoder", bound=type[SequenceEncoder])
 
 def encoder(cls: AnyEncoder) -> AnyEncoder:
     """Class decorator that registers an encoder under its `kind`."""
-    ENCODERS.add(cls.kind, cls)
-    return cls
+    return register(ENCODERS, cls)
 
 
 @cache
@@ -70,6 +72,10 @@ def load_encoders() -> Registry[type[SequenceEncoder]]:
     """All encoders of this folder."""
     import_modules("kit.models.sequence")
     return ENCODERS
+
+
+Encoder = Annotated[EncoderSettings, OneOf(load_encoders)]
+"""A setting that is one of the encoders."""
 
 
 def make_encoder(width: int, settings: EncoderSettings) -> SequenceEncoder:

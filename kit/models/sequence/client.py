@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -10,39 +10,9 @@ from torch import Tensor, nn
 
 from kit.models.events import Batch, EventEmbedding, EventSettings, to_tensors
 from kit.models.sequence.base import EncoderSettings, make_encoder
+from kit.models.sequence.readouts import pool
 from kit.tokens import SequenceBatch, Tokens, Vocabulary, length_buckets, sequence_batch
 from kit.tokens.vocabulary import Int64s
-
-Pool = Literal["last", "mean", "recent"]
-HALF_LIFE_US: Final = 7 * 86_400 * 1_000_000
-"""Half-life of an event's weight in the `recent` pool, microseconds."""
-
-
-def pool(states: Tensor, batch: Batch, how: tuple[Pool, ...], cut: Tensor | int | None = None) -> Tensor:
-    """One vector per row, (B, len(how) · D); zeros for rows without tokens.
-
-    Args:
-        states: (B, T, D), zero in the padding.
-        batch: the batch they came from.
-        how: last = the last token's state; mean = average; recent = sum weighted by 2^(−age at the cut / 7 days), scaled by
-            1/√(1 + total weight), so that it also says how much happened lately.
-        cut: microseconds, one or (B,); needed by `recent`.
-    """
-    size = batch["size"]
-    parts = []
-    for name in how:
-        if name == "last":
-            index = (size - 1).clamp(min=0)[:, None, None].expand(-1, 1, states.shape[-1])
-            parts.append(states.gather(1, index)[:, 0])
-        elif name == "mean":
-            parts.append(states.sum(dim=1) / size.clamp(min=1)[:, None])
-        else:
-            if cut is None:
-                raise ValueError("the pool `recent` needs the cut")
-            ends = torch.as_tensor(cut, device=states.device).view(-1, 1)
-            weight = torch.exp2(-(ends - batch["time"]).float() / HALF_LIFE_US) * batch["mask"]
-            parts.append((states * weight[..., None]).sum(dim=1) / (1.0 + weight.sum(dim=1, keepdim=True)).sqrt())
-    return torch.cat(parts, dim=1)
 
 
 class ClientEncoder(nn.Module):
@@ -66,9 +36,9 @@ class ClientEncoder(nn.Module):
 
     def forward(self, batch: Batch, hidden: Tensor | None = None) -> Tensor:
         """States of all tokens, (B, T, D), zero in the padding; `hidden` as in EventEmbedding."""
-        return cast(Tensor, self.encoder(self.embedding(batch, hidden), batch["mask"], batch["time"]))
+        return cast(Tensor, self.encoder(self.embedding(batch, hidden), batch))
 
-    def pooled(self, batch: Batch, how: tuple[Pool, ...] = ("last", "mean"), cut: Tensor | int | None = None) -> Tensor:
+    def pooled(self, batch: Batch, how: tuple[str, ...] = ("last", "mean"), cut: Tensor | int | None = None) -> Tensor:
         """One vector per client, (B, len(how) · D); gradients flow."""
         return pool(self(batch), batch, how, cut)
 
@@ -79,7 +49,7 @@ class ClientEncoder(nn.Module):
 
     @torch.inference_mode()
     def embed(
-        self, tokens: Tokens, cut: int | None = None, how: tuple[Pool, ...] = ("last", "mean"), budget: int = 32_768
+        self, tokens: Tokens, cut: int | None = None, how: tuple[str, ...] = ("last", "mean"), budget: int = 32_768
     ) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
         """Pooled states of all clients of `tokens` at one cut, float32 (n, len(how) · D); NaN for clients without tokens."""
         self.eval()

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
+from pydantic import Field
 from torch import Tensor, nn
 
+from kit.models.events import Batch
 from kit.models.sequence.base import EncoderSettings, SequenceEncoder, encoder
+
+
+class GRUSettings(EncoderSettings):
+    """Depth and dropout between layers."""
+
+    kind: Literal["gru"] = "gru"
+    layers: int = Field(2, ge=1)
+    dropout: float = Field(0.1, ge=0, lt=1)
 
 
 @encoder
@@ -15,15 +25,16 @@ class GRU(SequenceEncoder):
 
     kind: ClassVar[str] = "gru"
     description: ClassVar[str] = "Gated recurrent units."
+    Settings: ClassVar[type[EncoderSettings]] = GRUSettings
 
-    def __init__(self, width: int, settings: EncoderSettings) -> None:
+    def __init__(self, width: int, settings: GRUSettings) -> None:
         super().__init__(width, settings)
         dropout = settings.dropout if settings.layers > 1 else 0.0  # nn.GRU drops between layers only
         self.gru = nn.GRU(width, width, settings.layers, batch_first=True, dropout=dropout)
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, x: Tensor, mask: Tensor, time: Tensor) -> Tensor:
+    def forward(self, x: Tensor, batch: Batch) -> Tensor:
         """States (B, T, D); the order of events is all it knows of time beyond the tokens' own vectors."""
         states, _ = self.gru(x)
-        out: Tensor = self.norm(x + states) * mask[..., None]
+        out: Tensor = self.norm(x + states) * batch["mask"][..., None]
         return out

@@ -8,13 +8,15 @@ events themselves instead of to the next event.
 
 from __future__ import annotations
 
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kit.errors import KitError
+from kit.models.events import Batch
 from kit.models.sequence.base import EncoderSettings, SequenceEncoder, encoder
 
 TIME_BUCKETS: Final = 128
@@ -31,7 +33,7 @@ def time_buckets(time: Tensor) -> Tensor:
 class Layer(nn.Module):
     """One HSTU layer."""
 
-    def __init__(self, width: int, settings: EncoderSettings) -> None:
+    def __init__(self, width: int, settings: HSTUSettings) -> None:
         super().__init__()
         self.heads, self.length = settings.heads, settings.length
         self.before = nn.LayerNorm(width)
@@ -54,27 +56,38 @@ class Layer(nn.Module):
         return out
 
 
+class HSTUSettings(EncoderSettings):
+    """Size of the layers."""
+
+    kind: Literal["hstu"] = "hstu"
+    layers: int = Field(2, ge=1)
+    heads: int = Field(4, ge=1, description="Attention heads; must divide the width.")
+    dropout: float = Field(0.1, ge=0, lt=1)
+
+
 @encoder
 class HSTU(SequenceEncoder):
     """Gated pointwise attention with biases by distance in steps and in time."""
 
     kind: ClassVar[str] = "hstu"
     description: ClassVar[str] = "Pointwise (softmax-free) attention that keeps counts."
+    Settings: ClassVar[type[EncoderSettings]] = HSTUSettings
 
-    def __init__(self, width: int, settings: EncoderSettings) -> None:
+    def __init__(self, width: int, settings: HSTUSettings) -> None:
         super().__init__(width, settings)
         if width % settings.heads:
             raise KitError(f"{settings.heads} heads do not divide a width of {width}.", "Change `heads` or `width`.")
         self.layers = nn.ModuleList(Layer(width, settings) for _ in range(settings.layers))
+        self.length, self.heads = settings.length, settings.heads
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, x: Tensor, mask: Tensor, time: Tensor) -> Tensor:
+    def forward(self, x: Tensor, batch: Batch) -> Tensor:
         """States (B, T, D)."""
         step = torch.arange(x.shape[1], device=x.device)
-        apart = (step[:, None] - step).clamp(0, self.settings.length - 1)
+        apart = (step[:, None] - step).clamp(0, self.length - 1)
         causal = (step[:, None] >= step).to(x.dtype)
-        buckets = time_buckets(time)
+        buckets = time_buckets(batch["time"])
         for layer in self.layers:
             x = layer(x, causal, apart, buckets)
-        out: Tensor = self.norm(x) * mask[..., None]
+        out: Tensor = self.norm(x) * batch["mask"][..., None]
         return out

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kit.errors import KitError
+from kit.models.events import Batch
 from kit.models.sequence.base import EncoderSettings, SequenceEncoder, encoder
 
 
@@ -28,7 +30,7 @@ def rotate(x: Tensor, turns: Tensor) -> Tensor:
 class Layer(nn.Module):
     """x + attention(norm x), then x + feed-forward(norm x)."""
 
-    def __init__(self, width: int, settings: EncoderSettings) -> None:
+    def __init__(self, width: int, settings: TransformerSettings) -> None:
         super().__init__()
         self.heads = settings.heads
         self.rotary = settings.positions == "rotary"
@@ -53,14 +55,26 @@ class Layer(nn.Module):
         return out
 
 
+class TransformerSettings(EncoderSettings):
+    """Size of the layers, and how positions are told."""
+
+    kind: Literal["transformer"] = "transformer"
+    layers: int = Field(2, ge=1)
+    heads: int = Field(4, ge=1, description="Attention heads; must divide the width.")
+    expand: int = Field(4, ge=1, description="Inner width of the feed-forward part as a multiple of the width.")
+    dropout: float = Field(0.1, ge=0, lt=1)
+    positions: Literal["rotary", "learned"] = "rotary"
+
+
 @encoder
 class Transformer(SequenceEncoder):
     """Causal self-attention; dropout on the residual branches."""
 
     kind: ClassVar[str] = "transformer"
     description: ClassVar[str] = "Pre-norm causal transformer."
+    Settings: ClassVar[type[EncoderSettings]] = TransformerSettings
 
-    def __init__(self, width: int, settings: EncoderSettings) -> None:
+    def __init__(self, width: int, settings: TransformerSettings) -> None:
         super().__init__(width, settings)
         if width % settings.heads or (width // settings.heads) % 2:
             raise KitError(
@@ -71,15 +85,16 @@ class Transformer(SequenceEncoder):
         self.position = nn.Embedding(settings.length, width) if settings.positions == "learned" else None
         if self.position is not None:
             nn.init.normal_(self.position.weight, std=0.02)
+        self.length, self.heads = settings.length, settings.heads
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, x: Tensor, mask: Tensor, time: Tensor) -> Tensor:
+    def forward(self, x: Tensor, batch: Batch) -> Tensor:
         """States (B, T, D); `time` enters through the tokens' own vectors."""
         steps = x.shape[1]
         if self.position is not None:
-            x = x + self.position(torch.arange(steps, device=x.device).clamp(max=self.settings.length - 1))
-        turns = rotations(steps, self.width // self.settings.heads, x.device)
+            x = x + self.position(torch.arange(steps, device=x.device).clamp(max=self.length - 1))
+        turns = rotations(steps, self.width // self.heads, x.device)
         for layer in self.layers:
             x = layer(x, turns)
-        out: Tensor = self.norm(x) * mask[..., None]
+        out: Tensor = self.norm(x) * batch["mask"][..., None]
         return out
