@@ -18,7 +18,8 @@ def convert(source_or_mapping: str, src: Path, out: Path) -> None:
 
     All five event files are written, those that the shop has no events for with typed columns and no rows. Rows keep the
     order of the source and their duplicates. The folder appears under its name only when it is whole. `out/ids/` leads
-    back to the shop's own ids, `out/mapping.toml` is the mapping that was used.
+    back to the shop's own ids, `out/mapping.toml` is the mapping that was used, `out/convert.json` says what became of
+    every row of every file.
 
     Args:
         source_or_mapping: a ready mapping (see `ready_mappings`) or the path of a TOML file.
@@ -42,7 +43,7 @@ def convert(source_or_mapping: str, src: Path, out: Path) -> None:
         with stage(f"converted {src.name} by {path.name}"):
             made = work / "out"
             made.mkdir()
-            write_tables(mapping, Sources(mapping, src, work), made)
+            write_tables(mapping, Sources(mapping, src, work), made, work)
             shutil.copyfile(path, made / "mapping.toml")
             if out.exists():
                 out.rmdir()

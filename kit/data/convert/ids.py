@@ -5,20 +5,44 @@ Ranks are stable for equal data, not across growing data; `ids/<space>.parquet` 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import polars as pl
 
+from kit.data.convert.normal import FRACTION, POINT_ZERO, of_count
+from kit.progress import say
 
-def own_text(column: str, dtype: pl.DataType) -> pl.Expr:
-    """An id as text; whole floats (pandas makes them of integers beside gaps) lose their «.0»; empty text is null."""
-    value = pl.col(column)
-    if dtype.is_float():
-        whole = value.is_finite() & (value == value.round())
-        return pl.when(whole).then(value.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(value.cast(pl.String))
-    text = value.cast(pl.String)
-    return pl.when(text != "").then(text)
+TWINS = 5_000_000
+"""In larger spaces nobody looks for ids that differ by case or zeros alone."""
+
+
+def whole_numbers(space: str, columns: Sequence[pl.LazyFrame]) -> bool:
+    """Whether ids such as 17850.0, as pandas writes a column with gaps, are the whole numbers that they look like.
+
+    All columns of the space are judged together. If one holds a number such as 1.50, the point means something here and no id
+    is touched; 017 is never 17. What is respelled is said.
+
+    Args:
+        space: names the space in what is said.
+        columns: one-column frames of text, read by `normal.cell`.
+    """
+    own = pl.concat([frame.select(own=pl.first()) for frame in columns])
+    pointed, fraction = pl.col("own").str.contains(POINT_ZERO), pl.col("own").str.contains(FRACTION)
+    seen = own.select(
+        respelled=pointed.sum(),
+        example=pl.col("own").filter(pointed).first(),
+        meant=pl.col("own").filter(fraction & ~pointed).first(),
+    ).collect(engine="streaming")
+    respelled, example, meant = seen.row(0)
+    if not respelled:
+        return False
+    short = example.split(".")[0]
+    if meant is not None:
+        say(f"  {space}: {example!r} stays as it is, since there is {meant!r} too: it is not the same as {short!r}")
+        return False
+    say(f"  {space}: {example!r} and the like ({of_count(respelled, 'cell')}) are read as {short!r}, without the point")
+    return True
 
 
 class IdSpace:
@@ -26,8 +50,8 @@ class IdSpace:
 
     Args:
         name: names the map file.
-        columns: one-column frames of text (see `own_text`) that together hold every id.
-        always_rank: rank integers too, from 1, so that 0 is free for «unknown».
+        columns: one-column frames of text (see `normal.cell`) that together hold every id.
+        always_rank: rank integers too, from 1, so that 0 is free for what is unknown.
     """
 
     def __init__(self, name: str, columns: Iterable[pl.LazyFrame], *, always_rank: bool = False) -> None:
@@ -41,6 +65,22 @@ class IdSpace:
                 return
         distinct = own.unique().collect(engine="streaming").sort("own")
         self.map = distinct.with_row_index("id", offset=int(always_rank)).select(pl.col("id").cast(pl.Int64), "own")
+        self._say_twins()
+
+    def _say_twins(self) -> None:
+        """Ids that differ by case or leading zeros alone stay apart, but not without a word: they may be one client."""
+        assert self.map is not None
+        if self.map.height > TWINS:
+            return
+        key = pl.col("own").str.to_lowercase().str.replace(r"^0+([0-9])", "${1}")
+        pairs = self.map.lazy().group_by(key.alias("key")).agg(pl.col("own").sort(), n=pl.len())
+        found = pairs.filter(pl.col("n") > 1).sort("key").select("own", "n").collect()
+        if found.height:
+            example = found["own"][0].to_list()[:2]
+            say(
+                f"  {self.name}: {found['n'].sum():,} ids differ from another by case or leading zeros alone, such as "
+                f"{example[0]!r} and {example[1]!r}: they stay different; mend the files if they are one"
+            )
 
     def attach(self, frame: pl.LazyFrame, text: str) -> pl.LazyFrame:
         """Replace the text ids in column `text` by int64 ids, rows in order; null where the text is null."""

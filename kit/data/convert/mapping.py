@@ -30,6 +30,8 @@ import polars as pl
 from pydantic import Field, field_validator, model_validator
 
 from kit.challenge import EventType
+from kit.data.convert.formats import require_readable
+from kit.data.convert.normal import EXACT
 from kit.errors import KitError, nearest
 from kit.recipe import Strict, parse
 
@@ -57,6 +59,9 @@ class Source(Strict):
     encoding: str = Field("utf-8", description="csv and jsonl: cp1252, latin-1, utf-16 … (Python's names).")
     unreadable: Literal["refuse", "leave out"] = Field(
         "refuse", description="Records that cannot be read are an error, or are left out and counted."
+    )
+    decimal: Literal[".", ","] | None = Field(
+        None, description="The decimal mark of prices and rules that say none of their own."
     )
     explode: str | None = Field(None, description="jsonl: a column of lists of objects; each object becomes a row.")
 
@@ -86,20 +91,42 @@ class Keep(Strict):
 
     column: str
     not_null: bool = False
-    equals: str | float | None = None
+    equals: str | bool | float | None = None
     one_of: list[str] | None = None
     none_of: list[str] | None = None
+    ignore_case: bool = Field(False, description="Of equals, one_of, none_of, matches and matches_not: BUY is buy.")
     above: float | None = None
     below: float | None = None
     at_least: float | None = None
     at_most: float | None = None
     matches: str | None = Field(None, description="A regular expression that must be found.")
     matches_not: str | None = Field(None, description="A regular expression that must not be found.")
+    decimal: Literal[".", ","] | None = Field(
+        None,
+        description="Of numbers in text: the decimal mark; the other of . and , parts thousands. Default: the file's.",
+    )
+
+    @field_validator("one_of", "none_of", mode="before")
+    @classmethod
+    def _texts(cls, values: Any) -> Any:  # noqa: ANN401
+        """Whole numbers are taken as the texts that they are."""
+        listed = isinstance(values, list)
+        return [str(each) if type(each) is int else each for each in values] if listed else values
 
     @model_validator(mode="after")
     def _says_something(self) -> Keep:
-        if self.model_fields_set == {"column"}:
+        conditions = {
+            name: value
+            for name, value in self.model_dump(exclude={"column", "decimal", "ignore_case"}).items()
+            if value is not None and (name, value) != ("not_null", False)
+        }
+        if not conditions:
             raise ValueError(f"the rule on {self.column!r} has no condition")
+        for name, value in conditions.items():
+            if isinstance(value, float) and not isinstance(value, bool) and not abs(value) < EXACT:
+                raise ValueError(
+                    f'{name} = {value:.0f} is too large for an exact number; write it as text: equals = "…"'
+                )
         for pattern in (self.matches, self.matches_not):
             try:
                 pl.Series([""]).str.contains(pattern or "")
@@ -109,11 +136,11 @@ class Keep(Strict):
 
 
 class Time(Strict):
-    """How a timestamp is written. Without format and unit: a datetime column, or text in the challenge's own form."""
+    """How a timestamp is written. Without format and unit: a datetime column, or ISO 8601 text such as the challenge's own."""
 
     column: str
-    format: str | None = Field(None, description="strptime form of a text, such as «%Y-%m-%d %H:%M:%S UTC».")
-    unit: Literal["s", "ms", "us"] | None = Field(None, description="Of numbers counted from 1970.")
+    format: str | None = Field(None, description="strptime form of a text, such as %d.%m.%Y %H:%M; see formats.py.")
+    unit: Literal["s", "ms", "us", "ns"] | None = Field(None, description="Of numbers counted from 1970.")
     zone: str | None = Field(None, description="The shop's zone: times are read as UTC and become its wall clock.")
 
     @model_validator(mode="after")
@@ -122,6 +149,8 @@ class Time(Strict):
             raise ValueError("give format (text) or unit (numbers), not both")
         if self.zone is not None and self.zone not in available_timezones():
             raise ValueError(f"{self.zone!r} is not a time zone; write it like 'Europe/London'")
+        if self.format is not None:
+            require_readable(self.format)
         return self
 
 
@@ -189,6 +218,9 @@ class Mapping(Strict):
     """A whole mapping file."""
 
     about: str = Field("", description="What the data are, whence, under which licence; how it was read.")
+    null: list[str] = Field(
+        default_factory=list, description="Words that stand for an empty cell, in ids and everywhere: NULL."
+    )
     files: dict[str, Source] = Field(min_length=1)
     log: Log = Log()
     tables: dict[EventType, Table]
@@ -221,8 +253,17 @@ class Mapping(Strict):
         for kind, table in self.tables.items():
             merged = {name: getattr(table, name) or getattr(self.log, name) for name in ("client", "item", "time")}
             file = self.file_of(table.file)
-            keep = [*(self.log.keep if file == self.file_of(None) else []), *table.keep]
+            keep = self._marked([*self.shared(file), *table.keep], file)
             yield kind, table.model_copy(update={**merged, "file": file, "keep": keep})
+
+    def shared(self, file: str) -> list[Keep]:
+        """The rules that all event tables of a file share: those of [log], if it is the log's."""
+        return self._marked(self.log.keep if file == self.file_of(None) else [], file)
+
+    def _marked(self, rules: list[Keep], file: str, decimal: str | None = None) -> list[Keep]:
+        """Rules with the decimal mark that is theirs by default."""
+        default = decimal or (self.files[file].decimal if file in self.files else None)
+        return [rule if rule.decimal or not default else rule.model_copy(update={"decimal": default}) for rule in rules]
 
     def file_of(self, name: str | None) -> str:
         """A file's name in [files], by default that of [log], or the only one."""
@@ -240,7 +281,8 @@ class Mapping(Strict):
             filled = {
                 "file": file,
                 "item": attribute.item or own.item or self.log.item,
-                "keep": [*shared, *attribute.keep],
+                "keep": [*self._marked(shared, file), *self._marked(attribute.keep, file, attribute.decimal)],
+                "decimal": attribute.decimal or (self.files[file].decimal if file in self.files else None),
             }
             filled["pick"] = attribute.pick or ("median" if what == "price" else "most")
             yield what, attribute.model_copy(update=filled)

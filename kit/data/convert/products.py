@@ -2,91 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from kit.challenge import PRICE_BUCKETS
-from kit.data.convert.ids import own_text
-from kit.data.convert.mapping import Attribute, Mapping
-from kit.data.convert.read import Sources
-from kit.data.convert.rules import passes
-from kit.errors import KitError
-
-
-def attribute_values(mapping: Mapping, sources: Sources) -> dict[str, pl.DataFrame]:
-    """Per mapped attribute (price, name, category) a frame of `own` item id and `value`, one row per item."""
-    return {what: _gather(what, attribute, sources) for what, attribute in mapping.attributes()}
-
-
-def _all_numbers(frame: pl.LazyFrame, column: str) -> bool:
-    """Whether every text in a column that is stated is a number."""
-    text = pl.col(column).str.strip_chars()
-    wrong = (text != "") & text.cast(pl.Float64, strict=False).is_null()
-    return not frame.select(wrong.any()).collect(engine="streaming").item()
-
-
-def _gather(what: str, attribute: Attribute, sources: Sources) -> pl.DataFrame:
-    """One value per item from the rows that name it."""
-    frame = sources[str(attribute.file)]
-    schema = frame.collect_schema()
-    parts = [pl.col(column).cast(pl.String).str.strip_chars() for column in attribute.column]
-    value = pl.concat_str(parts, separator=" ", ignore_nulls=True)
-    if attribute.extract is not None:
-        value = value.str.extract(attribute.extract, 1)
-    order = pl.lit(0) if attribute.order is None else pl.col(attribute.order)
-    if attribute.order is not None and schema[attribute.order] == pl.String and _all_numbers(frame, attribute.order):
-        order = order.cast(pl.Float64, strict=False).fill_null(float("-inf"))  # other text is sorted as it is
-    rows = frame.filter(passes(attribute.keep)).select(
-        own=own_text(str(attribute.item), schema[str(attribute.item)]), value=value, order=order
-    )
-    rows = rows.filter(pl.col("own").is_not_null() & (pl.col("value") != ""))
-    if what == "price":
-        rows = _numbers(rows, attribute, sources)
-    found = _pick(rows, str(attribute.pick)).collect(engine="streaming").sort("own")
-    if found.is_empty():
-        column = " + ".join(attribute.column)
-        raise KitError(
-            f"[products] {what} wants column {column!r} of {sources.label(str(attribute.file))}, "
-            "but no row has a usable value there.",
-            "Mend `keep`, `extract` or `column`, or leave the attribute out.",
-        )
-    return found
-
-
-def _numbers(rows: pl.LazyFrame, attribute: Attribute, sources: Sources) -> pl.LazyFrame:
-    """`value` as Float64, finite.
-
-    Raises:
-        KitError: a value is stated and is no number: left out in silence, the dearest products would lose their prices.
-    """
-    text = pl.col("value")
-    if attribute.decimal is not None:
-        thousands = "." if attribute.decimal == "," else ","
-        text = text.str.replace_all(thousands, "", literal=True).str.replace(attribute.decimal, ".", literal=True)
-    number = text.cast(pl.Float64, strict=False)
-    unread = rows.filter(number.is_null()).select(pl.len(), pl.col("value").first()).collect(engine="streaming")
-    count, example = unread.row(0)
-    if count:
-        column = " + ".join(attribute.column)
-        raise KitError(
-            f"[products] price: {count} values in column {column!r} of {sources.label(str(attribute.file))} are no numbers, such "
-            f"as {example!r}.",
-            'Say `decimal = ","` or `decimal = "."` if that is how they are written, cut the number out with `extract`, or '
-            "leave such rows out with `keep`.",
-        )
-    return rows.with_columns(value=number).filter(pl.col("value").is_finite())
-
-
-def _pick(rows: pl.LazyFrame, pick: str) -> pl.LazyFrame:
-    """One row per item; ties fall to the smallest value, so the order of rows never matters."""
-    if pick == "median":
-        return rows.group_by("own").agg(pl.col("value").median())
-    if pick == "most":
-        counted = rows.group_by("own", "value").len().sort(["own", "len", "value"], descending=[False, True, False])
-        return counted.unique("own", keep="first", maintain_order=True).select("own", "value")
-    edge = pl.col("order").max() if pick == "last" else pl.col("order").min()
-    return rows.filter(pl.col("order") == edge.over("own")).group_by("own").agg(pl.col("value").min())
+from kit.challenge import FIRST_SEEN, PRICE_BUCKETS
+from kit.data.convert.codes import hashed_codes, print_codes
+from kit.data.convert.ids import IdSpace
+from kit.data.split import ROW_GROUP
+from kit.progress import say
 
 
 def price_buckets(price: NDArray[np.float64], category: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -106,3 +32,52 @@ def price_buckets(price: NDArray[np.float64], category: NDArray[np.int64]) -> ND
         pl.coalesce("bucket", own.floor().cast(pl.Int64), pl.col("bucket").median().floor().cast(pl.Int64))
     )
     return filled.to_series().to_numpy().astype(np.int64)
+
+
+def write_products(
+    items: pl.DataFrame, values: dict[str, pl.DataFrame], skus: IdSpace, coded: pl.DataFrame, path: Path
+) -> IdSpace | None:
+    """product_properties.parquet by sku, for every item named in an event or an attribute; returns the category ids.
+
+    Args:
+        items: `own`, the shop's own ids, and `first_seen`.
+        values: attribute → `own` and `value`.
+        skus: the ids that the kit gives.
+        coded: codes of names.
+        path: to write.
+    """
+    frame = items
+    for what in ("price", "name", "category"):
+        if what in values:
+            frame = frame.join(values[what].rename({"value": what}), on="own", how="left")
+        else:
+            frame = frame.with_columns(pl.lit(None, dtype=pl.Float64 if what == "price" else pl.String).alias(what))
+    space = None
+    category = pl.lit(0, dtype=pl.Int64)
+    if "category" in values:
+        space = IdSpace("category", [values["category"].lazy().select("value")], always_rank=True)
+        frame = space.attach(frame.lazy(), "category").collect()
+        category = pl.col("category").fill_null(0)
+    frame = skus.attach(frame.with_columns(category=category).lazy(), "own").collect().sort("own")
+    price = price_buckets(frame["price"].fill_null(float("nan")).to_numpy(), frame["category"].to_numpy())
+    unnamed = hashed_codes(frame["category"].to_numpy(), price, frame["own"].to_numpy())
+    codes = frame.join(coded, left_on="name", right_on="text", how="left", maintain_order="left")["codes"]
+    pl.DataFrame(
+        {
+            "sku": frame["own"],
+            "category": frame["category"],
+            "price": price,
+            "name": pl.select(pl.coalesce(codes, print_codes(unnamed))).to_series(),
+            FIRST_SEEN: frame[FIRST_SEEN],
+        }
+    ).write_parquet(path, row_group_size=ROW_GROUP)
+    for what, missing in (("price", frame["price"].null_count()), ("name", codes.null_count())):
+        if missing:
+            say(f"  {missing:,} of {frame.height:,} products have no {what}: {_STAND_IN[what]}")
+    return space
+
+
+_STAND_IN = {
+    "price": "they get the median bucket of their category, else of all (0 if no product has one)",
+    "name": "their codes come from a hash of category, price bucket and sku",
+}

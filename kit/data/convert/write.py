@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import polars as pl
 
 from kit.challenge import FIRST_SEEN, SKU_EVENTS, TIMESTAMP_FORMAT, EventType
-from kit.data.convert.codes import hashed_codes, print_codes, text_codes
-from kit.data.convert.ids import IdSpace, own_text
-from kit.data.convert.mapping import Keep, Mapping, Table
-from kit.data.convert.products import attribute_values, price_buckets
+from kit.data.convert.attributes import Values, attribute_rows, picked, require_common
+from kit.data.convert.codes import print_codes, text_codes
+from kit.data.convert.events import Rows, event_rows
+from kit.data.convert.ids import IdSpace, whole_numbers
+from kit.data.convert.mapping import Mapping
+from kit.data.convert.normal import whole
+from kit.data.convert.products import write_products
 from kit.data.convert.read import Sources
-from kit.data.convert.rules import passes
-from kit.data.convert.times import time_of
 from kit.data.scan import TIME
 from kit.data.split import ROW_GROUP
 from kit.errors import KitError
 from kit.progress import say
 
+REPORT = "convert.json"
+"""In the folder: what became of every row, file by file and table by table."""
 RAW_TYPES = {
     "client_id": pl.Int64(),
     "timestamp": pl.String(),
@@ -31,136 +34,133 @@ RAW_TYPES = {
 """Types of the raw event files: timestamps and codes are text there."""
 
 
-@dataclass(frozen=True)
-class Rows:
-    """The kept rows of one event table: client and item as the shop's own text, time as Datetime("us")."""
+def write_tables(mapping: Mapping, sources: Sources, out: Path, work: Path) -> None:
+    """Write the five event files, product_properties.parquet, the id maps and convert.json into `out`, by way of `work`.
 
-    kind: EventType
-    table: Table
-    frame: pl.LazyFrame
-
-
-def event_rows(mapping: Mapping, sources: Sources) -> list[Rows]:
-    """The kept rows of every mapped table, proven to be readable; rows without client, item or time are left out."""
-    found: list[Rows] = []
-    for kind, table in mapping.events():
-        source = sources[str(table.file)]
-        schema = source.collect_schema()
-        client, item, time = str(table.client), str(table.item), table.time
-        assert time is not None  # the schema demands it
-        kept = source.filter(passes(table.keep))
-        raw = pl.col(time.column)
-        stated = (raw != "") if schema[time.column] == pl.String else raw.is_not_null()
-        typed = kept.select(
-            client=own_text(client, schema[client]),
-            time=time_of(time, schema[time.column]),
-            item=own_text(item, schema[item]),
-            stated=stated.fill_null(False),
-            raw=raw.cast(pl.String),
-        )
-        whole = pl.all_horizontal(pl.col("client", "time", "item").is_not_null())
-        unread = pl.col("stated") & pl.col("time").is_null()
-        report = typed.select(
-            rows=pl.len(),
-            whole=whole.sum(),
-            unread=unread.sum(),
-            example=pl.when(unread).then("raw").drop_nulls().first(),
-        ).collect(engine="streaming")
-        _account(kind, table, sources, report.row(0, named=True))
-        found.append(Rows(kind, table, typed.filter(whole).select("client", "time", "item")))
-    return found
-
-
-def _account(kind: EventType, table: Table, sources: Sources, seen: dict[str, object]) -> None:
-    """Say what was kept; KitError for unreadable times and for a table that got no row."""
-    label = sources.label(str(table.file))
-    if seen["unread"]:
-        assert table.time is not None
-        raise KitError(
-            f"[tables.{kind.value}] time: {seen['unread']} values in column {table.time.column!r} of {label} cannot be read, "
-            f"such as {seen['example']!r}.",
-            _time_remedy(str(seen["example"])),
-        )
-    if not seen["rows"] and not table.optional:
-        looks = "; ".join(_values(rule, sources[str(table.file)]) for rule in table.keep) or "the file has no rows"
-        raise KitError(
-            f"No row of {label} is a {kind.value} by the rules of [tables.{kind.value}]: {looks}.",
-            "Mend `keep`, or leave the table out (or say optional = true) if the shop has no such events.",
-        )
-    dropped = int(str(seen["rows"])) - int(str(seen["whole"]))
-    note = f", {dropped:,} more without client, item or time left out" if dropped else ""
-    say(f"  {kind.value}: {seen['whole']:,} events{note}")
-
-
-def _time_remedy(example: str) -> str:
-    if re.search(r"\dT\d.*([+-]\d\d:?\d\d|Z)$", example):
-        return 'Give `format = "%Y-%m-%dT%H:%M:%S%z"`, with %.f after %S where there are fractions.'
-    return "Give `format` or `unit` as the file has them, or leave such rows out with `keep` (matches = '…')."
-
-
-def _values(rule: Keep, frame: pl.LazyFrame) -> str:
-    """What a rule asks of a column and what the column holds, for the message."""
-    asked = rule.model_dump(exclude_unset=True, exclude={"column"})
-    held = frame.select(pl.col(rule.column).cast(pl.String)).group_by(rule.column).len()
-    common = held.sort(["len", rule.column], descending=[True, False]).head(6).collect(engine="streaming")
-    return f"column {rule.column!r} must have {asked}, it holds {common[rule.column].to_list()}"
-
-
-def write_tables(mapping: Mapping, sources: Sources, out: Path) -> None:
-    """Write the five event files, product_properties.parquet and the id maps into `out`."""
-    tables = event_rows(mapping, sources)
+    Raises:
+        KitError: a value that is not as the mapping says, a table without events, rows that do not add up.
+    """
+    tables, accounts = event_rows(mapping, sources, work)
     for zone in sorted({rows.table.time.zone for rows in tables if rows.table.time and rows.table.time.zone}):
         say(f"  times are read as UTC and become the wall clock of {zone}; if they are local already, leave `zone` out")
-    values = attribute_values(mapping, sources)
-    named = [rows.frame.select("item") for rows in tables if rows.kind in SKU_EVENTS]
-    named += [value.lazy().select("own") for value in values.values()]
-    clients = IdSpace("client_id", [rows.frame.select("client") for rows in tables])
-    skus = IdSpace("sku", named)
-    urls = IdSpace("url", [rows.frame.select("item") for rows in tables if rows.kind is EventType.VISIT] or [_no_ids()])
+    values = attribute_rows(mapping, sources, work)
+    for each in values:
+        say(each.account.line())
+    tables, picks, named, pointed = spelled_alike(tables, values)
     items = (
         pl.concat([frame.select(own=pl.first()) for frame in named]).unique().collect(engine="streaming").sort("own")
     )
+    bought = pl.concat([rows.frame.select(own="item") for rows in tables if rows.kind in SKU_EVENTS]).unique()
+    require_common(
+        values, picks, bought.collect(engine="streaming").sort("own"), {account.source for account in accounts}
+    )
+    clients = IdSpace("client_id", [rows.frame.select("client") for rows in tables])
+    skus = IdSpace("sku", named)
+    urls = IdSpace("url", [rows.frame.select("item") for rows in tables if rows.kind is EventType.VISIT] or [_no_ids()])
     queries = [rows.frame.select("item") for rows in tables if rows.kind is EventType.SEARCH]
-    coded = code_texts(values.get("name"), queries)
+    coded = code_texts(picks.get("name"), queries)
+    kept = {table.table: table.kept for account in accounts for table in account.total().tables}
     for kind in EventType:
-        path = out / f"{kind.value}.parquet"
         rows_of = next((rows for rows in tables if rows.kind is kind), None)
-        if rows_of is None:
-            columns = ("client_id", "timestamp", kind.value_column)
-            pl.DataFrame(schema={name: RAW_TYPES[name] for name in columns}).write_parquet(path)
-            continue
-        frame = clients.attach(rows_of.frame, "client")
-        match kind:
-            case EventType.SEARCH:
-                looked = coded.lazy().select(item="text", codes="codes")
-                frame = frame.join(looked, on="item", how="left", maintain_order="left").with_columns(item="codes")
-            case EventType.VISIT:
-                frame = urls.attach(frame, "item")
-            case _:
-                frame = skus.attach(frame, "item")
-        stamp = pl.col("time").dt.strftime(TIMESTAMP_FORMAT)
-        named_frame = frame.select(client_id="client", timestamp=stamp, **{kind.value_column: pl.col("item")})
-        named_frame.sink_parquet(path, row_group_size=ROW_GROUP, maintain_order=True, engine="streaming")
-    items = items.join(first_seen(mapping, tables), on="own", how="left")
+        spaces = (clients, urls if kind is EventType.VISIT else skus)
+        write_events(kind, rows_of, spaces, coded, out / f"{kind.value}.parquet", kept.get(kind.value, 0))
+    items = items.join(first_seen(mapping, tables, pointed), on="own", how="left")
     # An item of the log in no event that was kept: known at its end, no earlier.
     items = items.with_columns(pl.col(FIRST_SEEN).fill_null(pl.col(FIRST_SEEN).max()))
-    categories = write_products(items, values, skus, coded, out / "product_properties.parquet")
+    categories = write_products(items, picks, skus, coded, out / "product_properties.parquet")
     for space in (clients, skus, urls, *([categories] if categories else [])):
         space.write(out / "ids")
+    report = {
+        "sources": [account.as_json() for account in accounts],
+        "products": [asdict(each.account) for each in values],
+    }
+    (out / REPORT).write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def first_seen(mapping: Mapping, tables: list[Rows]) -> pl.DataFrame:
+def spelled_alike(
+    tables: list[Rows], values: list[Values]
+) -> tuple[list[Rows], dict[str, pl.DataFrame], list[pl.LazyFrame], bool]:
+    """Every space of ids spelled in one way: clients over all tables, items over events and catalogue, urls, categories.
+
+    Returns:
+        The tables; per attribute one `own` and `value` per item; the one-column frames that together name every item; whether
+        skus such as 17850.0 are whole numbers.
+    """
+    items = [rows.frame.select("item") for rows in tables if rows.kind in SKU_EVENTS]
+    clients = whole_numbers("client_id", [rows.frame.select("client") for rows in tables])
+    skus = whole_numbers("sku", [*items, *(each.frame.select("own") for each in values)])
+    visits = [rows.frame.select("item") for rows in tables if rows.kind is EventType.VISIT]
+    urls = bool(visits) and whole_numbers("url", visits)
+    client, item, own = pl.col("client"), pl.col("item"), pl.col("own")
+    alike: list[Rows] = []
+    for rows in tables:
+        turned = {EventType.VISIT: urls, EventType.SEARCH: False}.get(rows.kind, skus)
+        changes = {"client": whole(client)} if clients else {}
+        changes |= {"item": whole(item)} if turned else {}
+        alike.append(replace(rows, frame=rows.frame.with_columns(**changes)) if changes else rows)
+    picks: dict[str, pl.DataFrame] = {}
+    for each in values:
+        value = pl.col("value")
+        if each.what == "category" and whole_numbers("category", [each.frame.select("value")]):
+            value = whole(value)
+        picks[each.what] = picked(each, whole(own) if skus else own, value)
+    named = [rows.frame.select("item") for rows in alike if rows.kind in SKU_EVENTS]
+    return alike, picks, [*named, *(found.lazy().select("own") for found in picks.values())], skus
+
+
+def write_events(
+    kind: EventType, rows: Rows | None, spaces: tuple[IdSpace, IdSpace], coded: pl.DataFrame, path: Path, kept: int
+) -> None:
+    """One event file, rows in the order of the source. Times are text as in the challenge, or datetimes if finer.
+
+    Args:
+        kind: which.
+        rows: its rows; None for a shop without such events.
+        spaces: of clients and of items.
+        coded: codes of queries.
+        path: to write.
+        kept: how many rows the account says there are.
+
+    Raises:
+        KitError: that many were not written.
+    """
+    clients, items = spaces
+    if rows is None:
+        columns = ("client_id", "timestamp", kind.value_column)
+        pl.DataFrame(schema={name: RAW_TYPES[name] for name in columns}).write_parquet(path)
+        return
+    frame = clients.attach(rows.frame, "client")
+    if kind is EventType.SEARCH:
+        looked = coded.lazy().select(item="text", codes="codes")
+        frame = frame.join(looked, on="item", how="left", maintain_order="left").with_columns(item="codes")
+    else:
+        frame = items.attach(frame, "item")
+    time = pl.col("time")
+    finer = rows.frame.select((time.dt.microsecond() != 0).any()).collect(engine="streaming").item()
+    stamp = time if finer else time.dt.strftime(TIMESTAMP_FORMAT)
+    named_frame = frame.select(client_id="client", timestamp=stamp, **{kind.value_column: pl.col("item")})
+    named_frame.sink_parquet(path, row_group_size=ROW_GROUP, maintain_order=True, engine="streaming")
+    written = pl.scan_parquet(path).select(pl.len()).collect().item()
+    if not written == rows.kept == kept:
+        raise KitError(
+            f"{path.name} should have {kept:,} rows, but {rows.kept:,} were kept and {written:,} written.",
+            "The folder was not made. This is a fault of the kit: please report it with the mapping.",
+        )
+
+
+def first_seen(mapping: Mapping, tables: list[Rows], pointed: bool) -> pl.DataFrame:
     """When each item was first named, where nothing but the log names it: columns `own` and `first_seen` (Datetime("us")).
 
     The log knows the future: an item that it first names after a cut was not known at that cut, least of all that it would be
     sold. Where the shop has a catalogue, a file of properties that is no event table, all items count as known: no rows.
+    `pointed`: 17850.0 is the sku 17850.
     """
     log = {str(table.file) for _, table in mapping.events()}
     if any(str(attribute.file) not in log for _, attribute in mapping.attributes()):
         return pl.DataFrame(schema={"own": pl.String, FIRST_SEEN: TIME})
     items = {str(rows.table.item) for rows in tables if rows.kind in SKU_EVENTS}
     own = [rows for rows in tables if rows.kind is not EventType.SEARCH and str(rows.table.item) in items]
-    named = [rows.frame.select(own="item", time="time") for rows in own]
+    named = [rows.frame.select(own=whole(pl.col("item")) if pointed else "item", time="time") for rows in own]
     return pl.concat(named).group_by("own").agg(pl.col("time").min().alias(FIRST_SEEN)).collect(engine="streaming")
 
 
@@ -173,55 +173,6 @@ def code_texts(names: pl.DataFrame | None, queries: list[pl.LazyFrame]) -> pl.Da
     distinct = pl.concat(texts).unique().collect(engine="streaming")["text"].sort()
     say(f"  coding {len(distinct):,} texts")
     return pl.DataFrame({"text": distinct, "codes": print_codes(text_codes(distinct.to_list()))})
-
-
-def write_products(
-    items: pl.DataFrame, values: dict[str, pl.DataFrame], skus: IdSpace, coded: pl.DataFrame, path: Path
-) -> IdSpace | None:
-    """product_properties.parquet by sku, for every item named in an event or an attribute; returns the category ids.
-
-    Args:
-        items: `own`, the shop's own ids, and `first_seen`.
-        values: attribute → `own` and `value`.
-        skus: the ids that the kit gives.
-        coded: codes of names.
-        path: to write.
-    """
-    frame = items
-    for what in ("price", "name", "category"):
-        if what in values:
-            frame = frame.join(values[what].rename({"value": what}), on="own", how="left")
-        else:
-            frame = frame.with_columns(pl.lit(None, dtype=pl.Float64 if what == "price" else pl.String).alias(what))
-    space = None
-    category = pl.lit(0, dtype=pl.Int64)
-    if "category" in values:
-        space = IdSpace("category", [values["category"].lazy().select("value")], always_rank=True)
-        frame = space.attach(frame.lazy(), "category").collect()
-        category = pl.col("category").fill_null(0)
-    frame = skus.attach(frame.with_columns(category=category).lazy(), "own").collect().sort("own")
-    price = price_buckets(frame["price"].fill_null(float("nan")).to_numpy(), frame["category"].to_numpy())
-    unnamed = hashed_codes(frame["category"].to_numpy(), price, frame["own"].to_numpy())
-    codes = frame.join(coded, left_on="name", right_on="text", how="left", maintain_order="left")["codes"]
-    pl.DataFrame(
-        {
-            "sku": frame["own"],
-            "category": frame["category"],
-            "price": price,
-            "name": pl.select(pl.coalesce(codes, print_codes(unnamed))).to_series(),
-            FIRST_SEEN: frame[FIRST_SEEN],
-        }
-    ).write_parquet(path, row_group_size=ROW_GROUP)
-    for what, missing in (("price", frame["price"].null_count()), ("name", codes.null_count())):
-        if missing:
-            say(f"  {missing:,} of {frame.height:,} products have no {what}: {_STAND_IN[what]}")
-    return space
-
-
-_STAND_IN = {
-    "price": "they get the median bucket of their category, else of all (0 if no product has one)",
-    "name": "their codes come from a hash of category, price bucket and sku",
-}
 
 
 def _no_ids() -> pl.LazyFrame:

@@ -1,0 +1,375 @@
+"""The events of a mapping: each source typed once, each row accounted for, each table's rows kept in file order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import reduce
+from operator import add, and_, or_
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from kit.challenge import EventType
+from kit.data.convert.account import FileRows, SourceRows, TableRows, receipt
+from kit.data.convert.faults import Place, inexact, mixed_offsets, require_text, undecided, untimed
+from kit.data.convert.mapping import Keep, Mapping, Table
+from kit.data.convert.normal import cell, inexact_id, whole
+from kit.data.convert.read import Sources
+from kit.data.convert.rules import left_by, operands_of, verdict, words_of
+from kit.data.convert.times import offset_of, stated, time_of
+from kit.data.convert.zones import repeats, wall_clock
+from kit.errors import KitError
+from kit.progress import say
+
+PROVENANCE = ("_file", "_record")
+FREQUENT = 5
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The kept rows of one event table: client and item as the shop's own text, time as Datetime("us")."""
+
+    kind: EventType
+    table: Table
+    frame: pl.LazyFrame
+    kept: int
+
+
+class Columns:
+    """Named expressions over one source, each evaluated once however many tables ask for it."""
+
+    def __init__(self) -> None:
+        self.made: dict[str, pl.Expr] = {}
+        self._names: dict[str, str] = {}
+
+    def __call__(self, key: str, expr: pl.Expr) -> pl.Expr:
+        """The column that holds `expr`; equal keys share one."""
+        name = self._names.setdefault(key, f"_{len(self._names)}")
+        self.made.setdefault(name, expr)
+        return pl.col(name)
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What one table asks of a row of its source, in columns of the typed rows.
+
+    Attributes:
+        kind: the event table.
+        table: its mapping.
+        own: the table's own rules.
+        verdicts: what each says, in their order.
+        passes: whether all rules let a row through, the shared ones too; null where one cannot tell.
+        client: the client's id as text.
+        item: the item as text.
+        time: Datetime("us"), before any zone.
+        stated: whether a time is said.
+        offset: whether it is said with its offset from UTC, where that is asked.
+        inexact: whether the client's or the item's id has lost digits.
+    """
+
+    kind: EventType
+    table: Table
+    own: list[Keep]
+    verdicts: list[pl.Expr]
+    passes: pl.Expr
+    client: pl.Expr
+    item: pl.Expr
+    time: pl.Expr
+    stated: pl.Expr
+    offset: pl.Expr | None
+    inexact: dict[str, pl.Expr]
+
+    @property
+    def missing(self) -> dict[str, pl.Expr]:
+        """What a row of the table may lack: the first counts."""
+        holds = {"client": self.client.is_not_null(), "item": self.item.is_not_null(), "time": self.stated}
+        found: dict[str, pl.Expr] = {}
+        before = self.passes
+        for what, held in holds.items():
+            found[what] = before & ~held
+            before = before & held
+        return found
+
+    @property
+    def kept(self) -> pl.Expr:
+        """Rows that become events."""
+        return self.passes & pl.all_horizontal(
+            self.client.is_not_null(), self.item.is_not_null(), self.time.is_not_null()
+        )
+
+
+def event_rows(mapping: Mapping, sources: Sources, work: Path) -> tuple[list[Rows], list[SourceRows]]:
+    """The kept rows of every mapped table and the account of every source of events.
+
+    Raises:
+        KitError: a rule that cannot tell, an id that is not exact, a time that cannot be read or cannot be right, a table that
+            got no row, rows that do not add up.
+    """
+    by_file: dict[str, list[tuple[EventType, Table]]] = {}
+    for kind, table in mapping.events():
+        by_file.setdefault(str(table.file), []).append((kind, table))
+    found: dict[EventType, Rows] = {}
+    accounts: list[SourceRows] = []
+    for name, tables in by_file.items():
+        source = TypedSource(name, tables, mapping, sources, work)
+        accounts.append(source.account())
+        for ask in source.asks:
+            found[ask.kind] = source.rows(ask)
+    return [found[kind] for kind, _ in mapping.events()], accounts
+
+
+class TypedSource:
+    """One source of events, typed once on disk; every count and every table is taken from there."""
+
+    def __init__(
+        self, name: str, tables: list[tuple[EventType, Table]], mapping: Mapping, sources: Sources, work: Path
+    ) -> None:
+        self.name, self.mapping, self.sources, self.work = name, mapping, sources, work
+        self.null = tuple(mapping.null)
+        self.raw = sources[name]
+        self.schema = self.raw.collect_schema()
+        self.shared = mapping.shared(name)
+        self.columns = Columns()
+        require_text(mapping, sources, name, self.schema)
+        self.shared_verdicts = [self._verdict(rule) for rule in self.shared]
+        self.asks = [self._ask(kind, table) for kind, table in tables]
+        for column in self.tested():
+            self._text(column)
+        self.path = work / f"typed-{name}.parquet"
+        typed = self.raw.select(*PROVENANCE, **self.columns.made)
+        typed.sink_parquet(self.path, maintain_order=True, engine="streaming", compression="lz4")
+        self.typed = pl.scan_parquet(self.path)
+
+    def _text(self, column: str) -> pl.Expr:
+        return self.columns(f"text {column}", cell(column, self.schema[column], self.null))
+
+    def _verdict(self, rule: Keep) -> pl.Expr:
+        return self.columns(f"rule {rule.model_dump_json()}", verdict(rule, self.schema[rule.column], self.null))
+
+    def _ask(self, kind: EventType, table: Table) -> Ask:
+        time = table.time
+        assert time is not None  # the schema demands it
+        columns, schema = self.columns, self.schema
+        dtype = schema[time.column]
+        own = table.keep[len(self.shared) :]
+        verdicts = [self._verdict(rule) for rule in own]
+        offset = offset_of(time, dtype, self.null)
+        key = time.model_dump_json(exclude={"zone"})
+        inexact = {}
+        for what, column in (("client", str(table.client)), ("item", str(table.item))):
+            if what == "client" or kind is not EventType.SEARCH:
+                bad = inexact_id(column, schema[column], cell(column, schema[column], self.null))
+                inexact[what] = columns(f"inexact {column}", bad)
+        return Ask(
+            kind,
+            table,
+            own,
+            verdicts,
+            reduce(and_, [*self.shared_verdicts, *verdicts], pl.lit(True)),
+            self._text(str(table.client)),
+            self._text(str(table.item)),
+            columns(f"time {key}", time_of(time, dtype, self.null)),
+            columns(f"stated {time.column}", stated(time, dtype, self.null)),
+            None if offset is None else columns(f"offset {time.column}", offset),
+            inexact,
+        )
+
+    def tested(self) -> list[str]:
+        """Columns that the tables' own rules test, and those that any rule compares with words."""
+        own = [rule.column for ask in self.asks for rule in ask.own]
+        return list(dict.fromkeys([*own, *(rule.column for rule in self.shared if _words(rule))]))
+
+    def account(self) -> SourceRows:
+        """Every row of every file, counted in one pass; what cannot be read or cannot be right is an error here."""
+        seen = self.typed.group_by("_file").agg(self._counts()).collect(engine="streaming")
+        by_file = {row["_file"]: row for row in seen.rows(named=True)}
+        self._require_readable(seen)
+        files: list[FileRows] = []
+        for at, count in enumerate(self.sources.counts(self.name)):
+            row = by_file.get(at) or dict.fromkeys(seen.columns, 0)
+            file = self._file_rows(count.path.name, count.records, count.unreadable_total, row)
+            file.require_sum(count.read, count.rows)
+            files.append(file)
+        nowhere = sum(file.in_no_table for file in files)
+        account = SourceRows(self.name, files, self._unmatched() if nowhere else {}, self._near_misses())
+        total = account.total()
+        for ask, table in zip(self.asks, total.tables, strict=True):
+            self._require_some(ask, table, account)
+        for line in receipt(account):
+            say(line)
+        return account
+
+    def _counts(self) -> list[pl.Expr]:
+        """Counts of one file's rows."""
+        through = reduce(and_, self.shared_verdicts, pl.lit(True))
+        shared_left = left_by(self.shared_verdicts)
+        known = [ask.passes.fill_null(False) for ask in self.asks]
+        matched = reduce(add, [each.cast(pl.Int32) for each in known])
+        counts = [pl.len().alias("rows")]
+        counts += [(shared_left == at).sum().alias(f"shared{at}") for at in range(len(self.shared))]
+        counts += [
+            (through & (matched == 0)).sum().alias("nowhere"),
+            pl.when(matched > 1).then(matched - 1).otherwise(0).sum().alias("again"),
+        ]
+        for number, ask in enumerate(self.asks):
+            left = left_by(ask.verdicts)
+            counts += [(through & (left == at)).sum().alias(f"left{number}.{at}") for at in range(len(ask.own))]
+            counts += [lacks.sum().alias(f"no_{what}{number}") for what, lacks in ask.missing.items()]
+            counts.append(ask.kept.sum().alias(f"kept{number}"))
+            counts += [fault.sum().alias(f"{what}.{number}") for what, fault in self._faults(ask).items()]
+        return counts
+
+    def _faults(self, ask: Ask) -> dict[str, pl.Expr]:
+        """Where a row of a table is not as the mapping says, by kind of fault."""
+        sure = ask.passes.fill_null(False)
+        found = {"undecided": ask.passes.is_null()}
+        found |= {f"inexact_{what}": sure & bad for what, bad in ask.inexact.items()}
+        found["untimed"] = sure & ask.stated & ask.time.is_null()
+        if ask.offset is not None:
+            found["with_offset"] = sure & ask.offset.fill_null(False)
+            found["without_offset"] = sure & ~ask.offset.fill_null(True)
+        return found
+
+    def _require_readable(self, seen: pl.DataFrame) -> None:
+        """KitError for the first fault, with its value, file and line."""
+        rows = self.raw.with_columns(**self.columns.made)
+        for number, ask in enumerate(self.asks):
+            faults = self._faults(ask)
+            counts = {what: int(seen[f"{what}.{number}"].sum()) for what in faults}
+            for what, bad in faults.items():
+                if not counts[what]:
+                    continue
+                where = f"[tables.{ask.kind.value}]"
+                place = Place(self.sources, self.name, rows.filter(bad), counts[what], self.null, where)
+                match what:
+                    case "undecided":
+                        raise undecided(place, ask.table.keep)
+                    case "inexact_client":
+                        raise inexact(place, "client", str(ask.table.client))
+                    case "inexact_item":
+                        raise inexact(place, "item", str(ask.table.item))
+                    case "untimed":
+                        raise untimed(place, ask.table)
+                    case "with_offset" if counts["without_offset"] and ask.table.time:
+                        raise mixed_offsets(place, ask.table.time.column)
+
+    def _file_rows(self, file: str, records: int, unreadable: int, row: dict[str, Any]) -> FileRows:
+        tables = [
+            TableRows(
+                ask.kind.value,
+                row[f"kept{number}"],
+                _named(ask.own, [row[f"left{number}.{at}"] for at in range(len(ask.own))]),
+                {what: row[f"no_{what}{number}"] for what in ("client", "item", "time")},
+            )
+            for number, ask in enumerate(self.asks)
+        ]
+        left = _named(self.shared, [row[f"shared{at}"] for at in range(len(self.shared))])
+        return FileRows(file, records, unreadable, row["rows"], left, tables, row["nowhere"], row["again"])
+
+    def _unmatched(self) -> dict[str, list[tuple[str | None, int]]]:
+        """The most frequent values, in rows of no table, of every column that the tables' own rules test."""
+        nowhere = reduce(and_, self.shared_verdicts, pl.lit(True))
+        nowhere &= ~reduce(or_, [ask.passes.fill_null(False) for ask in self.asks])
+        columns = list(dict.fromkeys(rule.column for ask in self.asks for rule in ask.own))
+        rows = self.typed.filter(nowhere)
+        return {column: self._frequent(rows, column) for column in columns}
+
+    def _frequent(self, rows: pl.LazyFrame, column: str) -> list[tuple[str | None, int]]:
+        counted = rows.group_by(value=self._text(column)).len()
+        ordered = counted.sort(["len", "value"], descending=[True, False], nulls_last=True).head(FREQUENT)
+        return ordered.collect(engine="streaming").rows()
+
+    def _near_misses(self) -> list[str]:
+        """Values that differ from a word of a rule by case or spaces alone: BUY beside buy."""
+        said: list[str] = []
+        rules = [*self.shared, *(rule for ask in self.asks for rule in ask.own)]
+        for column in dict.fromkeys(rule.column for rule in rules if _words(rule)):
+            about = [rule for rule in rules if rule.column == column and _words(rule)]
+            words = {word for rule in about for word in _words(rule)}
+            if any(rule.ignore_case for rule in about):
+                continue
+            text = self._text(column)
+            near = _key(text).is_in(
+                pl.Series(sorted(words)).to_frame("w").select(_key(pl.col("w"))).to_series().to_list()
+            )
+            same = whole(text).is_in(
+                pl.Series(sorted(words)).to_frame("w").select(whole(pl.col("w"))).to_series().to_list()
+            )
+            for value, count in self._frequent(self.typed.filter(near & ~same), column):
+                word = min(words, key=lambda word: (word.casefold() != str(value).casefold(), word))
+                said.append(
+                    f"{count:,} rows of {self.sources.label(self.name)} have {column} = {value!r}, which is not the {word!r} of "
+                    f'a rule; say `ignore_case = true` in it, or one_of = ["{word}", "{value}"], if it means the same'
+                )
+        return said
+
+    def _require_some(self, ask: Ask, table: TableRows, account: SourceRows) -> None:
+        """KitError for a table without events, unless it may be empty."""
+        if table.kept or ask.table.optional:
+            return
+        for line in receipt(account):
+            say(line)
+        label, where = self.sources.label(self.name), f"[tables.{ask.kind.value}]"
+        if table.matched:
+            each = ", ".join(f"{count:,} have no {what}" for what, count in table.without.items() if count)
+            raise KitError(
+                f"No event is left of the {table.matched:,} rows of {label} that pass the rules of {where}: {each}.",
+                "Mend `client`, `item` or `time`: they name columns that are empty here.",
+            )
+        looks = "; ".join(self._asked(rule) for rule in [*self.shared, *ask.own]) or "the file has no rows"
+        near = f" {account.warnings[0][0].upper()}{account.warnings[0][1:]}." if account.warnings else ""
+        raise KitError(
+            f"No row of {label} is a {ask.kind.value} by the rules of {where}: {looks}.{near}",
+            "Mend `keep`, or leave the table out (or say optional = true) if the shop has no such events.",
+        )
+
+    def _asked(self, rule: Keep) -> str:
+        """What a rule asks of a column and what the column holds."""
+        asked = rule.model_dump(exclude_unset=True, exclude={"column"})
+        text = cell(rule.column, self.schema[rule.column], self.null)
+        held = self.raw.select(value=text).group_by("value").len()
+        common = held.sort(["len", "value"], descending=[True, False]).head(6).collect(engine="streaming")
+        return f"column {rule.column!r} must have {asked}, it holds {common['value'].to_list()}"
+
+    def rows(self, ask: Ask) -> Rows:
+        """The kept rows of a table, on the shop's wall clock, in file order."""
+        kept = self.typed.filter(ask.kept)
+        time = ask.time
+        zone = ask.table.time.zone if ask.table.time else None
+        if zone is not None:
+            first, last = kept.select(first=time.min(), last=time.max()).collect(engine="streaming").row(0)
+            twice = repeats(zone, first, last) if first is not None else []
+            inside = [(time >= each.start) & (time < each.stop) for each in twice]
+            count = (
+                kept.select(reduce(or_, inside, pl.lit(False)).sum()).collect(engine="streaming").item()
+                if inside
+                else 0
+            )
+            if count:
+                say(
+                    f"  {ask.kind.value}: {count:,} events lie where the clocks of {zone} are put back and an hour comes twice; "
+                    "they share that hour in their true order, off by half an hour at most"
+                )
+            time = wall_clock(time, zone, twice)
+        path = self.work / f"events-{ask.kind.value}.parquet"
+        chosen = kept.select(client=ask.client, time=time, item=ask.item)
+        chosen.sink_parquet(path, maintain_order=True, engine="streaming", compression="lz4")
+        frame = pl.scan_parquet(path)
+        return Rows(ask.kind, ask.table, frame, frame.select(pl.len()).collect().item())
+
+
+def _named(rules: list[Keep], counts: list[int]) -> dict[str, int]:
+    """Counts by the words of rules; equal words are one rule."""
+    found: dict[str, int] = {}
+    for rule, count in zip(rules, counts, strict=True):
+        found[words_of(rule)] = found.get(words_of(rule), 0) + count
+    return found
+
+
+def _words(rule: Keep) -> list[str]:
+    return [word for name in ("equals", "one_of", "none_of") for word in operands_of(rule, name)]
+
+
+def _key(text: pl.Expr) -> pl.Expr:
+    return text.str.to_lowercase().str.replace_all(r"[\s_-]", "")
