@@ -60,6 +60,7 @@ def test_the_account_of_a_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]
             ],
             "in_no_table": 5,
             "again": 0,
+            "unreadable_lines": {},
         }
     ]
     assert source["unmatched"]["action"] == [["BUY", 2], ["buy", 1], ["view", 1], [None, 1]]

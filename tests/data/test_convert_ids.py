@@ -111,9 +111,9 @@ def parquet(root: Path, user: pl.Series, **more: object) -> Path:
         (pl.Series(["1.23457E+12"]), "it was a float before"),
         (pl.Series(["1e+20"]), "it was a float before"),
         (pl.Series(["9007199254740992.0"]), "it was a float before"),
-        (pl.Series([b"a"]), "is Binary"),
-        (pl.Series([[1]]), r"is List\(Int64\)"),
-        (pl.Series([{"id": 1}]), "is Struct"),
+        (pl.Series([b"\xff"]), "log.parquet cannot be read .*utf8"),
+        (pl.Series([[1]]), r"List\(Int64\)"),
+        (pl.Series([{"id": 1}]), "Struct"),
     ],
 )
 def test_ids_that_cannot_be_exact_are_refused_by_name(tmp_path: Path, user: pl.Series, says: str) -> None:
@@ -133,6 +133,7 @@ def test_ids_that_cannot_be_exact_are_refused_by_name(tmp_path: Path, user: pl.S
         (pl.Series([Decimal("3.00"), Decimal("4.00")]), [3, 4]),
         (pl.Series(["b", "a"], dtype=pl.Categorical), ["b", "a"]),
         (pl.Series(["b ", "a"], dtype=pl.Enum(["b ", "a"])), ["b", "a"]),
+        (pl.Series([b"b", b"a"]), ["b", "a"]),
         (pl.Series(["1e20", "2e20"]), ["1e20", "2e20"]),
         (pl.Series([1.5, 2.5]), ["1.5", "2.5"]),
         (pl.Series([12, 255], dtype=pl.UInt8), [12, 255]),

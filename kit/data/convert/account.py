@@ -49,6 +49,7 @@ class FileRows:
         tables: what each table took.
         in_no_table: rows that pass the shared rules and those of no table.
         again: rows counted by a second table, a third, ….
+        unreadable_lines: line → why, of the first records that could not be read.
     """
 
     file: str
@@ -59,6 +60,7 @@ class FileRows:
     tables: list[TableRows]
     in_no_table: int
     again: int
+    unreadable_lines: dict[int, str] = field(default_factory=dict)
 
     def require_sum(self, read: int, delivered: int) -> None:
         """KitError unless every row is accounted for once.
@@ -157,6 +159,12 @@ def receipt(account: SourceRows) -> list[str]:
     if total.in_no_table:
         held = "; ".join(f"{column} = {_values(values)}" for column, values in account.unmatched.items())
         lines.append(f"    in no table: {total.in_no_table:,} rows: {held}")
+    for file in account.files:
+        if file.unreadable:
+            found = list(file.unreadable_lines.items())
+            others = "".join(f", {line:,}" for line, _ in found[1:6]) + (" …" if file.unreadable > 6 else "")
+            why = f": line {found[0][0]:,} ({found[0][1]}){others}" if found else ""
+            lines.append(f"    unreadable in {file.file}: {of_count(file.unreadable, 'record')}{why}")
     if total.again:
         lines.append(f"    {total.again:,} rows are in more than one table")
     return [*lines, *(f"  warning: {warning}" for warning in account.warnings)]

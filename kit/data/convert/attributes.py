@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 
 from kit.data.convert.account import AttributeRows
-from kit.data.convert.faults import Place, inexact, require_text, undecided
+from kit.data.convert.faults import Place, inexact, require_text, typing, undecided
 from kit.data.convert.mapping import Attribute, Mapping
 from kit.data.convert.normal import cell, inexact_id, is_text, number, number_remedy, of_count, text_number, unread
 from kit.data.convert.read import Sources
@@ -74,7 +74,8 @@ class Gathering:
             "order": self._order_text(),
         }
         path = work / f"typed-{self.what}.parquet"
-        self.raw.select(**columns).sink_parquet(path, maintain_order=True, engine="streaming", compression="lz4")
+        with typing(self.sources.label(self.name)):
+            self.raw.select(**columns).sink_parquet(path, maintain_order=True, engine="streaming", compression="lz4")
         typed = pl.scan_parquet(path)
         sure = pl.col("passes").fill_null(False)
         faults = {

@@ -12,7 +12,8 @@ import polars as pl
 
 from kit.challenge import EventType
 from kit.data.convert.account import FileRows, SourceRows, TableRows, receipt
-from kit.data.convert.faults import Place, inexact, mixed_offsets, require_text, undecided, untimed
+from kit.data.convert.counts import FileCount
+from kit.data.convert.faults import Place, inexact, mixed_offsets, require_text, typing, undecided, untimed
 from kit.data.convert.mapping import Keep, Mapping, Table
 from kit.data.convert.normal import cell, inexact_id, whole
 from kit.data.convert.read import Sources
@@ -138,7 +139,8 @@ class TypedSource:
             self._text(column)
         self.path = work / f"typed-{name}.parquet"
         typed = self.raw.select(*PROVENANCE, **self.columns.made)
-        typed.sink_parquet(self.path, maintain_order=True, engine="streaming", compression="lz4")
+        with typing(sources.label(name)):
+            typed.sink_parquet(self.path, maintain_order=True, engine="streaming", compression="lz4")
         self.typed = pl.scan_parquet(self.path)
 
     def _text(self, column: str) -> pl.Expr:
@@ -188,7 +190,7 @@ class TypedSource:
         files: list[FileRows] = []
         for at, count in enumerate(self.sources.counts(self.name)):
             row = by_file.get(at) or dict.fromkeys(seen.columns, 0)
-            file = self._file_rows(count.path.name, count.records, count.unreadable_total, row)
+            file = self._file_rows(count, row)
             file.require_sum(count.read, count.rows)
             files.append(file)
         nowhere = sum(file.in_no_table for file in files)
@@ -254,7 +256,7 @@ class TypedSource:
                     case "with_offset" if counts["without_offset"] and ask.table.time:
                         raise mixed_offsets(place, ask.table.time.column)
 
-    def _file_rows(self, file: str, records: int, unreadable: int, row: dict[str, Any]) -> FileRows:
+    def _file_rows(self, count: FileCount, row: dict[str, Any]) -> FileRows:
         tables = [
             TableRows(
                 ask.kind.value,
@@ -265,7 +267,17 @@ class TypedSource:
             for number, ask in enumerate(self.asks)
         ]
         left = _named(self.shared, [row[f"shared{at}"] for at in range(len(self.shared))])
-        return FileRows(file, records, unreadable, row["rows"], left, tables, row["nowhere"], row["again"])
+        return FileRows(
+            count.path.name,
+            count.records,
+            count.unreadable_total,
+            row["rows"],
+            left,
+            tables,
+            row["nowhere"],
+            row["again"],
+            {each.line: each.why for each in count.unreadable},
+        )
 
     def _unmatched(self) -> dict[str, list[tuple[str | None, int]]]:
         """The most frequent values, in rows of no table, of every column that the tables' own rules test."""

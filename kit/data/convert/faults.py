@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import polars as pl
@@ -99,6 +100,18 @@ def mixed_offsets(place: Place, column: str) -> KitError:
         f"{place.shown(row, column)!r} ({place.of(row)}), beside others without.",
         "Write them all in one way; which zone the others mean cannot be known.",
     )
+
+
+@contextmanager
+def typing(label: str) -> Iterator[None]:
+    """What polars says of cells that it cannot type, as a KitError that names the source."""
+    try:
+        yield
+    except pl.exceptions.PolarsError as error:
+        first = str(error).strip().splitlines()[0]
+        raise KitError(
+            f"{label} cannot be read ({first}).", "Write its columns as text, numbers or datetimes, and text as UTF-8."
+        ) from error
 
 
 def require_text(mapping: Mapping, sources: Sources, name: str, schema: pl.Schema) -> None:
