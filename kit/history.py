@@ -21,9 +21,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from kit.arrays import digest_of
-from kit.challenge import TARGET_DAYS, EventType, Task
+from kit.challenge import SKU_EVENTS, TARGET_DAYS, EventType, Task
+from kit.data.clients import Clients
 from kit.data.layout import DataFolder, load_ids
-from kit.data.prepare import Duplicates, dated, of_clients, plan_events
+from kit.data.prepare import Duplicates, dated, of_clients, plan_events, require_sound
 from kit.data.scan import empty_events, scan_events, scan_products
 from kit.store import Plan, Store, code_digest
 
@@ -34,8 +35,8 @@ T = TypeVar("T")
 class Source:
     """Where events come from: files of everybody's events, and the same narrowed to the relevant clients.
 
-    `prepared` holds one parquet file per event type, sorted by client_id, timestamp and value, with category and price
-    joined to sku events. Only History reads a Source; blocks never see one.
+    `prepared` holds one parquet file per event type, sorted by client_id and timestamp, ties in file order, with category and
+    price joined to sku events. Only History reads a Source; blocks never see one.
     """
 
     files: dict[EventType, Path]
@@ -106,6 +107,7 @@ class History:
         *,
         store: Store | None = None,
         duplicates: Duplicates = "keep",
+        clients: Clients = "relevant",
     ) -> History:
         """The History of a data folder.
 
@@ -115,12 +117,15 @@ class History:
                 submission), or an instant of your own.
             store: where the prepared tables are kept; the default store if None.
             duplicates: exact duplicate rows count as often as they occur (`keep`, as the organisers do) or once (`drop`).
+            clients: `relevant` = the folder's list; `all` = everybody with an event before the cut, where the list is ours.
 
         Raises:
-            KitError: the folder is not split, holds no relevant clients, or has no event before the cut.
+            KitError: the folder is not split, holds no relevant clients, or has no event before the cut; its files hold
+                what `kit data check` calls an error; or the split was made from other files.
         """
         store = store or Store()
-        plan = plan_events(folder, cut, store, duplicates)
+        plan = plan_events(folder, cut, store, duplicates, clients)
+        require_sound(folder, plan, store)
         artefact = store.make(plan.stage, plan.prepare)
         source = Source(plan.files, folder.products, artefact.folder, plan.targets, plan.cut)
         history = cls(source, plan.cut, plan.clients)
@@ -138,12 +143,20 @@ class History:
         return dated(self._memo["fingerprint"], self.cut)
 
     def events(self, kind: EventType) -> pl.LazyFrame:
-        """Events of `clients` before the cut, sorted by client_id, timestamp, value.
+        """Events of `clients` before the cut, sorted by client_id and timestamp; ties stay in the order of the file.
 
         Columns: client_id i64, timestamp Datetime("us"), then sku, category, price (i64) or url (i64) or query
         (Array(UInt8, 16)). A sku without properties has null category and price.
         """
         return of_clients(self._source.relevant(kind), self.clients).filter(pl.col("timestamp") < self.cut)
+
+    def unlisted(self) -> tuple[int, int]:
+        """Purchases, cart adds and removals of the relevant clients whose sku has no row in the catalogue, and all of them."""
+        counts = [
+            self._source.relevant(kind).select(pl.col("category").null_count(), rows=pl.len()).collect().row(0)
+            for kind in SKU_EVENTS
+        ]
+        return sum(lost for lost, _ in counts), sum(rows for _, rows in counts)
 
     def prepared(self, kind: EventType) -> int:
         """Rows of the relevant clients' table up to the cut that it was prepared for: at least as many as `events` has. Read
@@ -156,7 +169,7 @@ class History:
         return self._source.everyone(kind).filter(pl.col("timestamp") < self.cut)
 
     def products(self) -> pl.LazyFrame:
-        """The catalogue: sku, category, price, name codes; the same at rewound cuts, whose products stay in one numbering.
+        """The catalogue, one row per sku: sku, category, price, name codes; the same at rewound cuts, in one numbering.
 
         A catalogue of the shop's own carries no time, and so says nothing of the future's events. One that was gathered from
         the log (`kit data convert`) holds only what the log named before the cut that this history was opened at.

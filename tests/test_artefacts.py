@@ -131,6 +131,7 @@ def test_clean_keeps_what_submissions_are_made_from(toy: DataFolder, built: Path
 
 
 def test_clean_finds_files_whose_writer_is_dead(built: Path, store: Store, tmp_path: Path):
+    (store.root / "digests").mkdir(exist_ok=True)
     dead = [store.root / "digests" / ".a.json.999999999.tmp", built / ".scores.json.999999999.tmp"]
     alive = store.root / "digests" / f".b.json.{os.getpid()}.tmp"
     for file in (*dead, alive):

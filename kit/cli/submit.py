@@ -19,6 +19,7 @@ from kit.cli.common import (
 )
 
 if TYPE_CHECKING:
+    from kit.data.clients import Clients
     from kit.recipe import Recipe
 
 
@@ -30,6 +31,12 @@ def submit(
     cut: Annotated[
         str, typer.Option(help="`input`: before the target windows, to score it here. `end`: all events.")
     ] = "input",
+    clients: Annotated[
+        str,
+        typer.Option(
+            help="`relevant`: the folder's list. `all`, with --cut end: everybody with an event, where the split made the list."
+        ),
+    ] = "relevant",
     seed: SeedOption = None,
     threads: ThreadsOption = None,
     memory_limit: Annotated[
@@ -56,6 +63,7 @@ def submit(
     Example: kit submit pipelines/blend.toml --data data/official --memory-limit 12GB --dry-run
     """
     use_threads(threads)
+    from kit.data.clients import parse_clients
     from kit.limits.size import parse_size
     from kit.recipe import read_recipe
     from kit.submission import read_manifest
@@ -67,9 +75,9 @@ def submit(
         plan = plan.model_copy(update={"seed": seed})
     folder = submission_folder(out, name, plan.name)
     if dry_run:
-        _foretell(plan, data, folder, cut, limit, as_json)
+        _foretell(plan, data, folder, cut, parse_clients(clients), limit, as_json)
         return
-    built = build(plan, data, folder, cut, memory_limit=limit)
+    built = build(plan, data, folder, cut, memory_limit=limit, clients=parse_clients(clients))
     manifest = read_manifest(folder)
     if as_json:
         print_json({"submission": str(folder), "built": built, **manifest})
@@ -83,7 +91,9 @@ def submit(
         )
 
 
-def _foretell(plan: Recipe, data: Path, folder: Path, cut: str, limit: int | None, as_json: bool) -> None:
+def _foretell(
+    plan: Recipe, data: Path, folder: Path, cut: str, clients: Clients, limit: int | None, as_json: bool
+) -> None:
     """Print what every stage will take; KitError if it does not fit."""
     from kit.data.layout import DataFolder
     from kit.limits.size import shown
@@ -93,7 +103,7 @@ def _foretell(plan: Recipe, data: Path, folder: Path, cut: str, limit: int | Non
 
     store = Store()
     require_own(folder, data, store.root, cut)
-    stages = stage_needs(plan, DataFolder(data), folder, cut, store)
+    stages = stage_needs(plan, DataFolder(data), folder, cut, store, clients)
     told = summary(stages, limit)
     if as_json:
         print_json(told)

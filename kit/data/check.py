@@ -7,150 +7,95 @@ by the numbers of distinct skus and relevant clients, never by the number of eve
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 
 import polars as pl
 
-from kit.challenge import FIRST_SEEN, PRODUCT_COLUMNS, SKU_EVENTS, EventType
+from kit.challenge import SKU_EVENTS, EventType
 from kit.data.check_split import check_clients, check_split
+from kit.data.contract import inspect_raw
 from kit.data.layout import DataFolder, Split
-from kit.data.rules import Rule, column_rules, readable_time
-from kit.data.scan import columns_of, scan_table
+from kit.data.scan import columns_of, product_names, scan_events, scan_products, scan_table
+from kit.data.table import UNREADABLE, Table
 from kit.errors import Finding, KitError, Severity
+from kit.store import Store
 
 SAMPLE_ROWS = 4_000_000
 """Exact duplicates are counted on about this many rows: all events of one client in so many."""
 EXAMPLES = 3
 
 
-@dataclass
-class Table:
-    """What one pass over a file showed. `broken`: the columns that the later checks cannot use."""
-
-    path: Path
-    rows: int = 0
-    first: datetime | None = None
-    last: datetime | None = None
-    broken: set[str] = field(default_factory=set)
-    findings: list[Finding] = field(default_factory=list)
-
-    def add(self, severity: Severity, what: str, remedy: str, where: str = "") -> None:
-        """Note a finding about this file; `where` is a column or a row in it."""
-        place = f"{self.path.name} {where}".strip()
-        self.findings.append(Finding(severity, what, place, remedy))
-
-
-def check_folder(root: Path) -> list[Finding]:
+def check_folder(root: Path, store: Store | None = None) -> list[Finding]:
     """All findings about the folder at `root`: errors first, then warnings, then what is merely worth knowing.
+
+    Args:
+        root: the data folder.
+        store: remembers what was found in files; the default store if None.
 
     Raises:
         KitError: `root` is not a folder (there is nothing to check).
     """
     if not root.is_dir():
         raise KitError(f"There is no data folder {str(root)!r}.", "Make one with `kit data synth DIR`.")
-    folder = DataFolder(root)
-    events = {kind: check_table(folder.raw(kind), columns_of(kind)) for kind in EventType}
-    products = check_table(folder.products, PRODUCT_COLUMNS)
-    findings = [finding for table in (*events.values(), products) for finding in table.findings]
-    findings += check_span(events)
+    folder, store = DataFolder(root), store or Store()
+    events, _ = inspect_raw(folder, store)
+    findings = list(check_raw(folder, store))
     for kind, table in events.items():
         if not table.broken & set(columns_of(kind)):
-            findings += check_duplicates(table, columns_of(kind))
-    if not products.broken & {"sku", "category"}:
-        usable = {kind: events[kind] for kind in SKU_EVENTS if "sku" not in events[kind].broken}
-        findings += check_products(products, usable)
-    findings += check_clients(folder, [kind for kind, table in events.items() if "client_id" not in table.broken])
-    findings += check_split(folder, [kind for kind, table in events.items() if not table.broken])
+            findings += guarded(check_duplicates(table, columns_of(kind)), table.name)
+    usable = [kind for kind, table in events.items() if "client_id" not in table.broken]
+    findings += guarded(check_clients(folder, usable), "input/relevant_clients.npy")
+    whole = [kind for kind, table in events.items() if not table.broken]
+    findings += guarded(check_split(folder, whole, store), "target/")
     order = list(Severity)
     return sorted(findings, key=lambda finding: order.index(finding.severity))
 
 
-def check_table(path: Path, columns: tuple[str, ...]) -> Table:
-    """Columns, types and every value of one file, in one streaming pass."""
-    table = Table(path)
+def check_raw(folder: DataFolder, store: Store) -> Iterator[Finding]:
+    """Findings about the raw files alone: whatever is an error among them keeps the folder from being split."""
+    events, products = inspect_raw(folder, store)
+    for table in (*events.values(), products):
+        yield from table.findings
+    yield from guarded(check_span(folder, events), "all event files")
+    if not products.broken & {"sku", "category", "price", "name"}:
+        usable = {kind: events[kind] for kind in SKU_EVENTS if not events[kind].broken}
+        yield from guarded(check_products(folder, products, usable), products.name)
+
+
+def guarded(findings: Iterable[Finding], where: str) -> Iterator[Finding]:
+    """The findings, and one more where a file is too damaged for the check to go on."""
     try:
-        _, schema = scan_table(path, ())
+        yield from findings
     except KitError as error:
-        table.add(Severity.ERROR, error.what, error.remedy)
-        table.broken.update(columns)
-        return table
-    check_columns(table, columns, schema)
-    present = [name for name in columns if name in schema]
-    rules = [rule for name in present for rule in column_rules(name, schema[name])]
-    for rule in rules:
-        if rule.bad is None:
-            table.add(rule.severity, f"{rule.column} {rule.says}.", rule.remedy, rule.column)
-            if rule.severity is Severity.ERROR:
-                table.broken.add(rule.column)
-    time = readable_time(schema["timestamp"]) if "timestamp" in present else None
-    try:
-        apply_rules(table, [rule for rule in rules if rule.bad is not None], time)
-    except pl.exceptions.PolarsError as error:
-        first = str(error).strip().splitlines()[0]
-        table.add(Severity.ERROR, f"cannot be read to its end ({first}).", "It is damaged: copy or convert it again.")
-        table.broken.update(columns)
-        return table
-    if table.rows == 0:
-        needed = path.stem in {EventType.BUY.value, "product_properties"}
-        severity = Severity.ERROR if needed else Severity.WARNING
-        remedy = "A folder without it cannot be split." if needed else "Fine if the shop has no such events."
-        table.add(severity, "has no rows.", remedy)
-    return table
+        yield Finding(Severity.ERROR, error.what, where, error.remedy)
+    except UNREADABLE as error:
+        first = " ".join(str(error).strip().splitlines()[:1])
+        yield Finding(Severity.ERROR, f"cannot be read ({first}).", where, "Copy it again, or split the folder again.")
 
 
-def check_columns(table: Table, columns: tuple[str, ...], schema: pl.Schema) -> None:
-    """Missing and surplus columns."""
-    for name in columns:
-        if name not in schema and name == "category":
-            table.add(
-                Severity.WARNING, "has no category column.", "It is read as one category; no category task.", name
-            )
-        elif name not in schema:
-            table.add(Severity.ERROR, f"lacks the column {name}; it has {list(schema)}.", "Add or rename it.", name)
-            table.broken.add(name)
-    for name in schema:
-        if name not in columns and (name, columns) != (FIRST_SEEN, PRODUCT_COLUMNS):
-            table.add(Severity.WARNING, f"has the surplus column {name}.", "It is never read: drop it.", name)
+def keeps_windows(folder: DataFolder) -> bool:
+    """Whether both target windows came with the folder, as the official archive's do: they are kept."""
+    ours = folder.made()
+    windows = [folder.window(name) for name in ("train", "validation")]
+    return all(path.exists() and f"target/{path.name}" not in ours for path in windows)
 
 
-def apply_rules(table: Table, rules: list[Rule], time: pl.Expr | None) -> None:
-    """Evaluate all rules in one pass: number of bad rows and the first of them; then fetch that row to show it."""
-    row = pl.col("_row")
-    wanted = [pl.len().alias("rows")]
-    if time is not None:
-        wanted += [time.min().alias("first"), time.max().alias("last")]
-    for number, rule in enumerate(rules):
-        bad = pl.lit(False) if rule.bad is None else rule.bad.fill_null(False)
-        wanted += [bad.sum().alias(f"bad{number}"), pl.when(bad).then(row).min().alias(f"at{number}")]
-    scan = pl.scan_parquet(table.path, row_index_name="_row")
-    seen = scan.select(wanted).collect(engine="streaming").row(0, named=True)
-    table.rows, table.first, table.last = seen["rows"], seen.get("first"), seen.get("last")
-    for number, rule in enumerate(rules):
-        count, at = seen[f"bad{number}"], seen[f"at{number}"]
-        if count:
-            value = scan.select(rule.column).slice(at, 1).collect().item()
-            what = f"{count} rows of {rule.column} {rule.says}; the first is row {at}: {shorten(value)}."
-            table.add(rule.severity, what, rule.remedy, f"{rule.column}, row {at}")
-            if rule.column == "timestamp" and value is not None:
-                table.broken.add("timestamp")  # typed scans stop at such a row
+def train_start(folder: DataFolder, end: datetime | None) -> datetime | None:
+    """The cut of the split that the folder has or would get; None without a purchase."""
+    if keeps_windows(folder):
+        return folder.split().train_start
+    return None if end is None else Split.from_end(end).train_start
 
 
-def shorten(value: object, width: int = 80) -> str:
-    """repr of a value, cut to `width` characters."""
-    text = repr(value.to_list() if isinstance(value, pl.Series) else value)
-    return text if len(text) <= width else f"{text[: width - 1]}…"
-
-
-def check_span(events: dict[EventType, Table]) -> Iterable[Finding]:
+def check_span(folder: DataFolder, events: dict[EventType, Table]) -> Iterator[Finding]:
     """Is the history long enough to be split, and does anything lie after the last purchase?"""
     end = events[EventType.BUY].last
     firsts = [table.first for table in events.values() if table.first is not None]
-    if end is None:
+    start = train_start(folder, end)
+    if end is None or start is None:
         return
-    start = Split.from_end(end).train_start
     if min(firsts) >= start:
         what = f"The events span {min(firsts)} … {end}: nothing lies before the cut {start}."
         yield Finding(Severity.ERROR, what, "all event files", "A history must be longer than the 28 target days.")
@@ -178,25 +123,63 @@ def check_duplicates(table: Table, columns: tuple[str, ...]) -> list[Finding]:
     return [Finding(Severity.INFO, what, table.path.name, remedy)]
 
 
-def check_products(products: Table, events: dict[EventType, Table]) -> list[Finding]:
-    """Duplicate skus, one constant category, and events whose sku has no properties."""
-    found = Table(products.path)
-    scan, schema = scan_table(products.path, ("sku",))
-    skus = scan.select(pl.col("sku").cast(pl.Int64)).group_by("sku").len().collect(engine="streaming")
-    double = skus.filter(pl.col("len") > 1)["sku"].sort()
-    if len(double):
-        what = f"{len(double)} skus have more than one row: {double.head(EXAMPLES).to_list()}."
-        found.add(Severity.ERROR, what, "Keep one row per sku.", "sku")
-    if "category" in schema and products.rows:
-        kinds = pl.scan_parquet(products.path).select(pl.col("category").n_unique()).collect(engine="streaming").item()
+def check_products(folder: DataFolder, products: Table, events: dict[EventType, Table]) -> Iterator[Finding]:
+    """Skus listed twice, one constant category, and events whose sku has no properties."""
+    yield from check_doubles(products)
+    catalogue = scan_products(products.path, parse_codes=False)
+    if "category" in scan_table(products.path, ())[1] and products.rows:
+        kinds = catalogue.select(pl.col("category").n_unique()).collect(engine="streaming").item()
         if kinds == 1:
-            found.add(Severity.INFO, "has one constant category.", "The category task is not defined here.", "category")
+            what, remedy = "has one constant category.", "The category task is not defined here."
+            yield Finding(Severity.INFO, what, f"{products.name} category", remedy)
+    buys = events.get(EventType.BUY)
+    start = None if buys is None else train_start(folder, buys.last)
     for kind, table in events.items():
-        bought = pl.scan_parquet(table.path).select(pl.col("sku").cast(pl.Int64)).group_by("sku").len()
-        lost = bought.join(skus.lazy(), on="sku", how="anti").sort("sku").collect(engine="streaming")
-        if lost.height:
-            what = f"{lost['len'].sum()} rows name {lost.height} skus without properties: {lost['sku'].head(EXAMPLES).to_list()}."
-            severity = Severity.ERROR if kind is EventType.BUY else Severity.WARNING
-            remedy = f"Add them to {products.path.name} or drop these rows; the organisers' code stops at them."
-            found.findings.append(Finding(severity, what, f"{table.path.name} sku", remedy))
-    return found.findings
+        rows = scan_events(table.path, kind)
+        lost = rows.join(catalogue.select("sku"), on="sku", how="anti").collect(engine="streaming")
+        if lost.is_empty():
+            continue
+        examples = lost["sku"].unique().sort().head(EXAMPLES).to_list()
+        what = f"{lost.height} rows name {lost['sku'].n_unique()} skus without properties: {examples}."
+        severity, remedy = Severity.WARNING, "They have no category, price and name, and count as unknown products."
+        late = 0 if start is None or kind is not EventType.BUY else lost.filter(pl.col("timestamp") >= start).height
+        if late:
+            what = f"{what[:-1]}; {late} of them lie in the target windows."
+            severity, remedy = Severity.ERROR, f"Add them to {products.path.name} or drop these rows: labels need them."
+        yield Finding(severity, what, f"{table.name} sku", remedy)
+
+
+def check_doubles(products: Table) -> Iterator[Finding]:
+    """Skus with more than one row, whether the rows differ, and which one counts."""
+    known = scan_table(products.path, ())[1]
+    columns = product_names(known)
+    rows = scan_table(products.path, tuple(columns.values()))[0].with_row_index("row")
+    twice = rows.select("sku").group_by("sku").len().filter(pl.col("len") > 1).select("sku")
+    found = rows.join(twice, on="sku", how="semi").collect(engine="streaming").sort("row")
+    if found.is_empty():
+        return
+    others = [column for name, column in columns.items() if name != "sku"]
+    apart = found.group_by("sku").agg(differ=pl.any_horizontal(pl.col(name).n_unique() > 1 for name in others))
+    odd = apart.filter("differ")["sku"].sort()
+    what = f"{len(apart)} skus have more than one row: {apart['sku'].sort().head(EXAMPLES).to_list()}"
+    if odd.is_empty():
+        what += "; all rows of a sku are equal."
+    else:
+        what += (
+            f"; the rows of {len(odd)} differ, {'; '.join(_apart(found, sku, others) for sku in odd.head(EXAMPLES))}."
+        )
+    remedy = "The first row of a sku counts, everywhere. Keep one row each: the organisers' own split doubles their purchases."
+    yield Finding(Severity.WARNING, what, f"{products.name} sku", remedy)
+
+
+def _apart(found: pl.DataFrame, sku: int, columns: list[str]) -> str:
+    """How the first two different rows of a sku differ."""
+    rows = found.filter(pl.col("sku") == sku)
+    first = rows.row(0, named=True)
+    second = next(row for row in rows.iter_rows(named=True) if any(row[name] != first[name] for name in columns))
+    named = [
+        f"{name} {first[name]} and {second[name]}" if name in {"category", "price"} else f"another {name}"
+        for name in columns
+        if first[name] != second[name]
+    ]
+    return f"sku {sku} in rows {first['row']} and {second['row']}: {', '.join(named)}"

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import polars as pl
 
 from kit.challenge import NOVELTY_TOP, TARGET_LIST, EventType, Task
+from kit.data.contract import inspect, missing, require, stale
 from kit.data.layout import DataFolder, Split, load_ids
-from kit.data.scan import scan_events
+from kit.data.scan import columns_of, ids_of, scan_events, scan_table
+from kit.data.table import UNREADABLE
 from kit.errors import Finding, KitError, Severity
+from kit.store import Store
 
 FEW_EVENTS = 0.25
 """A local split of the official data leaves 14 % of the relevant clients without an event; far more is worth a warning."""
@@ -55,69 +56,94 @@ def check_clients(folder: DataFolder, sound: list[EventType]) -> Iterator[Findin
         yield Finding(severity, what, f"input/{path.name}", remedy)
 
 
-def check_split(folder: DataFolder, sound: list[EventType]) -> Iterator[Finding]:
-    """Is there a split, does it belong to these raw files, and do its lists fit together?"""
+def check_split(folder: DataFolder, sound: list[EventType], store: Store) -> Iterator[Finding]:
+    """Is there a split, does it belong to these raw files, and do its lists fit together?
+
+    Whether it belongs to them is judged by the digests that it records, and by the number of rows where it has none.
+    """
     if not folder.is_split:
         yield Finding(Severity.INFO, "The folder is not split yet.", "target/", f"Run `kit data split {folder.root}`.")
         return
     again = f"Run `kit data split {folder.root}` again."
     try:
         split = folder.split()
-    except (KitError, ValueError, KeyError, pl.exceptions.PolarsError) as error:
-        what = error.what if isinstance(error, KitError) else f"The split's instants cannot be read ({error!r})."
+    except (KitError, *UNREADABLE) as error:
+        what = error.what if isinstance(error, KitError) else f"The split's instants cannot be read ({error})."
         yield Finding(Severity.ERROR, what, "target/split.json", again)
         return
     if not folder.split_file.exists():
         remedy = f"Made by other means, or interrupted: {again[0].lower()}{again[1:]}"
         yield Finding(Severity.WARNING, "The split has no split.json.", "target/split.json", remedy)
+    yield from stale(folder, store, "input")
+    recorded = folder.sources()
     for kind in sound:
-        yield from _stale_input(folder, kind, split, again)
-    if EventType.BUY in sound:
-        yield from _stale_windows(folder, split, again)
+        yield from _input(folder, kind, split, folder.raw(kind).name not in recorded, store, again)
+    yield from check_targets(folder, split, EventType.BUY in sound and not recorded, store)
+
+
+def check_targets(folder: DataFolder, split: Split, count: bool, store: Store) -> Iterator[Finding]:
+    """The files that scores are made from: both windows and all lists.
+
+    Args:
+        folder, split: of a split folder.
+        count: compare windows of ours with the raw file, where the split has no record of it.
+        store: knows digests.
+    """
+    again = f"Run `kit data split {folder.root}` again."
+    yield from stale(folder, store, "target")
+    yield from _windows(folder, split, count, again)
     for task in (task for task in Task if task.is_propensity):
         yield from _lists(folder, task, again)
     yield from _active(folder)
 
 
-def _rows(path: Path) -> int:
-    return int(pl.scan_parquet(path).select(pl.len()).collect().item())
+def require_targets(folder: DataFolder, store: Store) -> None:
+    """KitError if the files that scores are made from hold what `kit data check` calls an error, in its words."""
+    folder.require_split()
+    require(check_targets(folder, folder.split(), False, store), folder.root)
 
 
-def _stale_input(folder: DataFolder, kind: EventType, split: Split, again: str) -> Iterator[Finding]:
+def _input(
+    folder: DataFolder, kind: EventType, split: Split, count: bool, store: Store, again: str
+) -> Iterator[Finding]:
+    """One file of the input: there, sound, nothing after the cut, and, where `count`, as many rows as lie before it."""
     path, where = folder.input(kind), f"input/{kind.value}.parquet"
     if not path.exists():
-        yield Finding(Severity.ERROR, "is missing although the folder is split.", where, again)
+        yield missing(folder, path)
+        return
+    table = inspect(path, columns_of(kind), store)
+    yield from (finding for finding in table.findings if finding.severity is Severity.ERROR)
+    if table.last is not None and table.last >= split.train_start:
+        what = f"holds events up to {table.last}, after the cut {split.train_start}: the targets leak."
+        yield Finding(Severity.ERROR, what, where, again)
+    if not count or not table.whole:
         return
     times = scan_events(folder.raw(kind), kind, parse_codes=False).select("timestamp")
     before = times.filter(pl.col("timestamp") < split.train_start).select(pl.len()).collect(engine="streaming").item()
-    try:
-        here = _rows(path)
-        leak = scan_events(path, kind).select(pl.col("timestamp").max()).collect(engine="streaming").item()
-    except (KitError, pl.exceptions.PolarsError) as error:
-        yield Finding(Severity.ERROR, f"cannot be read ({error}).", where, again)
-        return
-    if here != before:
-        what = f"has {here} rows, but {before} raw events lie before {split.train_start}: the split is stale."
-        yield Finding(Severity.ERROR, what, where, again)
-    if leak is not None and leak >= split.train_start:
-        what = f"holds events up to {leak}, after the cut {split.train_start}: the targets leak."
+    if table.rows != before:
+        what = f"has {table.rows} rows, but {before} raw events lie before {split.train_start}: the split is stale."
         yield Finding(Severity.ERROR, what, where, again)
 
 
-def _stale_windows(folder: DataFolder, split: Split, again: str) -> Iterator[Finding]:
+def _windows(folder: DataFolder, split: Split, count: bool, again: str) -> Iterator[Finding]:
+    """Purchases outside of their window, and, where `count`, windows of ours that hold more or fewer than the raw file."""
     time = pl.col("timestamp")
-    made = folder.split_file.with_name("made.json")
-    ours = json.loads(made.read_text(encoding="utf-8")) if made.exists() else []
+    ours = folder.made()
     spans = {"train": (split.train_start, split.validation_start), "validation": (split.validation_start, None)}
     for name, (start, stop) in spans.items():
         path = folder.window(name)
         inside = (time >= start) & ((time < stop) if stop else (time <= split.end))
-        stamps = pl.scan_parquet(path).select(time.cast(pl.Datetime("us")))
-        rows, held = stamps.select(pl.len(), inside.sum().alias("held")).collect().row(0)
+        try:
+            stamps = scan_table(path, ("timestamp",))[0].select(time.cast(pl.Datetime("us")))
+            rows, held = stamps.select(pl.len(), inside.sum().alias("held")).collect().row(0)
+        except UNREADABLE as error:
+            first = " ".join(str(error).strip().splitlines()[:1])
+            yield Finding(Severity.ERROR, f"cannot be read ({first}).", f"target/{path.name}", again)
+            continue
         if rows != held:
             what = f"{rows - held} of {rows} purchases lie outside the window from {start}."
             yield Finding(Severity.ERROR, what, f"target/{path.name}", again)
-        if f"target/{path.name}" not in ours:
+        if not count or f"target/{path.name}" not in ours:
             continue  # official windows lie after all raw events: nothing to compare with
         raw = scan_events(folder.raw(EventType.BUY), EventType.BUY).filter(inside)
         expected = raw.select(pl.len()).collect(engine="streaming").item()
@@ -160,7 +186,8 @@ def _active(folder: DataFolder) -> Iterator[Finding]:
         return
     if not folder.input(EventType.BUY).exists():
         return
-    buyers = pl.read_parquet(folder.input(EventType.BUY), columns=["client_id"])["client_id"].unique().to_numpy()
+    ids = pl.read_parquet(folder.input(EventType.BUY), columns=["client_id"])["client_id"]
+    buyers = ids_of(ids.drop_nulls().unique())
     late = int((~np.isin(active, buyers)).sum())
     if late:
         what = f"{late} of {len(active)} active clients have no purchase in the input."

@@ -69,7 +69,7 @@ def describe_codes(root: Path, seed: int = 0) -> CodeReport:
     """
     folder = DataFolder(root)
     rng = np.random.default_rng(seed)
-    products = scan_products(folder.products).unique("sku", keep="first", maintain_order=True).sort("sku").collect()
+    products = scan_products(folder.products).sort("sku").collect()
     if products.is_empty():
         raise KitError(f"{folder.products} holds no product.", "Check the folder with `kit data check`.")
     known = products.drop_nulls(["category", "name"])

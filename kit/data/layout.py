@@ -82,6 +82,33 @@ class DataFolder:
         return self.root / "target" / "split.json"
 
     @property
+    def made_file(self) -> Path:
+        """Names of the lists and windows that `kit data split` made itself; they are made anew next time, all others kept."""
+        return self.root / "target" / "made.json"
+
+    def made(self) -> set[str]:
+        """Names (`room/file`) of the lists and windows that our split made; empty where it never ran.
+
+        Raises:
+            KitError: the file is no list of names.
+        """
+        if not self.made_file.exists():
+            return set()
+        try:
+            return {str(name) for name in json.loads(self.made_file.read_text(encoding="utf-8"))}
+        except (ValueError, TypeError) as error:
+            remedy = "Delete it and the lists that you want made anew."
+            raise KitError(f"{self.made_file} is not JSON ({error}).", remedy) from error
+
+    def sources(self) -> dict[str, str]:
+        """Digests of the files that the split was made from, by name; empty where it has no record of them."""
+        try:
+            found = json.loads(self.split_file.read_text(encoding="utf-8"))["sources"]
+            return {str(name): str(digest) for name, digest in found.items()}
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            return {}
+
+    @property
     def ceiling(self) -> Path:
         """Scores of a near-optimal prediction; synthetic shops only."""
         return self.root / "ceiling.json"
@@ -117,8 +144,12 @@ class DataFolder:
         """The split's instants: from split.json, else inferred from the target files (official folders)."""
         self.require_split()
         if self.split_file.exists():
-            stored = json.loads(self.split_file.read_text(encoding="utf-8"))
-            return Split(*(datetime.fromisoformat(stored[k]) for k in ("train_start", "validation_start", "end")))
+            try:
+                stored = json.loads(self.split_file.read_text(encoding="utf-8"))
+                return Split(*(datetime.fromisoformat(stored[k]) for k in ("train_start", "validation_start", "end")))
+            except (ValueError, TypeError, KeyError) as error:
+                what = f"{self.split_file}: the split's instants cannot be read ({error!r})."
+                raise KitError(what, f"Run `kit data split {self.root}` again.") from error
         times = pl.scan_parquet(self.window("validation")).select(
             first=pl.col("timestamp").cast(pl.Datetime("us")).min(),
             last=pl.col("timestamp").cast(pl.Datetime("us")).max(),
@@ -141,5 +172,7 @@ def load_ids(path: Path, remedy: str) -> NDArray[np.int64]:
         raise KitError(f"{path} cannot be read as a NumPy array ({error}).", remedy) from error
     if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer):
         raise KitError(f"{path} holds {ids.dtype} of shape {ids.shape}, not a list of integer ids.", remedy)
+    if ids.dtype == np.uint64 and len(ids) and ids.max() > np.iinfo(np.int64).max:
+        raise KitError(f"{path} holds the id {ids.max()}, which does not fit into int64.", remedy)
     checked: NDArray[np.int64] = ids.astype(np.int64)
     return checked

@@ -11,9 +11,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from kit.arrays import digest_of
 from kit.challenge import SKU_EVENTS, EventType, Task
+from kit.data.clients import Clients, known_clients, require_choice
+from kit.data.contract import event_findings, inspect, require
 from kit.data.layout import DataFolder
-from kit.data.scan import empty_events, scan_events, scan_products
+from kit.data.scan import columns_of, empty_events, scan_events, scan_products
 from kit.errors import KitError
 from kit.limits import memory as limits
 from kit.limits.need import SAFETY, Counts, Need
@@ -71,20 +74,27 @@ class EventsPlan:
 
 
 def plan_events(
-    folder: DataFolder, cut: Literal["input", "end"] | datetime, store: Store, duplicates: Duplicates
+    folder: DataFolder,
+    cut: Literal["input", "end"] | datetime,
+    store: Store,
+    duplicates: Duplicates,
+    who: Clients = "relevant",
 ) -> EventsPlan:
     """Fingerprints of what `History.open` reads. Arguments and errors as there."""
     folder.require_split()
-    clients = folder.clients()
+    require_choice(folder, who, cut)
+    files = _event_files(folder, raw=cut != "input")
+    instant = _instant(folder, files, cut, store)
+    if who == "all":
+        require(event_findings(folder, files, store), folder.root)
+    clients = folder.clients() if who == "relevant" else known_clients(files, instant, store)
     if len(clients) == 0:
         raise KitError(f"{folder.relevant_clients} is empty.", "A submission needs at least one relevant client.")
-    files = _event_files(folder, raw=cut != "input")
-    instant = _instant(folder, files, cut)
     inputs = {
         "events": store.files_digest(files.values()),
         "layout": sorted(str(path.parent.name) for path in files.values()),
         "products": store.files_digest([folder.products]),
-        "clients": store.files_digest([folder.relevant_clients]),
+        "clients": store.files_digest([folder.relevant_clients]) if who == "relevant" else digest_of(clients),
         "cut": instant.isoformat(),
         "duplicates": duplicates,
         "code": code_digest(*SOURCES),
@@ -93,6 +103,11 @@ def plan_events(
     targets = {task: folder.targets(task) for task in TARGET_LISTS}
     fingerprint = digest([stage.fingerprint, store.files_digest(targets.values())])[:16]
     return EventsPlan(stage, files, folder.products, clients, instant, duplicates, fingerprint, targets)
+
+
+def require_sound(folder: DataFolder, plan: EventsPlan, store: Store) -> None:
+    """KitError if the files that a plan reads hold what `kit data check` calls an error, in its words."""
+    require(event_findings(folder, plan.files, store), folder.root)
 
 
 def dated(fingerprint: str, cut: datetime) -> str:
@@ -117,19 +132,17 @@ def _event_files(folder: DataFolder, *, raw: bool) -> dict[EventType, Path]:
     return first if any(path.exists() for path in first.values()) else second
 
 
-def _instant(folder: DataFolder, files: dict[EventType, Path], cut: Literal["input", "end"] | datetime) -> datetime:
+def _instant(
+    folder: DataFolder, files: dict[EventType, Path], cut: Literal["input", "end"] | datetime, store: Store
+) -> datetime:
     if isinstance(cut, datetime):
         return cut
     if cut == "input":
         return folder.split().train_start
     if cut != "end":
         raise KitError(f"The cut {cut!r} is unknown.", "Use `input` (local scores) or `end` (all events).")
-    last = [
-        scan_events(path, kind).select(pl.col("timestamp").max()).collect(engine="streaming").item()
-        for kind, path in files.items()
-        if path.exists()
-    ]
-    known = [value for value in last if isinstance(value, datetime)]
+    last = [inspect(path, columns_of(kind), store).last for kind, path in files.items() if path.exists()]
+    known = [value for value in last if value is not None]
     if not known:
         raise KitError(f"{folder.root} holds no event at all.", "Check the folder with `kit data check`.")
     return max(known) + timedelta(seconds=1)
@@ -144,9 +157,7 @@ def _prepare(
     duplicates: Duplicates,
 ) -> None:
     """Narrow every table to the relevant clients before the cut, type it, join category and price, sort, write."""
-    catalogue = (
-        scan_products(products).select("sku", "category", "price").unique("sku", keep="first", maintain_order=True)
-    )
+    catalogue = scan_products(products).select("sku", "category", "price")
     rows = 0
     for kind in EventType:
         with stage(f"events {kind.value}"):
@@ -173,15 +184,13 @@ def _sorted_part(
     duplicates: Duplicates,
     catalogue: pl.LazyFrame,
 ) -> pl.LazyFrame:
-    """The rows of some clients (sorted) before the cut, with category and price, in order."""
+    """The rows of some clients (sorted) before the cut, with category and price, by client and time; ties in file order."""
     narrow = of_clients(frame, clients).filter(pl.col("timestamp") < cut)
     if duplicates == "drop":
-        narrow = narrow.unique()
+        narrow = narrow.unique(keep="first", maintain_order=True)
     if kind in SKU_EVENTS:
-        narrow = narrow.join(catalogue, on="sku", how="left")
-    # Arrays cannot be sorted by, so searches are tied by their first codes: equal rows are equal anyway.
-    ties = [pl.col("query").arr.to_list().list.eval(pl.element().cast(pl.String).str.zfill(3)).list.join("")]
-    return narrow.sort(["client_id", "timestamp", *(ties if kind is EventType.SEARCH else [kind.value_column])])
+        narrow = narrow.join(catalogue, on="sku", how="left", maintain_order="left")
+    return narrow.sort(["client_id", "timestamp"], maintain_order=True)
 
 
 def _pieces(clients: NDArray[np.int64], frame: pl.LazyFrame, kind: EventType) -> list[NDArray[np.int64]]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -22,22 +22,23 @@ import polars as pl
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from kit.challenge import PRODUCT_COLUMNS, TARGET_DAYS, EventType, Task
+from kit.challenge import PRODUCT_COLUMNS, EventType, Task
+from kit.data.check import check_raw, keeps_windows
+from kit.data.contract import require
 from kit.data.layout import DataFolder, Split, load_ids
-from kit.data.scan import reading, scan_events, scan_products, scan_table
+from kit.data.scan import EMBEDDING, ids_of, reading, scan_events, scan_products, scan_table
 from kit.data.targets import make_lists, popularity_of
-from kit.errors import KitError
+from kit.errors import KitError, Severity
 from kit.progress import say
+from kit.store import Store
 
 ROW_GROUP = 262_144
 """Rows per parquet row group: small enough to stream, large enough to compress."""
 OFFICIAL_ACTIVE = "active_clients_official.npy"
 """Where a folder's own active_clients.npy is kept once ours has taken its place."""
-MADE = "made.json"
-"""Names the lists and windows that this split made, beside split.json: they are made anew next time, all others kept."""
 
 
-def split_folder(root: Path, *, official_active_clients: bool = False) -> Split:
+def split_folder(root: Path, *, official_active_clients: bool = False, store: Store | None = None) -> Split:
     """Split the folder at `root`: writes input/*.parquet, target/*.parquet, client and target lists, split.json last.
 
     Everything is written to a staging folder and then moved into place file by file, so a failed or killed run leaves
@@ -48,25 +49,32 @@ def split_folder(root: Path, *, official_active_clients: bool = False) -> Split:
     Args:
         root: a folder with the five raw event files and product_properties.parquet.
         official_active_clients: keep the folder's own active_clients.npy instead of recomputing it.
+        store: remembers digests and what was found in files; the default store if None.
 
     Raises:
-        KitError: a file is missing or unreadable, there are no purchases, the history is too short, a bought sku has no
-            properties, another split is running, or the folder has no official active_clients.npy to keep.
+        KitError: the raw files hold what `kit data check` calls an error, in its words; another split is running; or the
+            folder has no official active_clients.npy to keep.
     """
     folder = DataFolder(root)
     if not root.is_dir():
         raise KitError(f"There is no data folder {str(root)!r}.", "Make one with `kit data synth DIR`.")
-    ours = made_before(folder)
-    keep = all(brought(folder.window(name), ours) for name in ("train", "validation"))
+    store = store or Store()
+    sources = store.files_digest([*map(folder.raw, EventType), folder.products])
+    ours = folder.made()
+    findings = list(check_raw(folder, store))
+    require(findings, root)
+    for finding in findings:
+        if finding.severity is Severity.WARNING or EMBEDDING in finding.where:
+            say(f"  {finding.where}: {finding.what} {finding.remedy}")
+    keep = keeps_windows(folder)
     split = folder.split() if keep else Split.from_end(last_purchase(folder))
-    require_past(folder, split)
     with staging(root) as stage:
         write_input(folder, stage, split)
         train, made = keep_windows(folder, split) if keep else write_windows(folder, stage, split)
         made |= write_lists(folder, stage, train, ours)
         made |= write_relevant(folder, stage, ours)
         made |= write_active(folder, stage, ours, official_active_clients)
-        publish(folder, stage, split, made, ours)
+        publish(folder, stage, split, made, ours, sources)
     return split
 
 
@@ -78,23 +86,6 @@ def last_purchase(folder: DataFolder) -> datetime:
     if not isinstance(end, datetime):
         raise KitError(f"{path} holds no purchases.", "The split is dated by the last purchase: it needs at least one.")
     return end
-
-
-def require_past(folder: DataFolder, split: Split) -> None:
-    """KitError unless some event lies before the cut. Stops reading at the first one found."""
-    starts: list[datetime] = []
-    for kind in EventType:
-        with reading(folder.raw(kind)):
-            times = scan_events(folder.raw(kind), kind).select("timestamp")
-            if times.filter(pl.col("timestamp") < split.train_start).head(1).collect(engine="streaming").height:
-                return
-            first = times.min().collect(engine="streaming").item()
-        starts += [] if first is None else [first]
-    raise KitError(
-        f"The events of {folder.root} span {min(starts, default=None)} … {split.end}: "
-        f"nothing lies before the cut {split.train_start}.",
-        f"The split takes the last {2 * TARGET_DAYS} days as targets, so a history must be longer than that.",
-    )
 
 
 def write_input(folder: DataFolder, stage: Path, split: Split) -> None:
@@ -144,23 +135,11 @@ def write_windows(folder: DataFolder, stage: Path, split: Split) -> tuple[pl.Dat
 
 
 def join_properties(bought: pl.DataFrame, folder: DataFolder) -> pl.DataFrame:
-    """Purchases with category, price and name in the order they came; every bought sku must have properties."""
+    """Purchases with category, price and name in the order they came; `check_raw` has seen to it that every sku has them."""
     with reading(folder.products):
         properties = scan_products(folder.products, parse_codes=False)
         wanted = properties.join(bought.lazy().select("sku").unique(), on="sku", how="semi").collect(engine="streaming")
-    double = wanted.filter(pl.col("sku").is_duplicated())["sku"].unique().sort()
-    if len(double):
-        raise KitError(
-            f"{folder.products} lists {len(double)} skus twice: {double.head(5).to_list()}.", "Keep one each."
-        )
-    whole = wanted.drop_nulls()
-    lost = bought.join(whole, on="sku", how="anti")["sku"].unique().sort()
-    if len(lost):
-        raise KitError(
-            f"{len(lost)} skus bought in the target windows have no complete properties: {lost.head(5).to_list()}.",
-            f"Add them to {folder.products} or drop their purchases; `kit data check {folder.root}` lists more.",
-        )
-    joined = bought.join(whole, on="sku", how="left", maintain_order="left")
+    joined = bought.join(wanted, on="sku", how="left", maintain_order="left")
     return joined.select("client_id", "timestamp", *PRODUCT_COLUMNS)
 
 
@@ -193,7 +172,7 @@ def write_relevant(folder: DataFolder, stage: Path, ours: set[str]) -> set[str]:
         return set()
     files = [stage / "input" / f"{kind.value}.parquet" for kind in EventType]
     clients = pl.concat([pl.scan_parquet(path).select("client_id") for path in files]).unique()
-    ids = clients.collect(engine="streaming")["client_id"].sort().to_numpy()
+    ids = ids_of(clients.collect(engine="streaming")["client_id"].sort())
     return {save(ids, stage, folder.relevant_clients.name, room="input")}
 
 
@@ -211,23 +190,12 @@ def write_active(folder: DataFolder, stage: Path, ours: set[str], official: bool
     made_list = stage / "input" / folder.relevant_clients.name
     relevant = np.load(made_list) if made_list.exists() else folder.clients()
     buyers = pl.read_parquet(stage / "input" / f"{EventType.BUY.value}.parquet", columns=["client_id"])["client_id"]
-    return {save(np.intersect1d(relevant, buyers.to_numpy()), stage, path.name)}
+    return {save(np.intersect1d(relevant, ids_of(buyers)), stage, path.name)}
 
 
 def brought(path: Path, ours: set[str]) -> bool:
     """Whether a file of input/ or target/ came with the folder, rather than from an earlier run of the split."""
     return path.exists() and f"{path.parent.name}/{path.name}" not in ours
-
-
-def made_before(folder: DataFolder) -> set[str]:
-    """Names (`room/file`) of the lists that an earlier run made, from target/made.json."""
-    path = folder.split_file.with_name(MADE)
-    if not path.exists():
-        return set()
-    try:
-        return {str(name) for name in json.loads(path.read_text(encoding="utf-8"))}
-    except ValueError as error:
-        raise KitError(f"{path} is not JSON ({error}).", "Delete it and the lists that you want made anew.") from error
 
 
 def sink(frame: pl.LazyFrame, path: Path) -> None:
@@ -261,22 +229,25 @@ def staging(root: Path) -> Iterator[Path]:
         lock.release()
 
 
-def publish(folder: DataFolder, stage: Path, split: Split, made: set[str], ours: set[str]) -> None:
-    """Move the staged files into place; split.json goes first and comes last, so its presence means a whole split."""
+def publish(
+    folder: DataFolder, stage: Path, split: Split, made: set[str], ours: set[str], sources: dict[str, str]
+) -> None:
+    """Move the staged files into place; split.json goes first and comes last, so its presence means a whole split.
+
+    It records the digests of the raw files that the split was made from.
+    """
     folder.split_file.unlink(missing_ok=True)
-    place(
-        ours | made, folder.split_file.with_name(MADE)
-    )  # before the lists: a killed run must not make ours look official
+    place(ours | made, folder.made_file)  # before the lists: a killed run must not make ours look official
     for path in sorted(stage.glob("*/*")):
         path.replace(folder.root / path.parent.name / path.name)
     for name in ours - made - {f"target/{folder.active_clients.name}"}:
         (folder.root / name).unlink(missing_ok=True)  # a list that this shop no longer defines
-    place(made, folder.split_file.with_name(MADE))
+    place(made, folder.made_file)
     instants = {name: getattr(split, name).isoformat() for name in ("train_start", "validation_start", "end")}
-    place(instants, folder.split_file)
+    place(instants | {"sources": sources}, folder.split_file)
 
 
-def place(content: set[str] | dict[str, str], path: Path) -> None:
+def place(content: set[str] | Mapping[str, object], path: Path) -> None:
     """Write JSON atomically; sets as sorted lists."""
     part = path.with_name(f".{path.name}.part")
     part.write_text(

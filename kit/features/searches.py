@@ -30,7 +30,7 @@ def searches(history: History, settings: FeatureSettings) -> pl.LazyFrame:
     frame, around = table(history, EventType.SEARCH), touches(history)
     asked, touched = _clock(history, frame), _clock(history, around)
     following = np.append(touched, np.iinfo(np.int64).max)[np.searchsorted(touched, asked)]
-    found = following - asked <= FOUND_MINUTES * 60
+    found = following - asked <= FOUND_MINUTES * 60_000
     vectors = query_vectors(history)
     same = np.append(False, frame["client_id"].to_numpy()[1:] == frame["client_id"].to_numpy()[:-1])[: len(frame)]
     cosine = np.einsum("ij,ij->i", vectors, np.roll(vectors, 1, axis=0)).astype(np.float64)
@@ -55,11 +55,11 @@ def _of_touches(history: History, asked: NDArray[np.int64], touched: NDArray[np.
     before = np.searchsorted(asked, touched, side="right") - 1
     wait = touched - np.append(asked, np.iinfo(np.int64).min // 2)[before]
     item = item_positions(around)
-    carried = (before >= 0) & (wait <= CARRY_DAYS * 86_400) & (item >= 0)
+    carried = (before >= 0) & (wait <= CARRY_DAYS * 86_400_000) & (item >= 0)
     cosine = np.full(len(around), np.nan)
     pairs = (query_vectors(history)[before[carried]], item_vectors(history)[item[carried]])
     cosine[carried] = np.einsum("ij,ij->i", *pairs)
-    soon = (before >= 0) & (wait <= FOUND_MINUTES * 60)
+    soon = (before >= 0) & (wait <= FOUND_MINUTES * 60_000)
     compared = around.select("client_id").with_columns(soon=pl.Series(soon), cosine=pl.Series(cosine).fill_nan(None))
     cosines = pl.col("cosine")
     return (
@@ -75,7 +75,7 @@ def _of_touches(history: History, asked: NDArray[np.int64], touched: NDArray[np.
 
 
 def _clock(history: History, frame: pl.DataFrame) -> NDArray[np.int64]:
-    """Seconds since 1970 plus an offset per client that keeps clients far apart: sorted, and comparable across tables."""
-    seconds = frame["timestamp"].dt.epoch("s").to_numpy()
-    clock: NDArray[np.int64] = client_rows(history, frame) * 2**40 + seconds
+    """Milliseconds since 1970 plus an offset per client that keeps clients far apart: sorted, and comparable across tables."""
+    milliseconds = frame["timestamp"].dt.epoch("ms").to_numpy()
+    clock: NDArray[np.int64] = client_rows(history, frame) * 2**42 + milliseconds
     return clock

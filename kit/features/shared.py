@@ -27,7 +27,7 @@ SKU_WEIGHT = {EventType.BUY: 3.0, EventType.CART: 1.0, EventType.REMOVE: 0.25}
 
 
 def table(history: History, kind: EventType) -> pl.DataFrame:
-    """The view's events of one type in memory, sorted by client_id, timestamp, value.
+    """The view's events of one type in memory, sorted by client_id and timestamp, ties in file order.
 
     Beside the columns of `History.events`: age (f64, days before the cut, > 0) and day (i32): 0 = the last 24 hours before
     the cut, 1 = the 24 hours before those, …, so that `day < d` is the window of d days; gap (f64, days since the same
@@ -50,7 +50,7 @@ def table(history: History, kind: EventType) -> pl.DataFrame:
 
 
 def touches(history: History) -> pl.DataFrame:
-    """Buys, cart adds and removals of the view in one table sorted by client_id, timestamp, kind, sku.
+    """Buys, cart adds and removals of the view in one table sorted by client_id, timestamp, kind, ties in file order.
 
     Columns: client_id, timestamp, sku, category, price, age, day, kind (u8, KIND_CODE), weight (f64, SKU_WEIGHT) and
     item (u32): the row of `catalogue`, null for a sku without properties; gap is here since any of the three.
@@ -64,7 +64,9 @@ def touches(history: History) -> pl.DataFrame:
             for kind in SKU_EVENTS
         ]
         items = catalogue(history).select("sku", item=pl.int_range(pl.len(), dtype=pl.UInt32))
-        stacked = pl.concat(parts).sort("client_id", "timestamp", "kind", "sku").with_columns(gap=gap_days())
+        stacked = (
+            pl.concat(parts).sort("client_id", "timestamp", "kind", maintain_order=True).with_columns(gap=gap_days())
+        )
         joined = stacked.join(items, on="sku", how="left", maintain_order="left")
         return joined.with_columns(pl.col("client_id").set_sorted())
 
@@ -176,12 +178,7 @@ def catalogue(history: History) -> pl.DataFrame:
     """The products, one row per sku, sorted by sku: sku, category, price, name. The row number is `item` elsewhere."""
 
     def load() -> pl.DataFrame:
-        # Sorting by every column first makes the choice among contradictory duplicate rows independent of file order.
-        text = pl.col("name").cast(pl.List(pl.UInt8)).list.eval(pl.element().cast(pl.String)).list.join(" ")
-        products = history.products().collect(engine="in-memory")
-        if products["sku"].is_duplicated().any():
-            products = products.sort("sku", "category", "price", text).unique("sku", keep="first", maintain_order=True)
-        return products.sort("sku")
+        return history.products().collect(engine="in-memory").sort("sku")
 
     return history.always("shared.catalogue", load)
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from kit import tracking
 from kit.challenge import EventType, Task
+from kit.data.check_split import require_targets
 from kit.data.layout import DataFolder
 from kit.errors import KitError
 from kit.probes.conditions import conditions, precision_notes, require_clients
@@ -82,7 +83,7 @@ def score_submission(
     """
     chosen = load_probes()[probe]
     _require_runs(seeds, reorder=reorder)
-    folder.require_split()
+    require_targets(folder, Store())
     used = chosen.knows(precision)
     wanted = list(tasks) if tasks else list(Task)
     scorable = load_vectors(submission)

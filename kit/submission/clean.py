@@ -17,7 +17,7 @@ from kit.submission.card import read_manifest
 
 ARTEFACT = re.compile(r"[0-9a-f]{16}(\.tmp|\.scratch)?")
 """How the store names folders of artefacts, and of those in the making."""
-KEPT_FOLDERS = ("calibration", "digests", "submissions", "locks", "runs", "users")
+KEPT_FOLDERS = ("calibration", "contract", "digests", "submissions", "locks", "runs", "users")
 """Folders of the store that hold no artefacts: small, and gone only with everything."""
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from kit.blocks.base import make_block
+from kit.data.clients import Clients
 from kit.data.layout import DataFolder
 from kit.data.prepare import TARGET_LISTS, VISITED, EventsPlan, dated, events_need, plan_events
 from kit.data.scan import columns_of, scan_table
@@ -71,7 +72,12 @@ class StageNeed:
 
 
 def stage_needs(
-    recipe: Recipe, data: DataFolder, folder: Path, cut: str = "input", store: Store | None = None
+    recipe: Recipe,
+    data: DataFolder,
+    folder: Path,
+    cut: str = "input",
+    store: Store | None = None,
+    clients: Clients = "relevant",
 ) -> list[StageNeed]:
     """The estimate of every stage. Reads metadata, a sample of a few rows, and digests of the files (remembered).
 
@@ -81,12 +87,13 @@ def stage_needs(
         folder: the submission's folder.
         cut: `input` or `end`.
         store: the default store if None.
+        clients: `relevant` or `all`.
 
     Raises:
         KitError: bad data folder, unknown block or setting.
     """
     store = store or Store()
-    events = plan_events(data, parse_cut(cut), store, recipe.duplicates)
+    events = plan_events(data, parse_cut(cut), store, recipe.duplicates, clients)
     counts = count(events, store)
     history = dated(events.fingerprint, events.cut)
     done = is_fresh(folder, recipe, history)
@@ -211,7 +218,7 @@ def _share(frame: pl.LazyFrame, rows: int, clients: np.ndarray[Any, Any]) -> flo
     ids = frame.select(pl.col("client_id").cast(pl.Int64))
     starts = [0] if rows <= PLACES * EACH else [rows * place // PLACES for place in range(PLACES)]
     size = rows if len(starts) == 1 else EACH
-    found = np.concatenate([ids.slice(start, size).collect()["client_id"].to_numpy() for start in starts])
+    found = np.concatenate([ids.slice(start, size).collect()["client_id"].drop_nulls().to_numpy() for start in starts])
     place = np.minimum(np.searchsorted(clients, found), len(clients) - 1)
     share = float((clients[place] == found).mean())
     return share if len(starts) == 1 else min(1.1 * share, 1.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from kit.data.clients import Clients, parse_clients
 from kit.data.layout import DataFolder
 from kit.data.prepare import dated, plan_events
 from kit.errors import KitError
@@ -17,7 +18,12 @@ from kit.submission.write import is_fresh, parse_cut
 
 
 def recipe_status(
-    recipe: Recipe, data: Path, folder: Path, cut: str = "input", store: Store | None = None
+    recipe: Recipe,
+    data: Path,
+    folder: Path,
+    cut: str = "input",
+    store: Store | None = None,
+    clients: Clients = "relevant",
 ) -> list[Stage]:
     """One line per stage: the prepared events, each block, the submission.
 
@@ -27,6 +33,7 @@ def recipe_status(
         folder: the submission's folder.
         cut: `input` or `end`.
         store: the default store if None.
+        clients: `relevant` or `all`.
 
     Raises:
         KitError: bad data folder, unknown block or setting.
@@ -34,7 +41,7 @@ def recipe_status(
     store = store or Store()
     manifest = _manifest(folder)
     made_of = manifest.get("artefacts", {"events": None, "blocks": {}})
-    events = plan_events(DataFolder(data), parse_cut(cut), store, recipe.duplicates)
+    events = plan_events(DataFolder(data), parse_cut(cut), store, recipe.duplicates, clients)
     history = dated(events.fingerprint, events.cut)
     stages = [stage_state(store, events.stage, "events", made_of["events"], ())]
     plans = {
@@ -62,7 +69,7 @@ def submission_status(folder: Path, store: Store | None = None) -> list[Stage]:
         raise KitError(
             f"{folder}/manifest.json has no {error}.", "Build the submission again to see its state."
         ) from error
-    return recipe_status(plan, root, folder, cut, store)
+    return recipe_status(plan, root, folder, cut, store, parse_clients(data.get("clients", "relevant")))
 
 
 def _submission(recipe: Recipe, folder: Path, history: str, manifest: dict[str, Any]) -> Stage:

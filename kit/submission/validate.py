@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ from numpy.typing import NDArray
 
 from kit.contract import IDS, MISSING_ID, VECTORS, Statistics, client_errors, examine
 from kit.data.layout import DataFolder
+from kit.data.prepare import plan_events
 from kit.errors import Finding, Severity
+from kit.store import Store
 
 LARGE = 1_000.0
 """Absolute values above this make the unscaled probe's precision matter, and come near float16's limit of 65,504."""
@@ -28,7 +31,7 @@ def validate(folder: Path, data: DataFolder) -> list[Finding]:
     found = examine(folder)
     findings = list(found.errors)
     if found.ids is not None:
-        findings += client_errors(found.ids, data.clients())
+        findings += client_errors(found.ids, asked_for(folder, data))
         findings += _odd_ids(found.ids)
     if found.vectors is not None and found.statistics is not None and not found.statistics.bad:
         findings += _oddities(found.vectors, found.statistics)
@@ -38,11 +41,23 @@ def validate(folder: Path, data: DataFolder) -> list[Finding]:
 def errors_of(folder: Path, data: DataFolder) -> list[Finding]:
     """The errors of `validate` alone, without the search for oddities."""
     found = examine(folder)
-    return [*found.errors, *(client_errors(found.ids, data.clients()) if found.ids is not None else ())]
+    return [*found.errors, *(client_errors(found.ids, asked_for(folder, data)) if found.ids is not None else ())]
 
 
 def _warning(what: str, where: str, remedy: str) -> Finding:
     return Finding(Severity.WARNING, what, where, remedy)
+
+
+def asked_for(folder: Path, data: DataFolder) -> NDArray[np.int64]:
+    """The clients that a submission must hold, sorted: the relevant ones, or all where its manifest says so."""
+    try:
+        made = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        everybody = made["data"]["clients"] == "all" and made["data"]["until"] == "end"
+    except (OSError, ValueError, TypeError, KeyError):
+        everybody = False
+    if not everybody:
+        return data.clients()
+    return plan_events(data, "end", Store(), "keep", "all").clients
 
 
 def _odd_ids(ids: NDArray[Any]) -> list[Finding]:

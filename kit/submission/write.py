@@ -19,8 +19,9 @@ import numpy as np
 from kit import __version__, tracking
 from kit.content import bytes_digest
 from kit.contract import client_errors, examine, require_none
+from kit.data.clients import Clients, left_out
 from kit.data.layout import DataFolder
-from kit.data.prepare import dated, plan_events
+from kit.data.prepare import dated, plan_events, require_sound
 from kit.errors import KitError
 from kit.history import History
 from kit.limits.memory import in_use, memory, within
@@ -30,7 +31,7 @@ from kit.progress import say
 from kit.recipe import Recipe
 from kit.store import Store, code_digest, code_files, disk_trouble, remove_tree, versions, write_json
 from kit.submission.card import read_manifest, write_card
-from kit.submission.validate import errors_of
+from kit.submission.validate import asked_for, errors_of
 
 Cut = Literal["input", "end"]
 FILES = ("client_ids.npy", "embeddings.npy")
@@ -93,7 +94,14 @@ def is_submission(folder: Path) -> bool:
 
 
 def write_submission(
-    folder: Path, profile: Profile, recipe: Recipe, history: History, data: Path, began: float, cut: str = "input"
+    folder: Path,
+    profile: Profile,
+    recipe: Recipe,
+    history: History,
+    data: Path,
+    began: float,
+    cut: str = "input",
+    clients: Clients = "relevant",
 ) -> None:
     """Write the folder beside its place, then swap it in: readers see the old submission or the new one, whole.
 
@@ -105,6 +113,7 @@ def write_submission(
         data: data folder, for the manifest.
         began: time.perf_counter() when the work started.
         cut: `input` or `end`, for the manifest.
+        clients: `relevant` or `all`, for the manifest: `validate` asks for the same.
 
     Raises:
         KitError: the disk is full, the folder cannot be written, or what was to be written is not valid; an older submission
@@ -121,7 +130,7 @@ def write_submission(
         columns = {row.name: list(row.columns) for row in profile.blocks}
         (fresh / "columns.json").write_text(json.dumps(columns, indent=1) + "\n", encoding="utf-8")
         manifest = _manifest(fresh, profile, recipe, history, time.perf_counter() - began)
-        manifest["data"] |= {"folder": str(data), "until": cut}
+        manifest["data"] |= {"folder": str(data), "until": cut, "clients": clients}
         (fresh / "manifest.json").write_text(json.dumps(manifest, indent=2, default=str) + "\n", encoding="utf-8")
         if profile.training:
             (fresh / "training.json").write_text(json.dumps(profile.training, indent=1) + "\n", encoding="utf-8")
@@ -149,7 +158,7 @@ def _require_valid(fresh: Path, folder: Path, data: DataFolder, profile: Profile
             columns are not finite are named.
     """
     found = examine(fresh)
-    errors = [*found.errors, *(client_errors(found.ids, data.clients()) if found.ids is not None else ())]
+    errors = [*found.errors, *(client_errors(found.ids, asked_for(fresh, data)) if found.ids is not None else ())]
     if not errors:
         return
     bad = () if found.statistics is None else found.statistics.bad_columns.tolist()
@@ -258,6 +267,7 @@ def submit(
     cut: str = "input",
     store: Store | None = None,
     memory_limit: int | None = None,
+    clients: Clients = "relevant",
 ) -> bool:
     """The main job: blocks → profile → submission, validated. A second run on the same folder waits for the first.
 
@@ -268,6 +278,7 @@ def submit(
         cut: `input` or `end`.
         store: the default store if None.
         memory_limit: bytes. Work is cut to fit (into what is available if None); a run that passes the limit is stopped.
+        clients: whose vectors; `all` with the cut `end` takes in who is not on a list that our split made.
 
     Returns:
         True if it was built, False if the folder was fresh already.
@@ -283,33 +294,48 @@ def submit(
     source = DataFolder(data)
     told = {"recipe": recipe.model_dump(mode="json"), "data": str(data), "submission": str(folder), "cut": until}
     with _alone(folder, store), tracking.run("submit", told, store.root / "runs"):
-        events = plan_events(source, until, store, recipe.duplicates)
+        events = plan_events(source, until, store, recipe.duplicates, clients)
+        require_sound(source, events, store)
+        if until == "end" and clients == "relevant" and (words := left_out(source, events.files, events.cut, store)):
+            say(f"  {words}")
         if is_fresh(folder, recipe, dated(events.fingerprint, events.cut)):
             write_card(folder)
             require_none(errors_of(folder, source), folder)  # an older version may have let it through
             return False
-        _build(recipe, source, folder, until, store, memory_limit, began)
+        _build(recipe, source, folder, until, store, memory_limit, began, clients)
     return True
 
 
 def _build(
-    recipe: Recipe, source: DataFolder, folder: Path, until: Cut, store: Store, limit: int | None, began: float
+    recipe: Recipe,
+    source: DataFolder,
+    folder: Path,
+    until: Cut,
+    store: Store,
+    limit: int | None,
+    began: float,
+    clients: Clients,
 ) -> None:
     """All that is missing, within the memory that there is; see `submit`."""
     from kit.profile import build_profile
     from kit.submission.needs import require_room, stage_needs
 
-    stages = stage_needs(recipe, source, folder, until, store)
+    stages = stage_needs(recipe, source, folder, until, store, clients)
     require_room(stages, limit, store.root, folder)
     most = in_use() + memory().available if limit is None else limit
     with within(most, store.root / "scratch"), watched(limit):
         with doing("events"):
-            history = History.open(source, until, store=store, duplicates=recipe.duplicates)
+            history = History.open(source, until, store=store, duplicates=recipe.duplicates, clients=clients)
         if not stages[0].fresh:  # now the tables are counted, not estimated
-            require_room(stage_needs(recipe, source, folder, until, store), limit, store.root, folder)
+            require_room(stage_needs(recipe, source, folder, until, store, clients), limit, store.root, folder)
+        if until == "end":
+            lost, rows = history.unlisted()
+            say(
+                f"  {lost / max(rows, 1):.1%} of {rows:,} purchases, cart adds and removals have no row in the catalogue"
+            )
         profile = build_profile(recipe, history, store)
         with doing("submission"):
-            write_submission(folder, profile, recipe, history, source.root, began, until)
+            write_submission(folder, profile, recipe, history, source.root, began, until, clients)
         seconds = time.perf_counter() - began
         tracking.log("profile", {"clients": len(profile.clients), "width": profile.matrix.shape[1], "seconds": seconds})
 

@@ -132,9 +132,8 @@ def _merged(history: History, queries: NDArray[np.int32], collapse: bool) -> tup
             "value": value.astype(np.int64),
         }
         parts.append(pl.DataFrame(part))
-    key = ["client", "time", "kind", "value"]
-    merged = pl.concat(parts).sort(key)
-    return (merged.unique(key, keep="first", maintain_order=True) if collapse else merged), searches
+    merged = pl.concat(parts).sort("client", "time", "kind", maintain_order=True)  # ties of a kind stay in file order
+    return (merged.unique(keep="first", maintain_order=True) if collapse else merged), searches
 
 
 def _distinct(history: History) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:

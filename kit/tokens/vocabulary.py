@@ -130,7 +130,7 @@ class Catalogue:
 
 def _products(history: History) -> pl.DataFrame:
     """One row per sku, sorted."""
-    return history.products().unique("sku", keep="first", maintain_order=True).sort("sku").collect()
+    return history.products().sort("sku").collect()
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 
 from kit.challenge import EventType, Task
 from kit.cli.main import app
+from kit.content import bytes_digest
 from kit.data.layout import DataFolder, Split
 from kit.data.split import split_folder
 from kit.errors import KitError
@@ -52,7 +53,10 @@ def official_split(root: Path) -> dict[str, list[tuple[object, ...]]]:
 
 
 def files_of(root: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.glob("*/*")) if p.is_file()}
+    """Bytes of what the split wrote, but for its record of the raw files that it was made from."""
+    found = {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.glob("*/*")) if p.is_file()}
+    split = json.loads(found["target/split.json"])
+    return found | {"target/split.json": json.dumps({**split, "sources": sorted(split["sources"])}).encode()}
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -190,7 +194,10 @@ def test_again_gives_the_same_bytes(make_folder: Make) -> None:
     split_folder(root)
     assert files_of(root) == first
     assert not (root / ".split").exists()
-    assert set(json.loads((root / "target" / "split.json").read_text())) == {"train_start", "validation_start", "end"}
+    stored = json.loads((root / "target" / "split.json").read_text())
+    assert set(stored) == {"train_start", "validation_start", "end", "sources"}
+    raw = [*(DataFolder(root).raw(kind) for kind in EventType), DataFolder(root).products]
+    assert stored["sources"] == {path.name: bytes_digest(path) for path in raw}
 
 
 def break_nothing_bought(root: Path) -> None:
@@ -208,12 +215,6 @@ def break_properties(root: Path) -> None:
     pl.read_parquet(path).filter(pl.col("sku") > 1004).write_parquet(path)
 
 
-def break_double(root: Path) -> None:
-    path = root / "product_properties.parquet"
-    frame = pl.read_parquet(path)
-    pl.concat([frame, frame.filter(pl.col("sku") == 1003)]).write_parquet(path)
-
-
 def break_timestamp(root: Path) -> None:
     path = root / "page_visit.parquet"
     frame = pl.read_parquet(path)
@@ -227,14 +228,16 @@ def break_missing(root: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (break_nothing_bought, "holds no purchases"),
+        (break_nothing_bought, "product_buy.parquet: has no rows. A folder without it cannot be split."),
         (break_short, "nothing lies before the cut"),
         (
             break_properties,
-            r"4 skus bought in the target windows have no complete properties: \[1001, 1002, 1003, 1004\]",
+            r"rows name 4 skus without properties: \[1001, 1002, 1003\]; \d+ of them lie in the target windows.",
         ),
-        (break_double, r"twice: \[1003\]"),
-        (break_timestamp, "page_visit.parquet has rows that cannot be read"),
+        (
+            break_timestamp,
+            "page_visit.parquet timestamp, row 0: 1035 rows of timestamp are not timestamps of the form .*'2022/06/01'",
+        ),
         (break_missing, "search_query.parquet is missing"),
     ],
 )
