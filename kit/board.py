@@ -7,6 +7,7 @@ its share among redraws of all scores, of all tasks together, from their joint d
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -61,24 +62,30 @@ def borda(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     return points
 
 
-def submissions_on(root: Path, data: Path | None, probe: str) -> dict[Path, str]:
+def submissions_on(
+    root: Path, data: Path | None, probe: str, left_out: Callable[[str, str], object] | None = None
+) -> dict[Path, str]:
     """Submission folder → data folder, for those under `root` scored with `probe`, on `data` if given.
 
     Folders with the same target files have one name, that of the first submission's; scores on targets that a folder no longer
     has go by its name with their digest, and so have no part in its board. Submissions whose vectors are others than those that
-    were scored are left out, which is said.
+    were scored are left out, which `left_out` (name, why) is told; by default it is said.
     """
+    left_out = left_out or (lambda name, why: say(f"left out: {why}"))
     found: dict[Path, str] = {}
     places: dict[str, str] = {}
     for path in sorted(root.glob("*/scores.json")):
-        report = read_scores(path.parent).get(probe)
-        if not report or (data is not None and Path(report["data"]).resolve() != data.resolve()):
-            continue
         try:
+            report = read_scores(path.parent).get(probe)
+            if not report or (data is not None and Path(report["data"]).resolve() != data.resolve()):
+                continue
             if not read_scored(path.parent, probe):  # none of its tasks is defined
                 continue
         except KitError as error:
-            say(f"left out: {error}")
+            left_out(path.parent.name, str(error))
+            continue
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            left_out(path.parent.name, f"{path} is no scores file ({error!r}). Delete it and score again.")
             continue
         place, targets = str(report["data"]), str(report["targets"])
         if targets not in places:
@@ -87,6 +94,27 @@ def submissions_on(root: Path, data: Path | None, probe: str) -> dict[Path, str]
                 place += f" (targets {targets[:6]})"
         found[path.parent] = places.setdefault(targets, place)
     return found
+
+
+def comparable(folders: list[Path], probe: str) -> tuple[list[Path], dict[str, str]]:
+    """The largest set of submissions that share a scored task, and name → why it is left out of the others.
+
+    Of sets of one size, that with the most tasks in common; one submission that shares none keeps nobody else off the board.
+    """
+    tasks = {folder: set(read_scored(folder, probe)) for folder in folders}
+    groups = [[folder for folder in folders if task in tasks[folder]] for task in Task]
+    kept = max(groups, key=lambda group: (len(group), len(_common(group, tasks))), default=[])
+    common = " and ".join(task.value for task in Task if task in _common(kept, tasks))
+    return kept, {
+        folder.name: f"it was scored on {', '.join(task.value for task in Task if task in tasks[folder])} only, the others on "
+        f"{common}"
+        for folder in folders
+        if folder not in kept
+    }
+
+
+def _common(group: list[Path], tasks: dict[Path, set[Task]]) -> set[Task]:
+    return set.intersection(*(tasks[folder] for folder in group)) if group else set()
 
 
 def _targets_now(place: str) -> str:
@@ -117,7 +145,11 @@ def rank(folders: list[Path], probe: str, seed: int = 0) -> list[Row]:
     scored = [read_scored(folder, probe) for folder in folders]
     tasks = [task for task in Task if all(task in item for item in scored)]
     if not tasks:
-        raise KitError("The submissions share no scored task.", "Score all of them on the same tasks.")
+        held = "; ".join(
+            f"{folder.name}: {', '.join(task.value for task in item)}"
+            for folder, item in zip(folders, scored, strict=True)
+        )
+        raise KitError(f"The submissions share no scored task ({held}).", "Score all of them on the same tasks.")
     scores = np.array([[item[task].score for item in scored] for task in tasks])  # (T, N)
     points = borda(scores)
     chances = _rank_chances(scores, [[item[task] for item in scored] for task in tasks], seed)

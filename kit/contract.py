@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from kit.arrays import read_array
 from kit.challenge import MAX_WIDTH
 from kit.errors import Finding, KitError, Severity
+from kit.store import Store, digest
 
 IDS: Final = "client_ids.npy"
 VECTORS: Final = "embeddings.npy"
@@ -73,6 +74,11 @@ def examine(folder: Path) -> Contents:
         what = f"{len(ids)} ids for {len(vectors)} vectors"
         errors.append(refusal(what, f"{IDS}, {VECTORS}", "Row i must belong to id i."))
     return Contents(ids, vectors, statistics, errors)
+
+
+def vectors_digest(submission: Path) -> str:
+    """Of the ids and vectors as they are in the folder now."""
+    return digest(Store().files_digest([submission / IDS, submission / VECTORS]))
 
 
 def refusal(what: str, where: str, remedy: str) -> Finding:

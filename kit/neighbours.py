@@ -42,7 +42,7 @@ class Neighbour:
 
     Attributes:
         client: its id.
-        cosine: in [-1, 1]; 0 if one of the two rows is all zero.
+        cosine: in [-1, 1].
         blocks: block → its part of the cosine; they add up to it.
         features: columns with the largest parts, largest first.
     """
@@ -78,6 +78,11 @@ class Profiles:
     def unit(self, rows: NDArray[np.int64] | slice) -> NDArray[np.float32]:
         """float32 (m, d): rows of length 1 (or 0)."""
         return self.matrix[rows].astype(np.float32) / self.norms[rows][:, None]
+
+    def empty(self, rows: NDArray[np.int64] | slice) -> NDArray[np.bool_]:
+        """(m,): which rows are all zero; they are similar to nobody."""
+        silent: NDArray[np.bool_] = ~(self.matrix[rows] != 0).any(axis=1)
+        return silent
 
     def rows_of(self, clients: Sequence[int]) -> NDArray[np.int64]:
         """Positions of the clients.
@@ -125,7 +130,8 @@ def open_profiles(submission: Path) -> Profiles:
 def neighbours(
     profiles: Profiles, clients: Sequence[int], k: int = 10, *, features: int = 5, index: Index | None = None
 ) -> dict[int, list[Neighbour]]:
-    """The k most similar other clients of each client, most similar first.
+    """The k most similar other clients of each client, most similar first; none for a client whose vector is all zero. Such
+    vectors are nobody's neighbours either.
 
     Args:
         profiles: where to look.
@@ -140,7 +146,9 @@ def neighbours(
     rows = profiles.rows_of(clients)
     places = index.search(profiles, rows, k) if index is not None else exact(profiles, rows, k)
     found = {}
-    for client, row, near in zip(clients, rows, places, strict=True):
+    silent = profiles.empty(rows)
+    for client, row, nearest, alone in zip(clients, rows, places, silent, strict=True):
+        near = nearest[:0] if alone else nearest[~profiles.empty(nearest)]
         own, others = profiles.unit(rows[rows == row][:1])[0], profiles.unit(near)
         found[client] = [
             _explained(profiles, int(place), own * other, int(row), features)
@@ -170,6 +178,7 @@ def exact(profiles: Profiles, rows: NDArray[np.int64], k: int) -> list[NDArray[n
         cosine = query @ profiles.unit(chunk).T
         here = np.arange(chunk.start, chunk.start + cosine.shape[1])
         cosine[rows[:, None] == here] = -np.inf  # oneself
+        cosine[:, profiles.empty(chunk)] = -np.inf
         best = np.concatenate([best, cosine], axis=1)
         place = np.concatenate([place, np.broadcast_to(here, cosine.shape)], axis=1)
         order = np.argsort(-best, axis=1, kind="stable")[:, :k]

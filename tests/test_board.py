@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.stats import norm
+from typer.testing import CliRunner
 
-from kit.board import as_markdown, borda, rank, submissions_on
+from kit.board import as_markdown, borda, comparable, rank, submissions_on
+from kit.cli.main import app
 from kit.data.layout import DataFolder
 from kit.errors import KitError
 from kit.probes.labels import targets_digest
@@ -91,18 +93,55 @@ def test_scores_on_targets_that_a_folder_no_longer_has_are_not_on_its_board(toy:
 
 
 def test_boards_go_by_the_target_files_and_leave_out_what_is_stale(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    def change(name: str, **fields: object) -> None:
-        path = tmp_path / name / "scores.json"
-        content = json.loads(path.read_text())
-        content["fast"] |= fields
-        write_json(path, content)
-
     for name in ("a", "b", "c", "stale", "undefined"):
         submission(tmp_path, name, {"churn": 0.7}, 0.01)
-    change("b", data="./elsewhere")  # the same targets under another path
-    change("c", targets="made anew")  # the same path, other targets
+    change(tmp_path / "b", data="./elsewhere")  # the same targets under another path
+    change(tmp_path / "c", targets="made anew")  # the same path, other targets
     np.save(tmp_path / "stale" / "client_ids.npy", np.arange(7))
-    change("undefined", tasks={"churn": {"score": None, "undefined": "not defined here"}})
+    change(tmp_path / "undefined", tasks={"churn": {"score": None, "undefined": "not defined here"}})
     found = {path.name: place for path, place in submissions_on(tmp_path, None, "fast").items()}
     assert found == {"a": "d", "b": "d", "c": "d (targets made a)"}
     assert "left out: The vectors of" in capsys.readouterr().err
+
+
+def test_one_pair_without_a_task_in_common_leaves_the_others_on_the_board(tmp_path: Path):
+    both = [submission(tmp_path, name, {"churn": 0.7, "conversion": 0.6}, 0.01) for name in "ab"]
+    odd = submission(tmp_path, "odd", {"propensity_sku": 0.8}, 0.01)
+    half = submission(tmp_path, "half", {"churn": 0.75}, 0.01)
+    kept, absent = comparable([*both, odd], "fast")
+    assert kept == both
+    assert absent == {"odd": "it was scored on propensity_sku only, the others on churn and conversion"}
+    kept, absent = comparable([*both, odd, half], "fast")
+    assert kept == [*both, half] and list(absent) == ["odd"], "the largest set, though it has fewer tasks in common"
+    assert comparable([], "fast") == ([], {})
+    with pytest.raises(KitError, match=r"share no scored task \(a: churn, conversion; odd: propensity_sku\)"):
+        rank([both[0], odd], "fast")
+
+
+def test_the_command_ranks_what_can_be_ranked_and_names_the_rest(tmp_path: Path):
+    for name in "ab":
+        submission(tmp_path, name, {"churn": 0.7}, 0.01)
+        change(tmp_path / name, precision="fp32", code="c", seeds=1)
+    submission(tmp_path, "odd", {"propensity_sku": 0.8}, 0.01)
+    submission(tmp_path, "broken", {"churn": 0.7}, 0.01)
+    (tmp_path / "broken" / "scores.json").write_text("{")
+    submission(tmp_path, "shapeless", {"churn": 0.7}, 0.01)
+    (tmp_path / "shapeless" / "scores.json").write_text('{"fast": {"data": "d"}}')
+    submission(tmp_path, "stale", {"churn": 0.9}, 0.01)
+    np.save(tmp_path / "stale" / "client_ids.npy", np.arange(500)[::-1])
+    done = CliRunner().invoke(app, ["board", "--submissions", str(tmp_path), "--json"])
+    assert done.exit_code == 0, done.output
+    (found,) = json.loads(done.stdout)
+    assert [row["name"] for row in found["rows"]] == ["a", "b"]
+    why = {row["name"]: row["why"] for row in found["left_out"]}
+    assert set(why) == {"odd", "broken", "shapeless", "stale"}
+    assert "scored on propensity_sku only, the others on churn" in why["odd"]
+    assert "is not JSON" in why["broken"] and "are not those that the fast probe scored" in why["stale"]
+    for name in why:
+        assert f"left out: {name}: " in done.stderr
+
+
+def change(folder: Path, **fields: object) -> None:
+    content = json.loads((folder / "scores.json").read_text())
+    content["fast"] |= fields
+    write_json(folder / "scores.json", content)

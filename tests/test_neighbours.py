@@ -77,12 +77,27 @@ def test_never_oneself_never_twice_and_as_many_as_there_are(matrix: np.ndarray, 
     n = len(matrix)
     profiles = Profiles(np.arange(n), matrix, np.where(norms > 0, norms, 1).astype(np.float32), (), {})
     for row, near in enumerate(exact(profiles, np.arange(n), k)):
-        assert len(near) == len(set(near.tolist())) == min(k, n - 1)
-        assert row not in near
+        others = np.flatnonzero(norms > 0)
+        assert len(near) == len(set(near.tolist())) == min(k, len(others[others != row]))
+        assert row not in near and (norms[near] > 0).all()
 
 
 def test_a_zero_row_is_similar_to_nobody(random_folder: Path):
-    assert [other.cosine for other in neighbours(open_profiles(random_folder), [70], 2)[70]] == [0, 0]
+    profiles = open_profiles(random_folder)
+    found = neighbours(profiles, [70, 0], 400)
+    assert found[70] == []
+    assert len(found[0]) == 298 and 70 not in [other.client for other in found[0]]
+    done = CliRunner().invoke(app, ["neighbours", str(random_folder), "70", "0", "-k", "2"])
+    assert "client 70\n  no history: its vector is all zeros; no neighbours\nclient 0\n" in done.stdout
+    said = json.loads(CliRunner().invoke(app, ["neighbours", str(random_folder), "70", "0", "--json"]).stdout)
+    assert said["neighbours"]["70"] == [] and said["without_history"] == ["70"]
+
+
+def test_an_index_gives_a_zero_row_no_neighbours_either(random_folder: Path, store: Store):
+    pytest.importorskip("faiss")
+    profiles = open_profiles(random_folder)
+    found = neighbours(profiles, [70, 0], 299, index=Index(profiles, random_folder, store))
+    assert found[70] == [] and 70 not in [other.client for other in found[0]]
 
 
 def test_mistakes(random_folder: Path, tmp_path: Path):

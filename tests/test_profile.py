@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from kit.errors import KitError
+from kit.data.layout import DataFolder
+from kit.errors import KitError, Severity
 from kit.history import History
 from kit.profile import build_profile, spine
 from kit.profile.assemble import finish, prepare_block, scale_columns
 from kit.recipe import Assembly, BlockEntry, Recipe, parse
 from kit.store import Store
+from kit.submission import read_manifest, submit, validate
 
 
 def recipe(**blocks: dict) -> Recipe:
@@ -112,7 +117,7 @@ def test_whatever_comes_in_a_finite_clipped_float16_goes_out(values, scale, row_
         values, tuple(f"c{i}" for i in range(values.shape[1])), entry(scale=scale, row_l2=row_l2, flags=True), 0
     )
     assert part.values.shape == (len(values), len(part.columns))
-    matrix, _ = finish([part.values], np.arange(len(values)), Assembly(clip=6.0), 0)
+    matrix, _, _ = finish([part.values], np.arange(len(values)), Assembly(clip=6.0), 0)
     assert matrix.dtype == np.float16
     assert np.isfinite(matrix).all()
     assert (np.abs(matrix) <= 6).all()
@@ -121,7 +126,7 @@ def test_whatever_comes_in_a_finite_clipped_float16_goes_out(values, scale, row_
 def test_row_norm_is_exact_up_to_float16():
     rng = np.random.default_rng(0)
     parts = [rng.normal(size=(50, 3)).astype(np.float32), rng.normal(size=(50, 4)).astype(np.float32)]
-    matrix, _ = finish(parts, rng.permutation(50), Assembly(row_norm=3.0), 0)
+    matrix, _, _ = finish(parts, rng.permutation(50), Assembly(row_norm=3.0), 0)
     np.testing.assert_allclose(np.linalg.norm(matrix.astype(np.float32), axis=1), 3.0, rtol=1e-3)
 
 
@@ -149,3 +154,33 @@ def test_blocks_that_are_like_one_another_run_once(toy_history: History, store: 
     profile = build_profile(plan, toy_history, store)
     assert [row.fresh for row in profile.blocks] == [False, True]
     assert profile.blocks[0].fingerprint == profile.blocks[1].fingerprint
+
+
+def test_what_the_clip_cuts_is_counted_and_said(
+    toy: DataFolder, tmp_path: Path, store: Store, capsys: pytest.CaptureFixture[str]
+):
+    """Raw counts are cut to ±clip: the share and the largest are in the manifest, on the card and among the findings."""
+    blocks = {
+        "raw": {"kind": "stats", "families": ["counts"], "scale": "none"},
+        "tame": {"kind": "stats", "families": ["counts"], "scale": "quantile"},
+    }
+
+    def built(name: str, clip: float) -> dict[str, Any]:
+        plan = parse(Recipe, {"name": name, "blocks": blocks, "assembly": {"clip": clip}}, "test")
+        submit(plan, toy.root, tmp_path / name, store=store)
+        return {block["name"]: block for block in read_manifest(tmp_path / name)["blocks"]}
+
+    whole = built("whole", 60_000)
+    matrix = np.load(tmp_path / "whole" / "embeddings.npy").astype(np.float64)
+    assert (whole["raw"]["clipped"], whole["tame"]["clipped"]) == (0, 0)
+    assert "were cut" not in capsys.readouterr().err + (tmp_path / "whole" / "CARD.md").read_text()
+    cut = built("cut", 2)
+    raw = np.abs(matrix[:, whole["raw"]["start"] : whole["raw"]["stop"]])
+    assert cut["raw"]["clipped"] == pytest.approx(np.mean(raw > 2), abs=1e-6) and cut["raw"]["clipped"] > 0.001
+    assert cut["raw"]["largest"] == pytest.approx(raw.max(), rel=1e-3)
+    assert cut["tame"]["clipped"] == 0
+    words = f"{np.mean(raw > 2):.1%} of the values of block raw lay beyond ±2, the largest at "
+    assert words in capsys.readouterr().err
+    assert words in (tmp_path / "cut" / "CARD.md").read_text()
+    (finding,) = [found for found in validate(tmp_path / "cut", toy) if words in found.what]
+    assert finding.severity is Severity.WARNING and "`clip` in [assembly]" in finding.remedy

@@ -31,12 +31,14 @@ def compare(
     Example: kit compare submissions/stats submissions/baseline
     """
     from kit.errors import KitError
-    from kit.probes.results import notes_on, read_scored, read_scores
+    from kit.probes.results import moved_on, notes_on, read_scored, read_scores
     from kit.probes.statistics import compare as difference_of
     from kit.probes.statistics import together
 
     one, two = read_scored(first, probe), read_scored(second, probe)
     notes = notes_on({str(path): read_scores(path)[probe] for path in (first, second)})
+    if (moved := moved_on(read_scores(first)[probe])) is not None:
+        notes.append(moved)
     common = [task for task in one if task in two]
     if not common:
         raise KitError(f"{first} and {second} share no scored task.", "Score both on the same tasks.")
@@ -94,14 +96,20 @@ def board(
     Example: kit board --data data/small
     """
     from kit.board import as_json as rows_as_json
-    from kit.board import as_markdown, rank, submissions_on
+    from kit.board import as_markdown, comparable, rank, submissions_on
     from kit.errors import KitError
     from kit.probes.results import notes_on, read_scores
 
     if markdown and as_json:
         raise KitError("--markdown and --json were both given.", "Give one of them.")
-    found = submissions_on(root, data, probe)
+    absent: dict[str, str] = {}
+    found = submissions_on(root, data, probe, absent.__setitem__)
     groups = {place: [path for path in found if found[path] == place] for place in dict.fromkeys(found.values())}
+    for place, folders in groups.items():
+        groups[place], others = comparable(folders, probe)
+        absent |= others
+    for name, why in absent.items():
+        typer.echo(f"left out: {name}: {why}", err=True)
     if not groups:
         rank([], probe)
     boards = {place: rank(folders, probe) for place, folders in groups.items()}
@@ -109,7 +117,13 @@ def board(
         for note in notes_on({folder.name: read_scores(folder)[probe] for folder in folders}):
             typer.echo(f"note: {note}", err=True)
     if as_json:
-        print_json([{"data": place, "probe": probe, "rows": rows_as_json(rows)} for place, rows in boards.items()])
+        left = [{"name": name, "why": why} for name, why in absent.items()]
+        print_json(
+            [
+                {"data": place, "probe": probe, "rows": rows_as_json(rows), "left_out": left}
+                for place, rows in boards.items()
+            ]
+        )
     elif markdown:
         for place, rows in boards.items():
             typer.echo(f"\n{place}, {probe} probe\n\n{as_markdown(rows)}")

@@ -39,8 +39,10 @@ def neighbours(
 
     profiles = open_profiles(submission)
     data = _data_of(submission)
+    silent = "no history: its vector is all zeros; no neighbours"
     wanted = clients_called(clients, data)
-    profiles.rows_of(wanted)  # an unknown client is said before an index is built
+    rows_of_wanted = profiles.rows_of(wanted)  # an unknown client is said before an index is built
+    empty = dict(zip(wanted, profiles.empty(rows_of_wanted).tolist(), strict=True))
     approximate = Index(profiles, submission) if index else None
     found = nearest(profiles, wanted, k, features=features, index=approximate)
     share = recall(profiles, approximate, k) if approximate else None
@@ -52,10 +54,15 @@ def neighbours(
             ]
             for client, others in found.items()
         }
-        print_json({"submission": str(submission), "k": k, "recall": share, "neighbours": rows})
+        none = [own.get(client, str(client)) for client, others in found.items() if empty[client]]
+        print_json(
+            {"submission": str(submission), "k": k, "recall": share, "neighbours": rows, "without_history": none}
+        )
         return
     for client, others in found.items():
         typer.secho(f"client {own.get(client, client)}", bold=True)
+        if empty[client]:
+            typer.echo(f"  {silent}")
         for other in others:
             _print(other, own.get(other.client, str(other.client)))
     if share is not None:
@@ -63,14 +70,26 @@ def neighbours(
 
 
 def _data_of(submission: Path) -> Path | None:
-    """The data folder that a submission was made from; None where nothing says so."""
+    """The data folder that a submission was made from; None where nothing says so.
+
+    Raises:
+        KitError: clients or their own ids are others there now: names would be of other clients.
+    """
+    from kit.data.layout import DataFolder
+    from kit.data.origin import require_origin
+    from kit.data.own_ids import id_file
     from kit.errors import KitError
     from kit.submission import read_manifest
 
     try:
-        return Path(str(read_manifest(submission)["data"]["folder"]))
+        made = read_manifest(submission)["data"]
+        folder = DataFolder(Path(str(made["folder"])))
     except (KitError, KeyError, TypeError):
         return None
+    if folder.root.is_dir():
+        files = (folder.relevant_clients, id_file(folder.root))
+        require_origin(submission, made, folder, names=[path.relative_to(folder.root).as_posix() for path in files])
+    return folder.root
 
 
 def _print(other: Neighbour, name: str) -> None:

@@ -18,7 +18,7 @@ from kit.challenge import Task
 from kit.data.layout import DataFolder
 from kit.data.shop.predict import Targets, predict
 from kit.data.shop.truth import FOLDER, Truth, load_truth
-from kit.probes.labels import UndefinedTask, load_targets, load_task
+from kit.probes.labels import UndefinedTask, load_targets, load_task, targets_digest
 from kit.probes.metrics import evaluate
 from kit.progress import stage
 
@@ -49,6 +49,7 @@ def write_ceiling(root: Path) -> None:
         "seed": truth.seed,
         "how": HOW + (f" Computed on {len(ids)} of {truth.preset.relevant} relevant clients." if sampled else ""),
         "clients": len(ids),
+        "targets": targets_digest(folder),
         "tasks": tasks,
     }
     part = folder.ceiling.with_suffix(".part")

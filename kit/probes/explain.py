@@ -28,7 +28,7 @@ from kit.probes.expected_gradients import attribute_network, require_shap
 from kit.probes.labels import load_targets
 from kit.probes.metrics import sigmoid
 from kit.probes.registry import Explanation, Options
-from kit.probes.results import ScoreReport
+from kit.probes.results import PRINT, ScoreReport
 from kit.probes.vectors import load_vectors
 from kit.store import write_atomically, write_json
 
@@ -154,7 +154,7 @@ def write_explanation(submission: Path, folder: DataFolder, report: ScoreReport)
     """Write explain-<probe>.json and explain-<probe>.npz; returns the former's path."""
     ids = load_vectors(submission).client_ids
     tasks = importance(report)
-    arrays: dict[str, Any] = {}
+    arrays: dict[str, Any] = {PRINT: np.array(report.fingerprint)}
     for name, explanation in report.explanations.items():
         arrays[f"{name}-clients"] = ids[explanation.rows]
         arrays[f"{name}-contributions"] = explanation.contributions

@@ -22,12 +22,15 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from kit.challenge import Task
+from kit.contract import vectors_digest
 from kit.data.layout import DataFolder
 from kit.errors import KitError
+from kit.probes.labels import targets_digest
 from kit.probes.registry import Explanation
 from kit.probes.statistics import Scored
 from kit.probes.vectors import require_submission
-from kit.store import DEFAULT_ROOT, Store, digest, disk_trouble, write_atomically, write_json
+from kit.progress import say
+from kit.store import DEFAULT_ROOT, digest, disk_trouble, write_atomically, write_json
 
 PRINT: Final = "fingerprint"
 Influence = tuple[NDArray[np.int64], NDArray[np.float32]]
@@ -191,11 +194,6 @@ def require_writable(submission: Path) -> None:
         probe.unlink(missing_ok=True)  # another run may have tried at the same time
 
 
-def vectors_digest(submission: Path) -> str:
-    """Of the ids and vectors as they are in the folder now."""
-    return digest(Store().files_digest([submission / "client_ids.npy", submission / "embeddings.npy"]))
-
-
 def _write_influence(submission: Path, report: ScoreReport, *, keep: bool) -> None:
     """Add a report's influences to influence-<probe>.npz; those of the same bytes scored earlier stay if `keep`.
 
@@ -315,11 +313,38 @@ def read_scores(submission: Path) -> dict[str, Any]:
         raise KitError(f"{path} is not JSON ({error}).", "Delete it and score again.") from error
 
 
+def current_scores(submission: Path) -> dict[str, Any]:
+    """`read_scores` without the reports on other vectors than the folder holds now, which is said."""
+    found = read_scores(submission)
+    now = vectors_digest(submission) if found else ""
+    stale = [name for name, report in found.items() if report.get("vectors") != now]
+    if stale:
+        say(
+            f"  {submission} has other vectors than the {' and the '.join(stale)} probe scored: these scores are left out"
+        )
+    return {name: report for name, report in found.items() if name not in stale}
+
+
 def read_ceiling(folder: DataFolder) -> dict[str, dict[str, Any]]:
-    """task → fields of the near-optimal prediction of a synthetic shop; empty where there is none."""
+    """task → fields of the near-optimal prediction of a synthetic shop; empty where there is none, or where it was made for other
+    target files than the folder holds now, which is said."""
     if not folder.ceiling.exists():
         return {}
     try:
-        return dict(json.loads(folder.ceiling.read_text(encoding="utf-8"))["tasks"])
+        content = dict(json.loads(folder.ceiling.read_text(encoding="utf-8")))
+        tasks = dict(content["tasks"])
     except (ValueError, KeyError, TypeError) as error:
         raise KitError(f"{folder.ceiling} is no ceiling ({error!r}).", "Delete it, or make the shop again.") from error
+    if content.get("targets", now := targets_digest(folder)) != now:
+        say(f"  {folder.ceiling} was made for other target files than {folder.root} holds now: it is left out")
+        return {}
+    return tasks
+
+
+def moved_on(report: dict[str, Any]) -> str | None:
+    """What to say where a data folder holds other target files now than those that were scored; None where it does not, or is
+    no longer there."""
+    folder = DataFolder(Path(str(report["data"])))
+    if not folder.is_split or targets_digest(folder) == report["targets"]:
+        return None
+    return f"{folder.root} holds other target files now than those that were scored."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,12 +15,14 @@ from numpy.typing import NDArray
 from kit import tracking
 from kit.challenge import EventType, Task
 from kit.data.check_split import require_targets
+from kit.contract import vectors_digest
 from kit.data.layout import DataFolder
+from kit.data.origin import FILES, changed, listed
 from kit.errors import KitError
 from kit.probes.conditions import conditions, precision_notes, require_clients
 from kit.probes.labels import TaskData, UndefinedTask, load_task, target_files
 from kit.probes.registry import RUN_CODE, Explanation, Options, Precision, Probe, TaskRun, load_probes
-from kit.probes.results import Influence, ScoreReport, known_tasks, read_scores, runs_of, vectors_digest
+from kit.probes.results import Influence, ScoreReport, known_tasks, read_scores, runs_of
 from kit.probes.slices import Counts, Masks, cohorts, read_counts, slice_scores
 from kit.probes.statistics import influence
 from kit.probes.vectors import Scorable, load_vectors
@@ -104,7 +107,7 @@ def score_submission(
         targets=digest(decided["targets"]),
         code=str(decided["code"]),
         tasks={},
-        notes=conditions(scorable, folder, counts),
+        notes=[*origin_notes(submission, folder), *conditions(scorable, folder, counts)],
         precision_matters=bool(precision_notes(scorable)),
         reused=not missing,
         **runs_of({}),
@@ -121,6 +124,23 @@ def score_submission(
         found = known | undefined | {name: part.entry for name, part in parts.items()}
         _track(found, wanted, missing, probe)
     return _filled(empty, {task.value: found[task.value] for task in wanted}, parts)
+
+
+def origin_notes(submission: Path, folder: DataFolder) -> list[str]:
+    """A note where the submission was made from other events than the folder's input holds now; empty where it says nothing of
+    them, as one for the cut at the end, which is made from other tables."""
+    try:
+        origin = dict(json.loads((submission / "manifest.json").read_text(encoding="utf-8"))["data"][FILES])
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    inputs = [folder.input(kind).relative_to(folder.root).as_posix() for kind in EventType]
+    found = changed(folder, origin, Store(), [name for name in inputs if name in origin])
+    if not found:
+        return []
+    return [
+        f"The submission was made from other data than {folder.root} holds now ({listed(found)}): its vectors may know what the "
+        "target windows hold, or miss what came before. Build it again."
+    ]
 
 
 def _require_runs(seeds: int, *, reorder: bool) -> None:

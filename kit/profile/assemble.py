@@ -32,6 +32,8 @@ ROWS_AT_ONCE = 65_536
 QUANTILES = 1_000
 SUBSAMPLE = 100_000
 """Rows that quantiles are estimated from."""
+CUT_SHARE = 0.001
+"""A clip that cuts more than this share of a block's values is said."""
 FLAG_SHARE = 0.005
 """A missing-value pattern gets a flag column if at least this share of rows shows it, and at most one minus it."""
 
@@ -43,6 +45,23 @@ class Part:
     values: NDArray[np.float32]
     columns: tuple[str, ...]
     dropped: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What the assembly's clip did to the columns of a matrix: how many values it cut, int64 (d,), and each column's largest
+    magnitude before, float32 (d,)."""
+
+    values: NDArray[np.int64]
+    largest: NDArray[np.float32]
+
+
+def cut_words(block: str, share: float, largest: float, clip: float) -> tuple[str, str]:
+    """What there is to say of a block of which many values were cut, and what to do."""
+    return (
+        f"{share:.1%} of the values of block {block} lay beyond ±{clip:g}, the largest at {largest:,.6g}, and were cut",
+        'Give the block a scale ("quantile", "standard" or "signed-log"), or raise `clip` in [assembly].',
+    )
 
 
 def prepare_block(values: NDArray[np.float32], columns: tuple[str, ...], entry: BlockEntry, seed: int) -> Part:
@@ -173,7 +192,7 @@ def reduce(block: NDArray[np.float32], width: int, seed: int) -> NDArray[np.floa
 
 def finish(
     parts: Sequence[NDArray[np.float32]], position: NDArray[np.int64], assembly: Assembly, seed: int
-) -> tuple[NDArray[np.float16], int | None]:
+) -> tuple[NDArray[np.float16], int | None, Cut]:
     """Join the parts in spine order as float16 (n, d).
 
     Args:
@@ -183,7 +202,7 @@ def finish(
         seed: of the PCA.
 
     Returns:
-        the matrix, and the joint PCA's width (None without one).
+        the matrix, the joint PCA's width (None without one), and what the clip cut.
     """
     joint: int | None = None
     width = sum(part.shape[1] for part in parts)
@@ -191,12 +210,17 @@ def finish(
         parts = [reduce(_joined(parts, width), target, seed)]  # there are no more components than rows
         joint = width = target
     matrix: NDArray[np.float16] = limits.empty((len(position), width), np.float16)
+    cut = Cut(np.zeros(width, dtype=np.int64), np.zeros(width, dtype=np.float32))
     for rows in _rows(len(position)):
         chunk = np.concatenate([part[position[rows]] for part in parts], axis=1)
         if assembly.row_norm is not None:
             chunk *= assembly.row_norm / np.maximum(np.linalg.norm(chunk, axis=1, keepdims=True), 1e-12)
+        low, high = chunk.min(axis=0, initial=0), chunk.max(axis=0, initial=0)
+        np.maximum(cut.largest, np.maximum(-low, high), out=cut.largest)
+        for bound in np.flatnonzero(np.maximum(-low, high) > assembly.clip):
+            cut.values[bound] += np.count_nonzero(np.abs(chunk[:, bound]) > assembly.clip)
         matrix[rows] = np.clip(chunk, -assembly.clip, assembly.clip)
-    return matrix, joint
+    return matrix, joint, cut
 
 
 def _joined(parts: Sequence[NDArray[np.float32]], width: int) -> NDArray[np.float32]:

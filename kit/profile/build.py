@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from kit.errors import KitError
 from kit.history import History
 from kit.limits.crowd import give_way
 from kit.limits.watchdog import doing
-from kit.profile.assemble import finish, missing_rows, prepare_block
+from kit.profile.assemble import CUT_SHARE, Cut, cut_words, finish, missing_rows, prepare_block
 from kit.progress import say, track
 from kit.recipe import BlockEntry, Recipe
 from kit.store import Artefact, Plan, Store, code_digest, digest
@@ -41,6 +41,9 @@ class BlockRow:
     seconds: float
     fresh: bool
     fingerprint: str
+    clipped: float = 0.0
+    """Share of the values that the assembly's clip cut; `largest`: the largest magnitude before it."""
+    largest: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -132,8 +135,11 @@ def _assemble(
             f"The profile would have {width} columns; the evaluator takes {MAX_WIDTH} ({widths}).",
             "Give a block `pca = N`, or `[assembly] pca = N`, or fewer families.",
         )
-    matrix, joint = finish(parts, position, recipe.assembly, recipe.seed)
-    table = tuple(rows) if joint is None else (_joint_row(rows, joint),)
+    matrix, joint, cut = finish(parts, position, recipe.assembly, recipe.seed)
+    table = tuple(_with_cut(row, cut, len(matrix)) for row in (rows if joint is None else [_joint_row(rows, joint)]))
+    for row in table:
+        if row.clipped > CUT_SHARE:
+            say(f"  {'. '.join(cut_words(row.name, row.clipped, row.largest, recipe.assembly.clip))}")
     keys = {name: artefact.key for name, _, artefact in blocks}
     return Profile(
         order,
@@ -143,6 +149,14 @@ def _assemble(
         keys,
         _training([(name, artefact) for name, _, artefact in blocks]),
     )
+
+
+def _with_cut(row: BlockRow, cut: Cut, clients: int) -> BlockRow:
+    """The row, with what the clip did to its columns."""
+    own = slice(row.start, row.stop)
+    values = clients * (row.stop - row.start)
+    share, largest = int(cut.values[own].sum()) / max(values, 1), float(cut.largest[own].max(initial=0))
+    return replace(row, clipped=round(share, 6), largest=largest if np.isfinite(largest) else 0.0)
 
 
 def plan_block(name: str, entry: BlockEntry, seed: int, history: str, events: str) -> Plan:

@@ -29,6 +29,7 @@ from kit.probes.statistics import Scored, compare
 from kit.progress import track
 from kit.store import digest, write_json
 from kit.submission import read_manifest
+from kit.submission.card import as_built
 
 FILE: Final = "ablation.json"
 ROWS_AT_ONCE: Final = 65_536
@@ -114,12 +115,15 @@ def read_current(submission: Path, folder: DataFolder | None) -> Ablation | None
     """`read_ablation`, but None where vectors, targets or probe are others now, or there is no such probe any more; without a
     data folder that cannot be known."""
     found = read_ablation(submission)
-    if found is None or not found.fingerprint or folder is None:
+    if found is None or not found.fingerprint:
         return found
+    if folder is None:
+        return found if as_built(submission, read_manifest(submission)) else None
     if found.probe not in load_probes():
         return None
-    now = made_from(read_manifest(submission)["fingerprint"], folder, found.probe, found.precision)
-    return found if now == found.fingerprint else None
+    manifest = read_manifest(submission)
+    now = made_from(manifest["fingerprint"], folder, found.probe, found.precision)
+    return found if now == found.fingerprint and as_built(submission, manifest) else None
 
 
 def made_from(vectors: str, folder: DataFolder, probe: str, precision: Precision) -> str:
@@ -151,6 +155,11 @@ def measure_ablation(submission: Path, folder: DataFolder, probe: str = "fast", 
         )
     known, precision = read_ablation(submission), load_probes()[probe].usual
     decided = made_from(manifest["fingerprint"], folder, probe, precision)
+    if not as_built(submission, manifest):
+        raise KitError(
+            f"{submission} holds other vectors than its manifest.json was written for: their blocks are not known.",
+            "Build the submission again.",
+        )
     if known is not None and (known.probe, known.precision, known.fingerprint) == (probe, precision, decided):
         return known
     write_scores(submission, [score_submission(submission, folder, probe, threads=threads)])

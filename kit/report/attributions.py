@@ -15,9 +15,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from kit.contract import vectors_digest
 from kit.errors import KitError
 from kit.probes.explain import explanation_file, read_columns
-from kit.probes.results import read_scores
+from kit.probes.results import PRINT, read_scores
 
 STEPS: Final = 6
 """Columns drawn one by one in a waterfall; the others are one step together."""
@@ -98,10 +99,10 @@ def read_attributions(submission: Path, probe: str = "gbm") -> Attributions | No
         }
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise KitError(f"{path} is no explanation ({error!r}).", "Delete it and make it again.") from error
-    scored = read_scores(submission).get(probe, {}).get("fingerprint")
-    if found.get("fingerprint") != scored:
+    report = read_scores(submission).get(probe, {})
+    if found.get(PRINT) != report.get(PRINT) or report.get("vectors") != vectors_digest(submission):
         return None
-    return Attributions(blocks, features, _pushes(path, {t: w for t, w in waterfalls.items() if w}))
+    return Attributions(blocks, features, _pushes(path, str(found[PRINT]), {t: w for t, w in waterfalls.items() if w}))
 
 
 def _waterfall(client: str, entry: dict[str, Any]) -> Waterfall:
@@ -113,12 +114,14 @@ def _waterfall(client: str, entry: dict[str, Any]) -> Waterfall:
     return Waterfall(str(client), str(entry["label"]), float(entry["probability"]), base, steps, rest, margin)
 
 
-def _pushes(explained: Path, waterfalls: dict[str, tuple[Waterfall, ...]]) -> dict[str, Pushes]:
+def _pushes(explained: Path, fingerprint: str, waterfalls: dict[str, tuple[Waterfall, ...]]) -> dict[str, Pushes]:
     path = explained.with_suffix(".npz")
     if not waterfalls or not path.exists():
         return {}
     try:
         with np.load(path) as arrays:
+            if PRINT in arrays and str(arrays[PRINT]) != fingerprint:  # a run was stopped between the two files
+                return {}
             return {t: _push(path.parent, arrays[f"{t}-contributions"], drawn) for t, drawn in waterfalls.items()}
     except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise KitError(f"{path} holds no contributions ({error!r}).", "Delete it and make it again.") from error

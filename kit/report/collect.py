@@ -13,8 +13,11 @@ from typing import Any
 import numpy as np
 
 from kit.data.layout import DataFolder
+from kit.data.origin import require_origin
 from kit.errors import Finding, KitError
+from kit.probes.labels import targets_digest
 from kit.probes.results import read_ceiling, read_scores
+from kit.progress import say
 from kit.report.ablation import Ablation, measure_ablation, read_current
 from kit.report.attributions import Attributions, read_attributions
 from kit.report.clients import ClientMap, Method, client_map
@@ -102,11 +105,12 @@ def collect(
         method: of the map.
 
     Raises:
-        KitError: no submission there, `data` is given and not a split data folder, or an input file is broken.
+        KitError: no submission there, `data` is given and not a split data folder or not the one that the submission was made
+            from, or an input file is broken.
     """
     manifest = read_manifest(submission)
     name = submission.resolve().name
-    folder = _data_folder(manifest, data)
+    folder = _data_folder(submission, manifest, data)
     if (drift or ablate) and folder is None:
         raise KitError(f"{'Drift' if drift else 'Leaving blocks out'} needs the data folder.", "Give it with --data.")
     if ablate and folder is not None:  # first: it scores the submission too where that is missing
@@ -116,7 +120,8 @@ def collect(
         if not (other / "scores.json").exists():
             raise KitError(f"{other} has not been scored.", f"Run `kit score {other} --data DIR` first.")
     ceiling = read_ceiling(folder) if folder else {}
-    probes = collect_scores(submission, others, ceiling, int(manifest["clients"]))
+    targets = targets_digest(folder) if folder else None
+    probes = collect_scores(submission, others, ceiling, int(manifest["clients"]), targets)
     findings = validate(submission, folder) if folder else []
     readable = _readable(submission)
     moved = write_drift(submission, manifest, folder) if drift and folder else None
@@ -140,11 +145,21 @@ def collect(
     return report
 
 
-def _data_folder(manifest: dict[str, Any], data: Path | None) -> DataFolder | None:
+def _data_folder(submission: Path, manifest: dict[str, Any], data: Path | None) -> DataFolder | None:
+    """The folder given, or the one at the manifest's path; None if that is not there, or is another one now, which is said."""
     folder = DataFolder(data or Path(manifest["data"]["folder"]))
     if data is not None:
         folder.require_split()
-    return folder if folder.is_split else None
+    elif not folder.is_split:
+        return None
+    try:
+        require_origin(submission, manifest["data"], folder)
+    except KitError as error:
+        if data is not None:
+            raise
+        say(f"  {error.what} What needs the data is left out.")
+        return None
+    return folder
 
 
 def _foresight(manifest: dict[str, Any], folder: DataFolder | None) -> bool:

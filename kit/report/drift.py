@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 from kit.blocks.base import make_block
 from kit.challenge import TARGET_DAYS
 from kit.data.layout import DataFolder
+from kit.data.origin import require_origin
 from kit.errors import KitError
 from kit.history import History
 from kit.progress import stage
 from kit.recipe import Recipe, parse
 from kit.report.health import sample_rows
 from kit.store import Store, write_json
+from kit.submission.card import as_built
 
 FILE: Final = "drift.json"
 BINS: Final = 10
@@ -135,6 +137,7 @@ def write_drift(
     known = read_drift(submission, manifest)
     if known is not None:
         return known
+    require_origin(submission, manifest["data"], folder, store)
     recipe = parse(Recipe, manifest["recipe"], "manifest.json")
     found = measure_drift(recipe, folder, manifest["data"].get("until", "input"), store) | {
         "fingerprint": manifest["fingerprint"]
@@ -156,4 +159,4 @@ def read_drift(submission: Path, manifest: dict[str, Any]) -> dict[str, Any] | N
         found = dict(json.loads(path.read_text(encoding="utf-8")))
     except ValueError as error:
         raise KitError(f"{path} is not JSON ({error}).", "Delete it and run `kit report --drift` again.") from error
-    return found if found.get("fingerprint") == manifest["fingerprint"] else None
+    return found if found.get("fingerprint") == manifest["fingerprint"] and as_built(submission, manifest) else None

@@ -9,10 +9,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from kit.board import PUBLISHED, REAL_CLIENTS, Row, as_json, rank, submissions_on
+from kit.board import PUBLISHED, REAL_CLIENTS, Row, as_json, comparable, rank, submissions_on
 from kit.challenge import Task
-from kit.errors import KitError
-from kit.probes.results import notes_on, read_comparable, read_scored, read_scores
+from kit.probes.results import current_scores, moved_on, notes_on, read_comparable, read_scored, read_scores
 from kit.probes.statistics import Scored, Verdict, compare, together
 
 PROBE_ORDER: Final = ("official", "fast", "gbm")
@@ -89,7 +88,11 @@ class ProbeScores:
 
 
 def collect_scores(
-    submission: Path, others: Sequence[Path], ceiling: dict[str, dict[str, Any]], clients: int
+    submission: Path,
+    others: Sequence[Path],
+    ceiling: dict[str, dict[str, Any]],
+    clients: int,
+    targets: str | None = None,
 ) -> list[ProbeScores]:
     """One entry per probe that scored the submission, the one that speaks first.
 
@@ -98,10 +101,14 @@ def collect_scores(
         others: submissions to compare with; those not scored by a probe on the same data are left out there.
         ceiling: task → fields of the ceiling; empty without one.
         clients: how many the submission holds: with the real number, published rows are shown.
+        targets: digest of the target files that the ceiling is of; scores on others stand without it. None if unknown.
     """
-    stored = read_scores(submission)
+    stored = current_scores(submission)
     order = sorted(stored, key=lambda name: PROBE_ORDER.index(name) if name in PROBE_ORDER else len(PROBE_ORDER))
-    return [_one(submission, name, stored[name], others, ceiling, clients) for name in order]
+    return [
+        _one(submission, name, report, others, ceiling if targets in (None, report["targets"]) else {}, clients)
+        for name, report in ((name, stored[name]) for name in order)
+    ]
 
 
 def _one(
@@ -166,6 +173,8 @@ def _notes(submission: Path, probe: str, report: dict[str, Any], others: Sequenc
         notes.append(
             "scores are means over the runs; AUROC, novelty, diversity, gap and cohorts are of the official seed."
         )
+    if (moved := moved_on(report)) is not None:
+        notes.append(moved)
     for path in others:
         notes += notes_on({submission.name: report, path.name: read_scores(path)[probe]})
     return notes
@@ -200,9 +209,5 @@ def _board(submission: Path, probe: str, report: dict[str, Any]) -> list[Row]:
     home = submission.resolve()
     places = submissions_on(home.parent, Path(str(report["data"])), probe)
     found = [path for path, place in places.items() if place == places.get(home)]
-    if len(found) < 2:
-        return []
-    try:
-        return rank(found, probe)
-    except KitError:  # no task that all of them define
-        return []
+    found, _ = comparable(found, probe)
+    return rank(found, probe) if len(found) > 1 and home in found else []

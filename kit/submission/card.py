@@ -13,9 +13,11 @@ from typing import Any
 
 from kit.blocks.base import find_block
 from kit.challenge import Task
+from kit.contract import IDS, VECTORS, vectors_digest
 from kit.data.fetch.fetch import read_note
 from kit.errors import KitError
-from kit.store import write_atomically
+from kit.profile.assemble import CUT_SHARE, cut_words
+from kit.store import Store, write_atomically
 
 CARD = "CARD.md"
 
@@ -30,6 +32,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if lacking := [name for name in ("fingerprint", "recipe") if name not in found]:
         raise KitError(f"{folder}/manifest.json is no submission's: it has no {' and no '.join(lacking)}.", remedy)
     return found
+
+
+def as_built(folder: Path, manifest: dict[str, Any]) -> bool:
+    """Whether ids and vectors are, byte by byte, those that the manifest was written for; True where an old one does not say."""
+    recorded = manifest.get("content")
+    return recorded is None or recorded == Store().files_digest(folder / name for name in (IDS, VECTORS))
 
 
 def write_card(folder: Path, place: Path | None = None) -> bool:
@@ -55,10 +63,12 @@ def write_card(folder: Path, place: Path | None = None) -> bool:
 
 
 def _scores(folder: Path) -> dict[str, Any]:
-    """scores.json, or nothing: an unreadable one must not keep a submission from being written."""
+    """Reports in scores.json on these very vectors: an unreadable file must not keep a submission from being written."""
     try:
-        return dict(json.loads((folder / "scores.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError):
+        found = dict(json.loads((folder / "scores.json").read_text(encoding="utf-8")))
+        now = vectors_digest(folder) if found else ""
+        return {name: report for name, report in found.items() if report.get("vectors", now) == now}
+    except (OSError, ValueError, AttributeError):
         return {}
 
 
@@ -89,7 +99,7 @@ def _data(manifest: dict[str, Any]) -> str:
             "duplicates",
             {"keep": "count as often as they occur", "drop": "count once"}[manifest["recipe"]["duplicates"]],
         ),
-        ("licence of the data", licence(Path(data["folder"]))),
+        ("licence of the data", data.get("licence") or licence(Path(data["folder"]))),
     ]
     return "## Data\n\n" + table(("", ""), rows)
 
@@ -116,7 +126,18 @@ def _blocks(manifest: dict[str, Any]) -> str:
         except KitError:  # a joint PCA, or a block that this version no longer has
             what = block["kind"]
         rows.append((block["name"], what, f"{block['start']}–{block['stop'] - 1}", f"{block['missing_rows']:,}"))
-    return "## Blocks\n\n" + table(head, rows)
+    cut = [f"- {what}." for what, _ in clipped(manifest)]
+    return "## Blocks\n\n" + table(head, rows) + ("\n\n" + "\n".join(cut) if cut else "")
+
+
+def clipped(manifest: dict[str, Any]) -> list[tuple[str, str]]:
+    """What to say and what to do of each block of which the assembly cut more than a small share of the values."""
+    clip = manifest.get("recipe", {}).get("assembly", {}).get("clip")
+    return [
+        cut_words(block["name"], block["clipped"], block["largest"], clip)
+        for block in manifest.get("blocks", [])
+        if block.get("clipped", 0) > CUT_SHARE
+    ]
 
 
 def _score_tables(scores: dict[str, Any], folder: Path) -> str:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from kit.contract import IDS, MISSING_ID, VECTORS, Statistics, client_errors, examine
 from kit.data.layout import DataFolder
 from kit.data.prepare import plan_events
-from kit.errors import Finding, Severity
+from kit.errors import Finding, KitError, Severity
 from kit.store import Store
+from kit.submission.card import clipped, read_manifest
 
 LARGE = 1_000.0
 """Absolute values above this make the unscaled probe's precision matter, and come near float16's limit of 65,504."""
@@ -33,6 +34,7 @@ def validate(folder: Path, data: DataFolder) -> list[Finding]:
     if found.ids is not None:
         findings += client_errors(found.ids, asked_for(folder, data))
         findings += _odd_ids(found.ids)
+    findings += _cut(folder)
     if found.vectors is not None and found.statistics is not None and not found.statistics.bad:
         findings += _oddities(found.vectors, found.statistics)
     return findings
@@ -58,6 +60,15 @@ def asked_for(folder: Path, data: DataFolder) -> NDArray[np.int64]:
     if not everybody:
         return data.clients()
     return plan_events(data, "end", Store(), "keep", "all").clients
+
+
+def _cut(folder: Path) -> list[Finding]:
+    """Blocks of which the assembly cut many values, as the manifest says; nothing where there is none."""
+    try:
+        words = clipped(read_manifest(folder))
+    except KitError:
+        return []
+    return [_warning(what, VECTORS, remedy) for what, remedy in words]
 
 
 def _odd_ids(ids: NDArray[Any]) -> list[Finding]:

@@ -8,7 +8,7 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -21,7 +21,9 @@ from kit.content import bytes_digest
 from kit.contract import client_errors, examine, require_none
 from kit.data.clients import Clients, left_out
 from kit.data.layout import DataFolder
-from kit.data.prepare import dated, plan_events, require_sound
+from kit.data.origin import FILES as FILES_READ
+from kit.data.origin import origin_of
+from kit.data.prepare import EventsPlan, dated, plan_events, require_sound
 from kit.errors import KitError
 from kit.history import History
 from kit.limits.memory import in_use, memory, within
@@ -30,7 +32,7 @@ from kit.profile import Profile, profile_fingerprint, profile_sources
 from kit.progress import say
 from kit.recipe import Recipe
 from kit.store import Store, code_digest, code_files, disk_trouble, remove_tree, versions, write_json
-from kit.submission.card import read_manifest, write_card
+from kit.submission.card import as_built, licence, read_manifest, write_card
 from kit.submission.validate import asked_for, errors_of
 
 Cut = Literal["input", "end"]
@@ -43,10 +45,10 @@ def is_fresh(folder: Path, recipe: Recipe, history: str) -> bool:
     """Whether the folder already holds exactly what this recipe, this history (its fingerprint) and the code would give."""
     try:
         manifest = read_manifest(folder)
-        held = Store().files_digest(folder / name for name in FILES)
+        held = "content" in manifest and as_built(folder, manifest)
     except (KitError, OSError):
         return False
-    return manifest.get("fingerprint") == profile_fingerprint(recipe, history) and manifest.get("content") == held
+    return held and manifest.get("fingerprint") == profile_fingerprint(recipe, history)
 
 
 def require_own(folder: Path, data: Path, store: Path, cut: str = "input") -> None:
@@ -102,6 +104,7 @@ def write_submission(
     began: float,
     cut: str = "input",
     clients: Clients = "relevant",
+    origin: Mapping[str, str] | None = None,
 ) -> None:
     """Write the folder beside its place, then swap it in: readers see the old submission or the new one, whole.
 
@@ -114,6 +117,7 @@ def write_submission(
         began: time.perf_counter() when the work started.
         cut: `input` or `end`, for the manifest.
         clients: `relevant` or `all`, for the manifest: `validate` asks for the same.
+        origin: digests of the data folder's files, for the manifest (`kit.data.origin`).
 
     Raises:
         KitError: the disk is full, the folder cannot be written, or what was to be written is not valid; an older submission
@@ -130,7 +134,13 @@ def write_submission(
         columns = {row.name: list(row.columns) for row in profile.blocks}
         (fresh / "columns.json").write_text(json.dumps(columns, indent=1) + "\n", encoding="utf-8")
         manifest = _manifest(fresh, profile, recipe, history, time.perf_counter() - began)
-        manifest["data"] |= {"folder": str(data), "until": cut, "clients": clients}
+        manifest["data"] |= {
+            "folder": str(data),
+            "until": cut,
+            "clients": clients,
+            "licence": licence(data),
+            FILES_READ: dict(origin or {}),
+        }
         (fresh / "manifest.json").write_text(json.dumps(manifest, indent=2, default=str) + "\n", encoding="utf-8")
         if profile.training:
             (fresh / "training.json").write_text(json.dumps(profile.training, indent=1) + "\n", encoding="utf-8")
@@ -302,7 +312,7 @@ def submit(
             write_card(folder)
             require_none(errors_of(folder, source), folder)  # an older version may have let it through
             return False
-        _build(recipe, source, folder, until, store, memory_limit, began, clients)
+        _build(recipe, source, folder, until, store, memory_limit, began, clients, events)
     return True
 
 
@@ -315,6 +325,7 @@ def _build(
     limit: int | None,
     began: float,
     clients: Clients,
+    events: EventsPlan,
 ) -> None:
     """All that is missing, within the memory that there is; see `submit`."""
     from kit.profile import build_profile
@@ -335,7 +346,8 @@ def _build(
             )
         profile = build_profile(recipe, history, store)
         with doing("submission"):
-            write_submission(folder, profile, recipe, history, source.root, began, until, clients)
+            origin = origin_of(events, source, store)
+            write_submission(folder, profile, recipe, history, source.root, began, until, clients, origin)
         seconds = time.perf_counter() - began
         tracking.log("profile", {"clients": len(profile.clients), "width": profile.matrix.shape[1], "seconds": seconds})
 

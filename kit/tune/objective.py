@@ -14,6 +14,7 @@ import optuna
 from numpy.typing import NDArray
 
 from kit.challenge import Task
+from kit.contract import vectors_digest
 from kit.data.layout import DataFolder
 from kit.history import History
 from kit.probes.registry import Vectors
@@ -92,7 +93,14 @@ class RecipeObjective:
             "data": digest([self._history("keep").fingerprint, evidence["targets"]])[:16],
             "probe's code": evidence["code"],
             "probe's precision": evidence["precision"],
+            **{what: key for what in (self.search.reference, *self.search.against) if (key := self._content(what))},
         }
+
+    def _content(self, what: str) -> str:
+        """Digest of a recipe's file or a submission's vectors, so that their scores are not kept beyond them; "" for defaults."""
+        if what == "defaults" or not Path(what).exists():
+            return ""
+        return Store(self.root).file_digest(Path(what)) if what.endswith(".toml") else vectors_digest(Path(what))
 
     def prepare(self, study: optuna.Study, place: Place) -> None:
         """Score the reference, or find it in the study; whoever comes first does it and all others wait."""
@@ -126,8 +134,7 @@ class RecipeObjective:
         if what.endswith(".toml"):
             return self.build(read_recipe(Path(what)))
         found = load_vectors(Path(what))
-        files = [Path(what) / name for name in ("client_ids.npy", "embeddings.npy")]
-        return Built(found.client_ids, found.vectors, digest(Store(self.root).files_digest(files)))
+        return Built(found.client_ids, found.vectors, vectors_digest(Path(what)))
 
     def build(self, recipe: Recipe) -> Built:
         """The profile of a recipe; blocks come from the store where they are fresh."""

@@ -157,7 +157,7 @@ def begin(space: Space, place: Place, identity: Mapping[str, str], cap: int, dat
             if not study.get_trials(deepcopy=False):
                 study.enqueue_trial(default_params(space), user_attrs={"default": True})
             study.set_user_attr("identity", dict(identity))  # last: a study with it is whole
-        elif changed := [name for name, value in identity.items() if before.get(name) != value]:
+        elif changed := [name for name, value in identity.items() if before.get(name, value) != value]:
             raise KitError(
                 f"The study {place.shown} was begun with another {' and another '.join(changed)}: scores would not compare.",
                 "Begin another one with --study FILE, or go back to what it was.",
