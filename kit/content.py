@@ -69,6 +69,11 @@ def stamp(path: Path) -> str:
     return _text(path.stat())
 
 
+def kept_stamp(path: Path) -> str:
+    """What a file of an artefact is known by: `stamp` without the device, whose number changes when a disk is mounted again."""
+    return _text(path.stat()).partition("|")[2]
+
+
 @cache
 def file_system(folder: Path) -> str:
     """Kind of the file system that a folder lies on; empty where that cannot be told."""

@@ -110,7 +110,13 @@ class Assembly(Strict):
 
     pca: int | None = Field(None, ge=1, le=MAX_WIDTH, description="Reduce all blocks together to this many columns.")
     row_norm: float | None = Field(None, gt=0, description="Scale every whole row to this L2 norm; none if absent.")
-    clip: float = Field(6.0, gt=0, le=60_000, description="Values are clipped to ± clip (float16 overflows at 65,504).")
+    clip: float = Field(
+        6.0,
+        gt=0,
+        le=60_000,
+        description="Values are clipped to ± clip (float16 overflows at 65,504); where that cuts more than .1 % of a block's "
+        "values, it is said.",
+    )
 
 
 NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"

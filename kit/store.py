@@ -336,6 +336,7 @@ def _build(final: Path, plan: Plan, build: Callable[[Path], None]) -> None:
         build(temporary)
         written = [path for path in sorted(temporary.rglob("*")) if path.is_file()]
         files = {str(path.relative_to(temporary)): path.stat().st_size for path in written}
+        stamps = {str(path.relative_to(temporary)): content.kept_stamp(path) for path in written}  # before the digests
         record = {
             "stage": plan.stage,
             "fingerprint": final.name,
@@ -345,6 +346,7 @@ def _build(final: Path, plan: Plan, build: Callable[[Path], None]) -> None:
             "notes": dict(plan.notes),
             "libraries": versions(),
             "files": files,
+            "stamps": stamps,
             "content": {str(path.relative_to(temporary)): bytes_digest(path) for path in written},
             "seconds": round(time.perf_counter() - began, 3),
             "made": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -369,13 +371,28 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether DONE is there and every recorded file has its recorded size (a truncated file means: make it again)."""
+    """Whether DONE is there and every recorded file is as it was written: a truncated or altered one means: make it again.
+
+    Inode, size and times that are still those that were recorded stand in for the bytes. In a store that was copied, or brought
+    back from a backup, they are others: then the files are read once and compared with the recorded digests.
+    """
     done, record = folder / "DONE", folder / "artefact.json"
     if not done.exists() or not record.exists():
         return False
     try:
-        files: dict[str, int] = json.loads(record.read_text(encoding="utf-8"))["files"]
+        found: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
+        files: dict[str, int] = found["files"]
+        sound = all(_as_written(folder, name, size, found) for name, size in files.items())
     except (ValueError, KeyError):  # a power cut may leave it empty
         return False
-    sound = all((folder / name).is_file() and (folder / name).stat().st_size == size for name, size in files.items())
     return sound and done.read_text(encoding="utf-8").strip() == digest(files)
+
+
+def _as_written(folder: Path, name: str, size: int, record: Mapping[str, Any]) -> bool:
+    """Whether a file of an artefact is the one that was recorded. Records of older versions have no stamps: the size must do."""
+    path = folder / name
+    if not path.is_file() or path.stat().st_size != size:
+        return False
+    if "stamps" not in record or content.kept_stamp(path) == str(record["stamps"][name]):
+        return True
+    return Store(folder.parent.parent).file_digest(path) == str(record["content"][name])

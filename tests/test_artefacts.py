@@ -134,6 +134,7 @@ def test_clean_finds_files_whose_writer_is_dead(built: Path, store: Store, tmp_p
     (store.root / "digests").mkdir(exist_ok=True)
     dead = [store.root / "digests" / ".a.json.999999999.tmp", built / ".scores.json.999999999.tmp"]
     alive = store.root / "digests" / f".b.json.{os.getpid()}.tmp"
+    alive.parent.mkdir(exist_ok=True)
     for file in (*dead, alive):
         file.write_text("half")
     found = plan_removals(store, tmp_path / "none")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import json
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -97,6 +99,38 @@ def test_truncated_file_is_made_again(store: Store):
     again = store.get("s", {}, put("whole"))
     assert again.made_now
     assert (again.folder / "out.txt").read_text() == "whole"
+
+
+def test_altered_bytes_of_the_same_size_and_time_are_made_again(store: Store):
+    folder = store.get("s", {}, put("whole")).folder
+    path = folder / "out.txt"
+    before = path.stat()
+    path.write_text("other")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert not is_whole(folder)
+    again = store.get("s", {}, put("whole"))
+    assert again.made_now and (again.folder / "out.txt").read_text() == "whole"
+
+
+def test_a_copied_or_touched_store_is_still_whole(store: Store, tmp_path: Path):
+    folder = store.get("s", {}, put("whole")).folder
+    os.utime(folder / "out.txt", ns=(0, 0))
+    assert is_whole(folder)
+    copy = Store(Path(shutil.copytree(store.root, tmp_path / "copy")))
+    assert not copy.get("s", {}, put("whole")).made_now
+    (copy.root / "s" / folder.name / "out.txt").write_text("other")
+    assert copy.get("s", {}, put("whole")).made_now
+
+
+def test_a_record_of_an_older_version_goes_by_the_size(store: Store):
+    folder = store.get("s", {}, put("whole")).folder
+    record = json.loads((folder / "artefact.json").read_text())
+    del record["stamps"]
+    (folder / "artefact.json").write_text(json.dumps(record))
+    (folder / "out.txt").write_text("other")
+    assert is_whole(folder)
+    (folder / "out.txt").write_text("longer")
+    assert not is_whole(folder)
 
 
 def test_an_empty_record_is_made_again(store: Store):

@@ -75,7 +75,8 @@ def plan_removals(store: Store, submissions: Path = Path("submissions"), everyth
             found.append(Removal(file, file.stat().st_size, "left by a run that was killed", None))
     for folder in folders:
         lock = store.submission_file(folder).with_suffix(".lock")
-        for path in () if _locked(lock) else (folder.with_name(f".{folder.name}{end}") for end in (".tmp", ".old")):
+        place = folder.resolve() if folder.is_symlink() else folder  # what is left lies behind a link
+        for path in () if _locked(lock) else (place.with_name(f".{place.name}{end}") for end in (".tmp", ".old")):
             # .old goes only where the new submission took its place; else the next run puts it back
             if path.exists() and (folder.exists() or path.suffix == ".tmp"):
                 found.append(Removal(path, _size(path), "left by a run that was killed", lock))

@@ -153,6 +153,18 @@ def test_any_part_left_behind_ends_well(tmp_path: Path, patience: Patience, kept
         (tmp_path / "f").unlink()
 
 
+def test_a_kept_file_of_the_right_size_and_other_bytes_is_brought_again(
+    tmp_path: Path, patience: Patience, capsys: pytest.CaptureFixture[str]
+):
+    path = tmp_path / "f"
+    path.write_bytes(BODY)
+    manners = Manners(BODY)
+    assert get(manners, path, patience) == BODY and not manners.seen
+    path.write_bytes(BODY[:-1] + bytes([BODY[-1] ^ 1]))
+    assert get(manners, path, patience) == BODY and manners.seen
+    assert "has the right size and other bytes than were published" in capsys.readouterr().err
+
+
 def test_without_a_known_size_the_server_is_believed(tmp_path: Path, patience: Patience):
     (tmp_path / "f.part").write_bytes(BODY)
     manners = Manners(BODY)

@@ -456,3 +456,18 @@ def test_defaults_of_the_space_are_a_recipe_that_builds(toy: DataFolder, tmp_pat
     assert built.vectors.shape[0] == len(toy.clients())
     assert (built.fresh, built.asked) == (0, 2)
     assert objective.build(objective.space.recipe(defaults)).fresh == 2
+
+
+def test_a_study_does_not_outlive_the_submission_that_it_compares_with(toy: DataFolder, tmp_path: Path):
+    """The reference's scores are kept in the study: other vectors under its name are another reference."""
+    rival = tmp_path / "rival"
+    rival.mkdir()
+    ids = np.random.default_rng(0).permutation(toy.clients())
+    np.save(rival / "client_ids.npy", ids)
+    np.save(rival / "embeddings.npy", np.ones((len(ids), 3), dtype=np.float16))
+    space = parse_space(TWO, "two.toml", {"against": [str(rival)]})
+    before = RecipeObjective(space, toy.root, tmp_path / "store").identity()
+    assert RecipeObjective(space, toy.root, tmp_path / "store").identity() == before
+    np.save(rival / "embeddings.npy", np.zeros((len(ids), 3), dtype=np.float16))
+    now = RecipeObjective(space, toy.root, tmp_path / "store").identity()
+    assert [name for name in now if now[name] != before[name]] == [str(rival)]

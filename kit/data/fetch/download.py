@@ -60,7 +60,7 @@ class _Retry(Exception):
 def download(
     url: str, target: Path, size: int | None = None, sha256: str | None = None, patience: Patience | None = None
 ) -> Path:
-    """Bring `url` to `target`; a file that is there already with the right size is kept (it was verified when it came).
+    """Bring `url` to `target`; a file that is there already is kept if size and checksum are right, as far as they are known.
 
     Args:
         url: http(s) address.
@@ -73,7 +73,9 @@ def download(
         KitError: the server gives up on us, offers another size, the checksum is wrong, or another run is downloading it.
     """
     if target.exists() and (size is None or target.stat().st_size == size):
-        return target
+        if sha256 is None or _sha256(target) == sha256:
+            return target
+        say(f"  {target} has the right size and other bytes than were published: it is downloaded again")
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
     try:
@@ -214,14 +216,18 @@ def _length(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def _verify(part: Path, size: int | None, sha256: str | None) -> None:
     """KitError unless size and checksum are right; a wrong file is removed, since going on from it can never succeed."""
     if size is not None and _length(part) != size:
         raise KitError(f"{part} has {_length(part):,} bytes, not {size:,}.", "Run the command again.")
     if sha256 is None:
         return
-    with part.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    found = _sha256(part)
     if found != sha256:
         part.unlink()
         raise KitError(
