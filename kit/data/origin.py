@@ -24,8 +24,12 @@ SHOWN: Final = 4
 def origin_of(plan: EventsPlan, folder: DataFolder, store: Store) -> dict[str, str]:
     """Path in the data folder → digest, of the files that a submission is made from: events, catalogue, clients, target lists and
     the list of the shop's own ids. Those that the plan was fingerprinted by are not read again."""
-    groups: list[Any] = [plan.stage.inputs[group] for group in ("events", "products", "clients")]  # all clients: no file
-    read: dict[str, str] = {name: digest for group in groups if isinstance(group, dict) for name, digest in group.items()}
+    groups: list[Any] = [
+        plan.stage.inputs[group] for group in ("events", "products", "clients")
+    ]  # all clients: no file
+    read: dict[str, str] = {
+        name: digest for group in groups if isinstance(group, dict) for name, digest in group.items()
+    }
     planned = [*plan.files.values(), plan.products, folder.relevant_clients]
     found = {_name(path, folder): read[path.name] for path in planned if path.name in read}
     others = [path for path in (*plan.targets.values(), id_file(folder.root)) if path.exists()]

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from kit import tracking
 from kit.challenge import EventType, Task
-from kit.data.check_split import require_targets
 from kit.contract import vectors_digest
+from kit.data.check_split import require_targets
 from kit.data.layout import DataFolder
 from kit.data.origin import FILES, changed, listed
 from kit.errors import KitError
