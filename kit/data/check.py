@@ -14,6 +14,7 @@ from pathlib import Path
 import polars as pl
 
 from kit.challenge import SKU_EVENTS, EventType
+from kit.data.check_nobody import check_nobody
 from kit.data.check_split import check_clients, check_split
 from kit.data.contract import inspect_raw
 from kit.data.layout import DataFolder, Split
@@ -46,6 +47,7 @@ def check_folder(root: Path, store: Store | None = None) -> list[Finding]:
         if not table.broken & set(columns_of(kind)):
             findings += guarded(check_duplicates(table, columns_of(kind)), table.name)
     usable = [kind for kind, table in events.items() if "client_id" not in table.broken]
+    findings += guarded(check_nobody(folder, usable), "client_id")
     findings += guarded(check_clients(folder, usable), "input/relevant_clients.npy")
     whole = [kind for kind, table in events.items() if not table.broken]
     findings += guarded(check_split(folder, whole, store), "target/")

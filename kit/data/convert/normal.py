@@ -54,8 +54,14 @@ def cell(column: str, dtype: pl.DataType, null: tuple[str, ...] = ()) -> pl.Expr
     else:
         text = value.cast(pl.String)
         text = text.str.strip_chars(SPACES) if is_text(dtype) else text
-    missing = text == "" if not null else (text == "") | text.is_in(list(null))
+    missing = text == "" if not null else (text == "") | text.is_in(_spellings(null))
     return pl.when(~missing).then(text)
+
+
+def _spellings(null: tuple[str, ...]) -> list[str]:
+    """The words that stand for nothing, whole numbers among them also as pandas writes them: 0 and 0.0."""
+    found = [*null, *(word.split(".")[0] for word in null if re.match(POINT_ZERO, word))]
+    return [*found, *(f"{word}.0" for word in found if re.match(POINT_ZERO, f"{word}.0"))]
 
 
 def whole(text: pl.Expr) -> pl.Expr:
