@@ -67,7 +67,7 @@ def test_the_account_of_a_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     said = capsys.readouterr().err
     assert "in no table: 5 rows: action = 'BUY' 2, 'buy' 1, 'view' 1, (empty) 1" in said
     assert (
-        "warning: 2 rows of log.csv have action = 'BUY', which is not the 'buy' of a rule; say `ignore_case = true`"
+        "warning: 2 rows of log.csv with action = 'BUY': it is not the 'buy' of a rule; say `ignore_case = true`"
         in said
     )
     assert "add_to_cart: 1 event, 3 more without client, item or time left out (1 have no client" in said
@@ -99,14 +99,14 @@ def test_a_row_in_two_tables_is_counted_in_both_and_said(tmp_path: Path, capsys:
     more = 'keep = [{ column = "action", equals = "buy" }]\n[tables.add_to_cart]\nkeep = [{ column = "user", equals = "u" }]\n'
     out = converted(tmp_path, log, more)
     assert account(out)["files"][0]["again"] == 1
-    assert "1 rows are in more than one table" in capsys.readouterr().err
+    assert "1 row counted again: in more than one table" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("log", "says"),
     [
-        (",p,2024-01-01,,buy", "the 1 rows of log.csv that pass the rules of .*1 have no client"),
-        ("u,p,2024-01-01,,BUY", "No row of log.csv is a product_buy.*1 rows of log.csv have action = 'BUY'"),
+        (",p,2024-01-01,,buy", "the 1 row of log.csv passing the rules of .*1 have no client"),
+        ("u,p,2024-01-01,,BUY", "No row of log.csv is a product_buy.*1 row of log.csv with action = 'BUY'"),
         ("u,p,2024-01-01,,sold", r"No row of log.csv is a product_buy.*it holds \['sold'\]"),
     ],
 )

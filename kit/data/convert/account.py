@@ -158,7 +158,7 @@ def receipt(account: SourceRows) -> list[str]:
         lines.append(f"    {table.table}: {of_count(table.kept, 'event')}{note}{left}")
     if total.in_no_table:
         held = "; ".join(f"{column} = {_values(values)}" for column, values in account.unmatched.items())
-        lines.append(f"    in no table: {total.in_no_table:,} rows: {held}")
+        lines.append(f"    in no table: {of_count(total.in_no_table, 'row')}: {held}")
     for file in account.files:
         if file.unreadable:
             found = list(file.unreadable_lines.items())
@@ -166,7 +166,7 @@ def receipt(account: SourceRows) -> list[str]:
             why = f": line {found[0][0]:,} ({found[0][1]}){others}" if found else ""
             lines.append(f"    unreadable in {file.file}: {of_count(file.unreadable, 'record')}{why}")
     if total.again:
-        lines.append(f"    {total.again:,} rows are in more than one table")
+        lines.append(f"    {of_count(total.again, 'row')} counted again: in more than one table")
     return [*lines, *(f"  warning: {warning}" for warning in account.warnings)]
 
 

@@ -15,7 +15,7 @@ from kit.data.convert.account import FileRows, SourceRows, TableRows, receipt
 from kit.data.convert.counts import FileCount
 from kit.data.convert.faults import Place, inexact, mixed_offsets, require_text, typing, undecided, untimed
 from kit.data.convert.mapping import Keep, Mapping, Table
-from kit.data.convert.normal import cell, inexact_id, whole
+from kit.data.convert.normal import cell, inexact_id, of_count, whole
 from kit.data.convert.read import Sources
 from kit.data.convert.rules import left_by, operands_of, verdict, words_of
 from kit.data.convert.times import offset_of, stated, time_of
@@ -311,8 +311,8 @@ class TypedSource:
             for value, count in self._frequent(self.typed.filter(near & ~same), column):
                 word = min(words, key=lambda word: (word.casefold() != str(value).casefold(), word))
                 said.append(
-                    f"{count:,} rows of {self.sources.label(self.name)} have {column} = {value!r}, which is not the {word!r} of "
-                    f'a rule; say `ignore_case = true` in it, or one_of = ["{word}", "{value}"], if it means the same'
+                    f"{of_count(count, 'row')} of {self.sources.label(self.name)} with {column} = {value!r}: it is not the "
+                    f'{word!r} of a rule; say `ignore_case = true` in it, or one_of = ["{word}", "{value}"], if it means the same'
                 )
         return said
 
@@ -326,7 +326,7 @@ class TypedSource:
         if table.matched:
             each = ", ".join(f"{count:,} have no {what}" for what, count in table.without.items() if count)
             raise KitError(
-                f"No event is left of the {table.matched:,} rows of {label} that pass the rules of {where}: {each}.",
+                f"No event is left of the {of_count(table.matched, 'row')} of {label} passing the rules of {where}: {each}.",
                 "Mend `client`, `item` or `time`: they name columns that are empty here.",
             )
         looks = "; ".join(self._asked(rule) for rule in [*self.shared, *ask.own]) or "the file has no rows"

@@ -60,10 +60,13 @@ def undecided(place: Place, rules: Sequence[Keep]) -> KitError:
     text = place.shown(row, rule.column)
     as_text = "" if rule.equals is None else f' To compare it as text, write equals = "{rule.equals:.15g}".'
     tried = f" by decimal = {rule.decimal!r}" if rule.decimal else ""
+    remedy = number_remedy(text, rule.decimal)
+    if row.schema[rule.column].is_temporal():
+        remedy = "Dates are compared as text: `matches = '^2024'`, `matches_not`."
     return KitError(
         f"{place.where} keep: column {rule.column!r} holds {text!r} ({place.of(row)}), which is no number{tried}, so "
         f"{words_of(rule)!r} cannot be judged there ({of_count(place.count, 'such row')}).",
-        number_remedy(text, rule.decimal) + as_text,
+        remedy + as_text,
     )
 
 
