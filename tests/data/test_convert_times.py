@@ -164,7 +164,11 @@ def test_a_wrong_unit_is_told_the_right_one(
         ("9999-12-31", WHEN, "null = ['9999-12-31']"),
         ("0", '{ column = "when", unit = "s" }', "null = ['0']"),
         ("soon", WHEN, "Say `format` as they are written"),
-        ("1.7e9", '{ column = "when", unit = "s" }', "cannot be read by unit"),
+        ("1.7e9", '{ column = "when", unit = "s" }', "an exponent has lost the last digits"),
+        ("1,704,067,200", '{ column = "when", unit = "s" }', "without marks between its digits"),
+        ("45292.5", WHEN, "a spreadsheet's number of a day"),
+        ("20240102T101112Z", WHEN, '"%Y%m%dT%H%M%S%z"'),
+        ("31/01/24 10:00", WHEN, '"%d/%m/%y %H:%M"'),
         ("2024-13-01", WHEN, "cannot be read"),
     ],
 )

@@ -26,6 +26,13 @@ _CLOCKS = (" %H:%M:%S%.f", " %H:%M", " %I:%M:%S %p", " %I:%M %p", "T%H:%M:%S%.f"
 CANDIDATES = (
     *(f"{day}{clock}{end}" for day in _DAYS for clock in _CLOCKS for end in ("", "%z", " %z", " UTC")),
     *_DAYS,
+    *(
+        f"{day}{clock}"
+        for day in ("%d/%m/%y", "%m/%d/%y", "%d.%m.%y", "%y-%m-%d")
+        for clock in (" %H:%M:%S", " %H:%M", "")
+    ),
+    "%Y%m%dT%H%M%S%z",
+    "%Y%m%dT%H%M%S",
     "%Y-%m-%d %H:%M:%S,%3f",
     "%a, %d %b %Y %H:%M:%S %z",
     "%a %b %d %H:%M:%S %Y",

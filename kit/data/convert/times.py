@@ -9,7 +9,7 @@ import polars as pl
 
 from kit.data.convert.formats import OFFSET, fitting, parse_form, parse_iso, read_text
 from kit.data.convert.mapping import Time
-from kit.data.convert.normal import cell, is_text, of_count
+from kit.data.convert.normal import NUMBER, cell, is_text, of_count, read_number
 from kit.data.scan import TIME
 from kit.errors import KitError
 
@@ -133,7 +133,13 @@ def remedy(time: Time, dtype: pl.DataType, example: str) -> str:
         forms = [] if found[2] is not None else fitting(example, time.format, (low, high))
         if forms and time.unit is None:
             return f'Say `format = "{forms[0]}"` if that is how they are written.'
+        if time.unit is None and 20_000 <= float(example) < 80_000:
+            return f"It looks like a spreadsheet's number of a day: write it as a date in the file. {leave_out}"
         return leave_out if time.unit else f'Say `unit = "s"`, "ms", "us" or "ns". {leave_out}'
+    if re.fullmatch(NUMBER, example) and time.unit is not None:
+        return f"Write it as a whole number: an exponent has lost the last digits. {leave_out}"
+    if read_number(example, ".") is not None and time.unit is not None:
+        return "Write it as a whole number without marks between its digits."
     if is_text(dtype):
         iso = read_text(example, None)
         if (time.format is not None or time.unit is not None) and iso is not None and low <= iso < high:
