@@ -312,7 +312,7 @@ class TypedSource:
                 word = min(words, key=lambda word: (word.casefold() != str(value).casefold(), word))
                 said.append(
                     f"{of_count(count, 'row')} of {self.sources.label(self.name)} with {column} = {value!r}: it is not the "
-                    f'{word!r} of a rule; say `ignore_case = true` in it, or one_of = ["{word}", "{value}"], if it means the same'
+                    f"{word!r} of a rule; say `ignore_case = true` in the rule, or name both, if it means the same"
                 )
         return said
 
