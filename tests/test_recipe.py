@@ -51,7 +51,7 @@ def test_errors_name_the_key(tmp_path: Path, text: str, message: str):
         ("kind='gcn'\npositives=['buy']", r"no client relation 'buy'; did you mean 'buys'\?"),
         ("kind='gcn'\npositives=['in_category']", r"no client relation 'in_category'"),
         ("kind='gcn'\nlayers=0", r"layers.*found 0"),
-        ("kind='combined'\n[blocks.a.network.weights]\nbuy_sku=1", r"no loss term 'buy_sku'"),
+        ("kind='combined'\n[blocks.a.network.heads.choice.weights]\nbuy_sku=1", r"no loss term 'buy_sku'"),
         ("kind='stats'\nwindows=[7, 7]", r"holds a value twice"),
         ("kind='stats'\nwindows=[0]", r"found 0"),
         ("kind='stats'\nhalf_lives=[0]", r"found 0"),

@@ -7,34 +7,22 @@ cut − 6·stride … cut − 2·stride   cut − stride        cut
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from kit.challenge import TARGET_DAYS, EventType
-from kit.history import History, Window
-from kit.models.combined import ACTIONS, INTENSITIES
+from kit.challenge import EventType
+from kit.history import History
+from kit.models.heads import load_heads
+from kit.models.heads.ahead import Ahead, Labels
+from kit.recipe import Strict
 from kit.tokens import Catalogue, Tokens, microseconds
 
 ITEM_HALF_LIFE_US = 14 * 86_400 * 1_000_000
 ITEM_COLUMNS = 8
-ACTION_EVENTS = {"buy": EventType.BUY, "cart": EventType.CART}
-
-
-@dataclass(frozen=True)
-class Positives:
-    """What clients did in the windows after a cut: one entry per client and product, sorted by client row.
-
-    Attributes:
-        row: client row, int64 (m,), ascending.
-        product: catalogue row, int64 (m,), > 0.
-    """
-
-    row: NDArray[np.int64]
-    product: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -45,21 +33,21 @@ class Future:
         history: everything before the cut.
         cut: microseconds.
         items: float32 (p, ITEM_COLUMNS), statistics of every product before the cut.
-        intensity: float32 (n, 4), labels of INTENSITIES.
-        known: bool (n, 4), where a label is defined (the far window may reach past the last cut).
-        positives: per action.
+        labels: by head.
+        purchases: how many pairs of client and product were bought after the cut.
     """
 
     history: History
     cut: int
     items: NDArray[np.float32]
-    intensity: NDArray[np.float32]
-    known: NDArray[np.bool_]
-    positives: dict[str, Positives]
+    labels: dict[str, Labels]
+    purchases: int
 
 
-def rewound_futures(history: History, tokens: Tokens, cuts: int, stride: int) -> list[Future]:
-    """Futures of the cuts `stride`, 2·`stride` … days before the history's cut, latest first.
+def rewound_futures(
+    history: History, tokens: Tokens, cuts: int, stride: int, heads: Mapping[str, Strict]
+) -> list[Future]:
+    """Futures of the cuts `stride`, 2·`stride` … days before the history's cut, latest first, with the labels of `heads`.
 
     Cuts before the first event of anybody are left out.
     """
@@ -68,49 +56,12 @@ def rewound_futures(history: History, tokens: Tokens, cuts: int, stride: int) ->
         past, window = history.rewind(stride * k)
         if len(tokens.time) == 0 or microseconds(past.cut) <= int(tokens.time.min()):
             break
-        futures.append(_future(past, window, tokens))
+        ahead = Ahead(past, window, tokens)
+        labels = {kind: load_heads()[kind].labels(ahead, settings) for kind, settings in heads.items()}
+        items = item_statistics(past, tokens.vocabulary.catalogue)
+        purchases = len(ahead.positives(EventType.BUY).row)
+        futures.append(Future(past, microseconds(past.cut), items, labels, purchases))
     return futures
-
-
-def _future(past: History, window: Window, tokens: Tokens) -> Future:
-    n = len(tokens.clients)
-    near_stop = min(window.start + timedelta(days=TARGET_DAYS), window.stop)
-    far_stop = window.start + timedelta(days=2 * TARGET_DAYS)
-    near = _buyers(window, EventType.BUY, window.start, near_stop, tokens)
-    far = _buyers(window, EventType.BUY, near_stop, min(far_stop, window.stop), tokens)
-    carts = _buyers(window, EventType.CART, window.start, near_stop, tokens)
-    whole_near = near_stop == window.start + timedelta(days=TARGET_DAYS)
-    bought = past.events(EventType.BUY).select(pl.col("client_id").unique()).collect()["client_id"].to_numpy()
-    known = np.ones((n, len(INTENSITIES)), dtype=bool)
-    known[:, :] = whole_near
-    known[:, INTENSITIES.index("far")] = far_stop <= window.stop
-    known[:, INTENSITIES.index("return")] &= np.isin(tokens.clients, bought)
-    labels = np.stack([near, far, carts, near], axis=1).astype(np.float32)
-    positives = {name: _positives(window, ACTION_EVENTS[name], min(far_stop, window.stop), tokens) for name in ACTIONS}
-    return Future(
-        past, microseconds(past.cut), item_statistics(past, tokens.vocabulary.catalogue), labels, known, positives
-    )
-
-
-def _buyers(window: Window, kind: EventType, start: datetime, stop: datetime, tokens: Tokens) -> NDArray[np.bool_]:
-    """Which clients have an event of this kind in [start, stop), bool (n,)."""
-    inside = (pl.col("timestamp") >= start) & (pl.col("timestamp") < stop)
-    clients = window.events(kind).filter(inside).select(pl.col("client_id").unique()).collect()["client_id"].to_numpy()
-    return np.isin(tokens.clients, clients)
-
-
-def _positives(window: Window, kind: EventType, stop: datetime, tokens: Tokens) -> Positives:
-    pairs = (
-        window.events(kind)
-        .filter(pl.col("timestamp") < stop)
-        .select("client_id", "sku")
-        .unique()
-        .sort("client_id", "sku")
-        .collect()
-    )
-    product = tokens.vocabulary.catalogue.rows(pairs["sku"].to_numpy()).astype(np.int64)
-    row = np.searchsorted(tokens.clients, pairs["client_id"].to_numpy())
-    return Positives(row[product > 0], product[product > 0])
 
 
 def item_statistics(history: History, catalogue: Catalogue) -> NDArray[np.float32]:

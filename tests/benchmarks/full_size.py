@@ -291,15 +291,17 @@ def combined(history: History, given: argparse.Namespace) -> dict[str, Any]:
         steps += len(length_buckets(sizes, defaults.budget, most=defaults.clients))
     found, _ = trained(caught, given.seconds, lambda batches: float(steps))
     found["learners"], found["cuts"] = defaults.learners, defaults.cuts
-    columns = len(unit.columns)
+    columns = len(unit.state.inputs["features"].columns)
     held = min(defaults.learners, len(tokens.clients)) * defaults.cuts * columns * FLOAT
     found["memory of the fit"] = {"feature columns": columns, "features GB": held / 1e9}
     thunks = caught["batches"](0)[:6]
     made = [thunk() for thunk in thunks]
 
+    plans = {kind: head.plan(history, tokens, made[0].market) for kind, head in unit.network.each_head().items()}
+
     def predict(batch: Any) -> int:
-        unit.network.eval().predict(batch)
-        return len(batch["cut"])
+        unit.network.eval().predict(batch, plans)
+        return len(batch)
 
     known = int((tokens.lengths() > 0).sum())
     found["inference for all"] = forward_cost([lambda batch=batch: predict(batch) for batch in made], known)

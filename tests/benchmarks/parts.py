@@ -22,12 +22,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from kit.blocks import choices
+from kit.blocks import combined
 from kit.blocks.base import make_block
 from kit.blocks.edges import WEIGHTS
 from kit.challenge import Task
 from kit.data.layout import DataFolder
 from kit.history import History
+from kit.models.heads import published
 from kit.probes.labels import UndefinedTask, load_targets, load_task
 from kit.probes.metrics import auroc_multilabel
 from kit.recipe import BlockEntry, read_recipe
@@ -38,14 +39,20 @@ RELATIONS = {name: weight for name, weight in WEIGHTS.items() if name not in ("s
 """The graph without searched and has_code."""
 ARMS: dict[str, dict[str, Any]] = {
     "whole": {},
-    "without sequence": {"network": {"sequence": False}},
-    "without copies": {"network": {"copies": False}},
-    "without both": {"network": {"sequence": False, "copies": False}},
-    "without graph": {"network": {"graph": False}},
+    "without sequence": {"network": {"parts": {"sequence": False}}},
+    "without copies": {"network": {"heads": {"choice": {"copies": False}}}},
+    "without both": {"network": {"parts": {"sequence": False}, "heads": {"choice": {"copies": False}}}},
+    "without graph": {"network": {"parts": {"graph": False}}},
     "without codes": {"network": {"events": {"codes": False}}, "graph": {"edges": {"weights": RELATIONS}}},
-    "without features": {"network": {"features": False}},
+    "without features": {"network": {"parts": {"features": False}}},
     "with newcomers": {"stats": {"without": []}},
-    "features alone": {"network": {"sequence": False, "copies": False, "graph": False, "events": {"codes": False}}},
+    "features alone": {
+        "network": {
+            "parts": {"sequence": False, "graph": False},
+            "heads": {"choice": {"copies": False}},
+            "events": {"codes": False},
+        }
+    },
 }
 RANKED = {Task.CATEGORY: "category", Task.SKU: "sku", Task.NEW_SKU: "sku", Task.PRICE: "price"}
 
@@ -71,7 +78,7 @@ def forecasts(entry: BlockEntry, history: History, targets: dict[Task, NDArray[n
         return np.unique(rows[rows > 0])
 
     # Only once trained: while it learns, the block must not know which products will be asked for.
-    with patch.object(choices, "published_rows", both_lists):
+    with patch.object(combined, "published_rows", both_lists), patch.object(published, "published_rows", both_lists):
         output = unit.transform(history, history.clients)
     kept = [i for i, name in enumerate(output.columns) if name.startswith("forecast_")]
     return {output.columns[i]: output.values[:, i] for i in kept}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import cloudpickle
 import numpy as np
 import polars as pl
 import pytest
@@ -15,15 +17,21 @@ from sklearn.preprocessing import QuantileTransformer
 from kit.blocks import combined as combined_room
 from kit.blocks.base import BlockOutput
 from kit.blocks.batches import TOUCHES, touched_products
-from kit.blocks.choices import Choices, Columns, choose_candidates
 from kit.blocks.combined import CombinedBlock, CombinedSettings
-from kit.blocks.futures import item_statistics, rewound_futures
+from kit.blocks.futures import ITEM_COLUMNS, item_statistics, rewound_futures
 from kit.blocks.quantiles import fit_quantiles, to_quantiles
 from kit.blocks.stats import Stats, StatsSettings
 from kit.challenge import PRICE_BUCKETS, EventType, Task
 from kit.errors import KitError
 from kit.history import History
-from kit.models.combined import INTENSITIES, Combined, Copies, Outputs, choice_loss
+from kit.models.batch import CombinedBatch, Touched
+from kit.models.combined import Combined, NetworkSettings
+from kit.models.heads.choice import choice_loss
+from kit.models.heads.copies import Copies
+from kit.models.heads.intensity import INTENSITIES
+from kit.models.heads.published import Published
+from kit.models.market import choose_candidates, make_market
+from kit.recipe import parse
 from kit.tokens import TokenSettings, microseconds, tokenise
 
 SMALL = {
@@ -31,7 +39,7 @@ SMALL = {
         "width": 16,
         "events": {"width": 8, "age": True},
         "encoder": {"layers": 1, "heads": 2, "length": 16},
-        "cross": {"hidden": 16, "rank": 4},
+        "trunk": {"hidden": 16, "rank": 4},
     },
     "stats": {"families": ["counts"]},
     "graph": {"dim": 4, "train": {"epochs": 1}},
@@ -46,7 +54,8 @@ def small(**changes) -> CombinedSettings:
 
 def test_labels_equal_the_slow_definition(toy_history: History):
     tokens = tokenise(toy_history, TokenSettings())
-    futures = rewound_futures(toy_history, tokens, cuts=3, stride=7)
+    heads = NetworkSettings().heads
+    futures = rewound_futures(toy_history, tokens, cuts=3, stride=7, heads=heads)
     assert [future.cut for future in futures] == [
         microseconds(toy_history.cut - timedelta(days=7 * k)) for k in (1, 2, 3)
     ]
@@ -60,12 +69,22 @@ def test_labels_equal_the_slow_definition(toy_history: History):
             near = any(cut <= at < min(cut + 14 * day, toy_history.cut) for at, _ in mine)
             far = any(cut + 14 * day <= at < cut + 28 * day for at, _ in mine)
             cart = any(cut <= at < min(cut + 14 * day, toy_history.cut) for owner, at, *_ in carts if owner == client)
-            assert future.intensity[row].tolist() == [near, far and cut + 14 * day < toy_history.cut, cart, near]
+            assert future.labels["intensity"].values[row].tolist() == [
+                near,
+                far and cut + 14 * day < toy_history.cut,
+                cart,
+                near,
+            ]
             whole = cut + 14 * day <= toy_history.cut
             bought = any(at < cut for at, _ in mine)
-            assert future.known[row].tolist() == [whole, cut + 28 * day <= toy_history.cut, whole, whole and bought]
+            assert future.labels["intensity"].known[row].tolist() == [
+                whole,
+                cut + 28 * day <= toy_history.cut,
+                whole,
+                whole and bought,
+            ]
             want = {products[sku] for at, sku in mine if cut <= at < min(cut + 28 * day, toy_history.cut)}
-            pairs = future.positives["buy"]
+            pairs = future.labels["choice"].positives["buy"]
             assert set(pairs.product[pairs.row == row].tolist()) == want
             assert (pairs.row == row).sum() == len(want)
 
@@ -121,17 +140,18 @@ def test_choices_are_log_probabilities_and_forecasts_multiply_them_by_the_rate(t
     )
 
 
+def touched_by(product: list[list[int]], kind: list[list[int]], days: list[list[float]]) -> Touched:
+    nothing = torch.zeros(len(product), len(product[0]), dtype=torch.long)
+    return Touched(torch.tensor(product), nothing, nothing, torch.tensor(kind), torch.tensor(days))
+
+
 def test_copies_are_the_mean_of_a_dirichlet_distribution():
     """Two events of product 2 and one of product 3, all fresh and of weight 1, on a prior worth 20 events."""
     copies = Copies(width=4)
     prior = torch.log(torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]]))
-    touched = {
-        "product": torch.tensor([[2, 2, 3], [0, 0, 0]]),
-        "kind": torch.tensor([[1, 1, 1], [0, 0, 0]]),
-        "days": torch.zeros(2, 3),
-    }
+    touched = touched_by([[2, 2, 3], [0, 0, 0]], [[1, 1, 1], [0, 0, 0]], [[0.0] * 3] * 2)
     with torch.no_grad():
-        got = copies(prior, "buy", "product", torch.zeros(2, 4), touched).exp()
+        got = copies(prior, "buy", "product", torch.zeros(2, 4), touched, touched.product).exp()
     want = torch.tensor([[20 * 0.5, 20 * 0.3 + 2, 20 * 0.2 + 1], [23 * 0.1, 23 * 0.1, 23 * 0.8]]) / 23
     torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-6)
 
@@ -139,9 +159,9 @@ def test_copies_are_the_mean_of_a_dirichlet_distribution():
 def test_older_events_weigh_less():
     copies = Copies(width=4)
     prior = torch.log(torch.full((1, 2), 0.5))
-    touched = {"product": torch.tensor([[1, 2]]), "kind": torch.tensor([[1, 1]]), "days": torch.tensor([[0.0, 60.0]])}
+    touched = touched_by([[1, 2]], [[1, 1]], [[0.0, 60.0]])
     with torch.no_grad():
-        got = copies(prior, "buy", "product", torch.zeros(1, 4), touched)[0].exp()
+        got = copies(prior, "buy", "product", torch.zeros(1, 4), touched, touched.product)[0].exp()
     faded = (np.exp(-60 / 15) + np.exp(-60 / 120)) / 2
     np.testing.assert_allclose(got.numpy(), [11 / (21 + faded), (10 + faded) / (21 + faded)], rtol=1e-4)
 
@@ -159,9 +179,9 @@ def test_touched_products_by_the_slow_definition(toy_history: History):
             for owner, at, sku, *_ in toy_history.events(kind).collect().rows()
             if owner == client and microseconds(at) < cut
         )[:TOUCHES]
-        mine = got["product"][row] > 0
-        days = [round(float(d), 3) for d in got["days"][row][mine]]
-        assert sorted(zip(days, got["product"][row][mine].tolist(), strict=True)) == want
+        mine = got.product[row] > 0
+        days = [round(float(d), 3) for d in got.days[row][mine]]
+        assert sorted(zip(days, got.product[row][mine].tolist(), strict=True)) == want
 
 
 @pytest.mark.parametrize("used", [True, False])
@@ -175,14 +195,18 @@ def test_a_part_that_is_left_out_is_not_read(
     def altered(*arguments, **named):
         batch = make(*arguments, **named)
         if part == "sequence":
-            batch["sequence"]["kind"] = batch["sequence"]["kind"].flip(0)
-        elif part == "copies":
-            batch["touched"]["product"] = batch["touched"]["product"].flip(0)
-        else:
-            batch[part] = batch[part].flip(0)
-        return batch
+            return replace(batch, sequence={**batch.sequence, "kind": batch.sequence["kind"].flip(0)})
+        if part == "copies":
+            return replace(batch, touched=replace(batch.touched, product=batch.touched.product.flip(0)))
+        assert (part in batch.inputs) == used
+        return replace(
+            batch,
+            inputs={name: values.flip(0) for name, values in batch.inputs.items() if name == part}
+            | {name: values for name, values in batch.inputs.items() if name != part},
+        )
 
-    network = {**SMALL["network"], part: used}
+    choice = {"heads": {"choice": {"copies": used}}} if part == "copies" else {"parts": {part: used}}
+    network = {**SMALL["network"], **choice}
     block = CombinedBlock(small(network=network), 0).fit(toy_history)
     before = block.transform(toy_history, toy_history.clients).values
     assert np.isfinite(before).any()
@@ -212,7 +236,19 @@ def test_all_clients_are_learned_from_where_there_is_no_epoch_to_choose(
     assert counts[2] < counts[1] == early
 
 
-@pytest.mark.parametrize("choice", [{"numeric": "piecewise"}, {"balance": "uncertainty"}, {"balance": "gradient-norm"}])
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"parts": {"features": {"encoding": "piecewise"}}},
+        {"balance": "uncertainty"},
+        {"balance": {"kind": "gradient-norm", "decay": 0.9}},
+        {"trunk": {"kind": "mlp", "hidden": 16}},
+        {"trunk": {"kind": "wide_deep", "depth": 1}},
+        {"heads": {"contrast": False, "intensity": False}},
+        {"heads": {"choice": False}},
+        {"parts": {"sequence": {"readouts": ["mean"]}}, "encoder": "bag"},
+    ],
+)
 def test_alternatives_train(toy_history: History, choice: dict):
     block = CombinedBlock(small(network={**SMALL["network"], **choice}), 0).fit(toy_history)
     assert all(np.isfinite(list(losses.values())).all() for losses in block.report.losses)
@@ -235,9 +271,9 @@ def test_columns_that_a_cut_lacks_are_missing_there(toy_history: History):
     block = CombinedBlock(small(stats={}, cuts=3), 0).fit(toy_history)
     early = toy_history.rewind(14)[0]
     own = Stats(StatsSettings(), 0).transform(early, early.clients)
-    assert own.columns != block.columns  # or this test shows nothing
-    values = block._features(early)
-    for i, name in enumerate(block.columns):
+    assert own.columns != block.state.inputs["features"].columns  # or this test shows nothing
+    values = block.state.inputs["features"].raw(early)
+    for i, name in enumerate(block.state.inputs["features"].columns):
         want = own.values[:, own.columns.index(name)] if name in own.columns else np.full(len(values), np.nan)
         np.testing.assert_array_equal(values[:, i], want)
 
@@ -342,23 +378,21 @@ def test_choices_among_candidates_are_those_among_all_renormalised(toy_history: 
     tokens = tokenise(toy_history, TokenSettings())
     catalogue = tokens.vocabulary.catalogue
     torch.manual_seed(0)
-    network = Combined(tokens.vocabulary, 2, 0, 8, small().network).eval()
+    network = Combined(tokens.vocabulary, {"features": 2, "graph": 0}, ITEM_COLUMNS, small().network).eval()
     items = item_statistics(toy_history, catalogue)
     rows = np.flatnonzero(np.arange(len(catalogue) + 1) % 3 == 1)
     z = torch.randn(4, 16)
-    nothing = {name: torch.zeros(4, 1, dtype=torch.long) for name in ("product", "category", "price", "kind")}
-    touched = {**nothing, "days": torch.zeros(4, 1)}
+    touched = touched_by([[0]] * 4, [[0]] * 4, [[0.0]] * 4)
     found = {}
     for name, some in {"none": None, "all": np.arange(1, len(catalogue) + 1), "some": rows}.items():
-        choices = Choices.of(network, items, some)
-        batch = {"touched": touched, **choices.tensors()}
+        batch = CombinedBatch(torch.zeros(4), {}, touched, {}, make_market(catalogue, items, some, 10))
         with torch.no_grad():
-            found[name] = network.choice("buy", "product", z, batch, 10)
+            found[name] = network.each_head()["choice"].choice("buy", "product", z, batch, network.shared())
     torch.testing.assert_close(found["all"], found["none"])
     kept = found["none"][:, rows - 1]
     torch.testing.assert_close(found["some"], torch.log_softmax(kept, dim=1), atol=1e-4, rtol=1e-4)
-    chosen = Choices.of(network, items, rows)
-    assert chosen.positions(np.array([rows[0], rows[0] + 1, rows[3]])).tolist() == [0, 3]
+    market = make_market(catalogue, items, rows, 10)
+    assert market.positions(torch.tensor([rows[0], rows[0] + 1, rows[3]])).tolist() == [1, 0, 4]
 
 
 def test_a_shop_with_more_products_than_candidates_trains(toy_history: History):
@@ -374,34 +408,76 @@ def test_forecasts_are_named_by_the_ids_of_the_data(toy_history: History):
     tokens = tokenise(toy_history, TokenSettings())
     catalogue = tokens.vocabulary.catalogue
     items = item_statistics(toy_history, catalogue)
-    torch.manual_seed(0)
-    network = Combined(tokens.vocabulary, 3, 0, items.shape[1], small().network)
     few = np.union1d(catalogue.rows(toy_history.published_targets(Task.SKU)), [1, 2])
     for rows in (None, few[few > 0].astype(np.int64)):
-        choices = Choices.of(network, items, rows)
-        columns = Columns.of(toy_history, tokens, choices)
-        names = columns.names(network)
+        plan = Published.of(toy_history, tokens, make_market(catalogue, items, rows, 10))
         # Every choice of this made-up client is the raw id of what is chosen, so a column must hold the id in its name.
         competing = catalogue.sku[1:] if rows is None else catalogue.sku[rows]
-        prices = torch.arange(PRICE_BUCKETS)[None].float()
         choice = {
-            ("buy", "product"): torch.from_numpy(competing)[None].double(),
-            ("buy", "category"): torch.from_numpy(catalogue.categories)[None].double(),
-            ("buy", "price"): prices.double(),
+            "product": torch.from_numpy(competing)[None].double(),
+            "category": torch.from_numpy(catalogue.categories)[None].double(),
+            "price": torch.arange(PRICE_BUCKETS)[None].double(),
         }
-        width, dim = network.settings.width, network.settings.events.width
-        rates = torch.zeros(1, len(INTENSITIES))
-        values = columns.fill(Outputs(torch.zeros(1, width), torch.zeros(1, dim), rates, choice))[0]
-        found = dict(zip(names, values.tolist(), strict=True))
+        found = dict(zip(plan.labels, plan.fill(choice)[0].tolist(), strict=True))
         for task, kind in ((Task.SKU, "sku"), (Task.CATEGORY, "category")):
             published = toy_history.published_targets(task).tolist()
-            mine = [name for name in names if name.startswith(f"choice_{kind}_")]
-            assert mine == [f"choice_{kind}_{one}" for one in published]
+            mine = [name for name in plan.labels if name.startswith(f"{kind}_")]
+            assert mine == [f"{kind}_{one}" for one in published]
             assert [found[name] for name in mine] == pytest.approx(published)
-        assert found["choice_price_7"] == 7
-        new = [name for name in names if name.startswith("choice_new_")]
+        assert found["price_7"] == 7
+        new = [name for name in plan.labels if name.startswith("new_")]
         category = dict(zip(catalogue.sku[1:].tolist(), catalogue.category[1:].tolist(), strict=True))
         for name in new:
-            group = columns.new[new.index(name)]
+            group = plan.new[new.index(name)]
             own = {catalogue.categories[category[sku] - 1] for sku in competing[group].tolist()}
-            assert own == {int(name.removeprefix("choice_new_"))}
+            assert own == {int(name.removeprefix("new_"))}
+
+
+def test_columns_are_the_heads_own_vectors_before_forecasts(toy_history: History):
+    """z, then every head's vectors, then every head's forecasts; a head that is left out takes its columns along."""
+    output = CombinedBlock(small(), 0).fit(toy_history).transform(toy_history, toy_history.clients)
+    kinds = [name.split("_")[0] for name in output.columns]
+    assert [kind for i, kind in enumerate(kinds) if i == 0 or kinds[i - 1] != kind] == [
+        "z",
+        "query",
+        "forecast",
+        "choice",
+    ]
+    without = small(network={**SMALL["network"], "heads": {"choice": False, "contrast": False}})
+    few = CombinedBlock(without, 0).fit(toy_history).transform(toy_history, toy_history.clients)
+    assert few.columns == (*(f"z_{i}" for i in range(16)), *(f"forecast_{name}" for name in INTENSITIES))
+
+
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [
+        ({"cross": {"hidden": 16}}, "the key 'cross' is now `trunk`"),
+        ({"weights": {"near": 2.0}}, "is now `heads.intensity.weights`"),
+        ({"graph": False}, "is now `parts.graph`"),
+        ({"trunk": {"kind": "mlp", "rank": 3}}, "'network.trunk.rank' is unknown.*known: depth, dropout, hidden, kind"),
+        ({"heads": {"intensity": {"weights": {"nears": 1}}}}, "no loss term 'nears'; did you mean 'near'"),
+        ({"heads": {"intensities": True}}, "'network.heads.intensities' is unknown; did you mean 'intensity'"),
+        ({"balance": "fix"}, "no balance called 'fix'; did you mean 'fixed'"),
+        ({"parts": {"sequence": {"readouts": ["lats"]}}}, "no readout 'lats'; did you mean 'last'"),
+    ],
+)
+def test_settings_that_have_moved_or_do_not_exist_name_the_right_place(network: dict, words: str):
+    with pytest.raises(KitError, match=words):
+        parse(CombinedSettings, {"network": network}, "[blocks.rate]")
+
+
+def test_naming_one_setting_of_the_network_resets_no_other():
+    changed = {"heads": {"intensity": {"weights": {"far": 2.0}}}, "encoder": "gru", "trunk": {"rank": 0}}
+    network = parse(CombinedSettings, {"network": changed}, "recipe").network
+    before = NetworkSettings()
+    assert network.heads["intensity"].weights == {**before.heads["intensity"].weights, "far": 2.0}
+    assert (network.heads["choice"], network.parts) == (before.heads["choice"], before.parts)
+    assert (network.encoder.kind, network.encoder.length) == ("gru", 96)
+    assert network.trunk.model_dump() == {**before.trunk.model_dump(), "rank": 0}
+
+
+def test_what_transform_needs_is_one_state_that_can_be_written_and_read(toy_history: History):
+    block = CombinedBlock(small(), 0).fit(toy_history)
+    before = block.transform(toy_history, toy_history.clients).values
+    block.state = cloudpickle.loads(cloudpickle.dumps(block.state))
+    assert block.transform(toy_history, toy_history.clients).values.tobytes() == before.tobytes()

@@ -5,13 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kit.models.balance import make_balance
+from kit.models.balance import Balance, load_balances, make_balance
+
+
+def balance_of(kind: str, weights: dict[str, float]) -> Balance:
+    return make_balance(weights, load_balances()[kind].Settings())
 
 
 def shared_gradients(kind: str, scale: float, steps: int = 300) -> dict[str, float]:
     """Norm of each task's gradient at the shared vector when task a's loss is multiplied by `scale`."""
     torch.manual_seed(0)
-    balance = make_balance(kind, {"a": 1.0, "b": 1.0})
+    balance = balance_of(kind, {"a": 1.0, "b": 1.0})
     balance.train()
     targets = {"a": torch.randn(16, 4), "b": torch.randn(16, 4)}
     norms = {}
@@ -35,7 +39,7 @@ def test_fixed_lets_a_loud_task_dominate_and_gradient_norm_does_not():
 
 def test_gradient_norm_keeps_the_weights():
     torch.manual_seed(0)
-    balance = make_balance("gradient-norm", {"a": 3.0, "b": 1.0})
+    balance = balance_of("gradient-norm", {"a": 3.0, "b": 1.0})
     balance.train()
     target = torch.randn(16, 4)
     norms = {}
@@ -48,7 +52,7 @@ def test_gradient_norm_keeps_the_weights():
 
 
 def test_fork_changes_no_value_and_nothing_in_eval():
-    balance = make_balance("gradient-norm", {"a": 1.0})
+    balance = balance_of("gradient-norm", {"a": 1.0})
     z = torch.randn(3, 2, requires_grad=True)
     torch.testing.assert_close(balance.fork(z, "a"), z)
     balance.eval()
@@ -57,7 +61,7 @@ def test_fork_changes_no_value_and_nothing_in_eval():
 
 def test_uncertainty_learns_log_of_the_loss():
     """Σ e^{-s} L + s is smallest at s = log L."""
-    balance = make_balance("uncertainty", {"a": 1.0, "b": 1.0})
+    balance = balance_of("uncertainty", {"a": 1.0, "b": 1.0})
     optimizer = torch.optim.Adam(balance.parameters(), lr=0.05)
     for _ in range(600):
         optimizer.zero_grad()

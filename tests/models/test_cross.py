@@ -9,8 +9,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
-from kit.models.cross import CrossLayer, CrossMixture, DeepCross, PiecewiseLinear
+from kit.models.numeric import PiecewiseLinear
 from kit.models.training import TrainSettings, train
+from kit.models.trunks.deep_cross import CrossLayer, CrossMixture, DeepCross, DeepCrossSettings
 
 
 def test_full_layer_by_hand():
@@ -61,7 +62,7 @@ def test_a_planted_product_is_found_where_a_linear_twin_fails(rank: int, seed: i
     class Classifier(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.body = DeepCross(6, 16, hidden=24, layers=2, depth=0, rank=rank)
+            self.body = DeepCross(6, 16, DeepCrossSettings(hidden=24, layers=2, depth=0, rank=rank))
             self.head = nn.Linear(16, 1)
 
         def forward(self, batch):
@@ -103,4 +104,4 @@ def test_missing_values_have_their_own_vector_and_gradients_stay_finite():
 
 
 def test_empty_batch():
-    assert DeepCross(4, 3)(torch.zeros(0, 4)).shape == (0, 3)
+    assert DeepCross(4, 3, DeepCrossSettings())(torch.zeros(0, 4)).shape == (0, 3)

@@ -112,7 +112,7 @@ def test_a_sparse_tower_has_the_dense_ones_gradient(toy_history: History):
 def test_training_leaves_rows_without_gradient_alone(toy_history: History, rows: str):
     vocabulary = tokenise(toy_history, TokenSettings(min_sku=2)).vocabulary
     settings = NetworkSettings.model_validate({"events": {"width": 8, "dense_rows": 0, "id_dropout": 0.0}})
-    model = Combined(vocabulary, 2, 0, 8, settings)
+    model = Combined(vocabulary, {"features": 2, "graph": 0}, 8, settings)
 
     class Alone(torch.nn.Module):
         def __init__(self) -> None:
