@@ -12,7 +12,7 @@ import pytest
 from pydantic import ValidationError
 from shop_files import HEADER, rows, sources
 
-from kit.data.convert import csv_exact, dialect, stream
+from kit.data.convert import csv_exact, dialect, read_csv, stream
 from kit.data.convert.dialect import Dialect, count_records, regular_records
 from kit.data.convert.mapping import Source
 from kit.errors import KitError
@@ -62,6 +62,24 @@ def test_five_rows_are_five_rows(
     assert [(count.records, count.read, count.rows) for count in whole.counts("log")] == [(5, 5, 5)]
     monkeypatch.setattr(stream, "CHUNK", 7)
     assert rows(sources(tmp_path, files, settings, work="again")) == STRAY
+
+
+def test_one_surprise_costs_its_piece_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A block with surprises is cut up: what comes of it is the same for any size of the pieces."""
+    notes = {3: '15" tv', 40: '"a\nb"', 77: "é"}
+    data = HEADER + "".join(f"{n},p{n},{notes.get(n, 'ok')},t\n" for n in range(100))
+    slow = []
+    parse = csv_exact.ExactReader.parse
+    monkeypatch.setattr(
+        csv_exact.ExactReader, "parse", lambda self, text, **how: slow.append(text) or parse(self, text, **how)
+    )
+    for piece in (64, 200, 1000, 1 << 20):
+        slow.clear()
+        monkeypatch.setattr(read_csv, "PIECE", piece)
+        opened = sources(tmp_path, {"log.csv": data}, work=f"work{piece}")
+        assert rows(opened) == [(str(n), f"p{n}", "t") for n in range(100)]
+        assert [opened.line_of("log", 0, record) for record in (1, 41, 42, 100)] == [2, 42, 44, 102]
+        assert piece > 200 or 0 < sum(map(len, slow)) < len(data) / 2
 
 
 def test_cells_stay_as_they_are_and_empty_ones_are_null(tmp_path: Path) -> None:

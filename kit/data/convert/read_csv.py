@@ -24,6 +24,7 @@ from kit.errors import KitError
 
 LONGEST_LINE = 256 << 20
 HEAD = 1 << 20
+PIECE = 1 << 19
 
 
 class CsvReader:
@@ -94,8 +95,8 @@ class CsvReader:
         used = "".join(lines[: self.line - 1]).encode("utf-8", ESCAPE)
         return buffer[len(used) :]
 
-    def _block(self, buffer: bytes, *, final: bool) -> bytes:
-        """Stages the buffer's records; returns the beginning of the next one."""
+    def _block(self, buffer: bytes, *, final: bool, whole: bool = False) -> bytes:
+        """Stages the buffer's records; returns the beginning of the next one. What has surprises is cut up unless `whole`."""
         cut = len(buffer) if final else buffer.rfind(b"\n") + 1
         block = line_feeds(buffer[:cut])
         if final and block and not block.endswith(b"\n"):
@@ -103,7 +104,13 @@ class CsvReader:
         count = regular_records(block, self.dialect) if block else None
         if count is not None and self._fast(block, count):
             return buffer[cut:]
-        return self._slow(buffer, final=final)
+        if whole or len(buffer) <= PIECE:
+            return self._slow(buffer, final=final)
+        carry = b""  # only the pieces that hold a surprise need the slow reader
+        for start in range(0, len(buffer), PIECE):
+            last = start + PIECE >= len(buffer)
+            carry = self._block(carry + buffer[start : start + PIECE], final=final and last, whole=True)
+        return carry
 
     def _fast(self, block: bytes, count: int) -> bool:
         """Stages a block without surprises by Polars; False if it would not, or found another number of rows."""
