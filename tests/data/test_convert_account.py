@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from own_shop import LOG as PLAIN
 from own_shop import LOG_HEADER, account, converted, rows
 
 from kit.challenge import EventType
+from kit.data.convert import convert
 from kit.data.convert.account import FileRows, TableRows
 from kit.errors import KitError
 
@@ -152,15 +156,40 @@ price = st.sampled_from(["5", "0", "-1", "", "NaN", "3.50", "1e2"])
 when = st.sampled_from(["2024-01-01 10:00:00", "2024-01-01T10:00:00.250", "", "2024-01-02"])
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(cell, cell, when, price, action), min_size=1, max_size=15))
+def written(root: Path, kind: str, log: list[tuple[str, ...]]) -> tuple[str, str]:
+    """The log in a file of one format; the change of the mapping that reads it."""
+    names = LOG_HEADER.split(",")
+    path = root / f"log.{kind}"
+    cells = [{name: value or None for name, value in zip(names, row, strict=True)} for row in log]
+    if kind == "parquet":
+        pl.DataFrame(cells, schema=dict.fromkeys(names, pl.String)).write_parquet(path)
+    elif kind == "jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in cells), encoding="utf-8")
+    else:
+        text = "".join(",".join(row) + "\n" for row in [tuple(names), *log])
+        text = text.replace(",", "\t") if kind == "tsv" else text
+        packed = gzip.compress(text.encode()) if kind == "csv.gz" else text.encode()
+        path.write_bytes(packed)
+    separator = '\nseparator = "\\t"' if kind == "tsv" else ""
+    return ('path = "log.csv"', f'path = "log.{kind}"{separator}')
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from(["csv", "csv.gz", "tsv", "parquet", "jsonl"]),
+    st.lists(st.tuples(cell, cell, when, price, action), min_size=1, max_size=15),
+)
 def test_what_is_kept_is_what_a_slow_reading_keeps(
-    tmp_path_factory: pytest.TempPathFactory, log: list[tuple[str, str, str, str, str]]
+    tmp_path_factory: pytest.TempPathFactory, kind_of_file: str, log: list[tuple[str, str, str, str, str]]
 ) -> None:
-    """A reading by hand, row by row, of the rules in TABLES."""
+    """A reading by hand, row by row, of the rules in TABLES, in every format."""
     log = [*log, ("u1", "u2", "2024-01-01", "5", "buy"), ("u1", "u2", "2024-01-01", "5", "cart")]
     root = tmp_path_factory.mktemp("log")
-    out = converted(root, "\n".join([LOG_HEADER, *(",".join(row) for row in log)]), TABLES, WITH_BOT)
+    path, new = written(root, kind_of_file, log)
+    mapping = PLAIN.replace(path, new).replace(*WITH_BOT) + TABLES
+    (root / "my.toml").write_text(mapping, encoding="utf-8")
+    out = root / "out"
+    convert(str(root / "my.toml"), root, out)
     names = dict(pl.read_parquet(out / "ids" / "client_id.parquet").rows())
     items = dict(pl.read_parquet(out / "ids" / "sku.parquet").rows())
     for kind, word in ((EventType.BUY, "buy"), (EventType.CART, "cart")):

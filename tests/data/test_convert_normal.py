@@ -35,7 +35,12 @@ def oracle(text: str, mark: str | None) -> float | None:
     if mark is not None:
         for part in {",", ".", " ", "\u00a0", "\u2009", "\u202f", "'", "\u2019"} - {mark}:
             groups = integer.split(part)
-            if len(groups) > 1 and 1 <= len(groups[0]) <= 3 and all(len(group) == 3 for group in groups[1:]):
+            if (
+                len(groups) > 1
+                and 1 <= len(groups[0]) <= 3
+                and groups[0][0] != "0"
+                and all(len(group) == 3 for group in groups[1:])
+            ):
                 integer = "".join(groups)
                 break
     if not all(c in "0123456789" for c in integer):
@@ -73,6 +78,8 @@ def test_what_python_prints_is_read_back(value: float, mark: str) -> None:
         ("1,854", ".", 1854),
         ("1,854", ",", 1.854),
         ("1,85", ".", None),
+        ("0,123", ".", None),  # no thousands begin with nothing
+        ("0.123", ",", None),
         ("1,8540", ".", None),
         ("1234,567", ".", None),
         ("1,234,567.5", ".", 1234567.5),

@@ -188,6 +188,14 @@ def test_the_remedy_never_repeats_what_was_tried(tmp_path: Path) -> None:
     assert "%d.%m.%Y %H:%M:%S%.f" not in message.split("Say")[1]
 
 
+@pytest.mark.parametrize("cells", [[20240102], [20240102.0, None], ["20240102.0"]])
+def test_days_as_numbers_are_read_by_their_format(tmp_path: Path, cells: list[object]) -> None:
+    frame = pl.DataFrame({"user": [1] * len(cells), "product": [1] * len(cells), "when": cells})
+    assert times(converted(tmp_path, frame, "", (WHEN, '{ column = "when", format = "%Y%m%d" }'))) == [
+        "2024-01-02 00:00:00"
+    ]
+
+
 def test_times_of_32_bits_are_refused(tmp_path: Path) -> None:
     frame = pl.DataFrame({"user": [1], "product": [1], "when": pl.Series([1704067200.0], dtype=pl.Float32)})
     with pytest.raises(KitError, match="is Float32"):

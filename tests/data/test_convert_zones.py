@@ -69,4 +69,4 @@ def test_a_conversion_says_which_events_share_an_hour(tmp_path: Path, capsys: py
     )
     times = [row[1] for row in rows(out, EventType.BUY)]
     assert times == ["2024-10-27 02:20:00", "2024-10-27 02:35:00", "2024-10-27 03:00:00"]
-    assert "product_buy: 2 events lie where the clocks of Europe/Berlin are put back" in capsys.readouterr().err
+    assert "product_buy: 2 events where the clocks of Europe/Berlin are put back" in capsys.readouterr().err

@@ -12,19 +12,20 @@ import polars as pl
 
 from kit.challenge import EventType
 from kit.data.convert.account import FileRows, SourceRows, TableRows, receipt
+from kit.data.convert.ask import Ask, Columns
 from kit.data.convert.counts import FileCount
 from kit.data.convert.faults import Place, inexact, mixed_offsets, require_text, typing, undecided, untimed
 from kit.data.convert.mapping import Keep, Mapping, Table
-from kit.data.convert.normal import cell, inexact_id, of_count, whole
+from kit.data.convert.normal import cell, inexact_id, of_count
+from kit.data.convert.oversights import frequent, near_misses, words_in
 from kit.data.convert.read import Sources
-from kit.data.convert.rules import left_by, operands_of, verdict, words_of
+from kit.data.convert.rules import left_by, verdict, words_of
 from kit.data.convert.times import offset_of, stated, time_of
 from kit.data.convert.zones import repeats, wall_clock
 from kit.errors import KitError
 from kit.progress import say
 
 PROVENANCE = ("_file", "_record")
-FREQUENT = 5
 
 
 @dataclass(frozen=True)
@@ -35,69 +36,6 @@ class Rows:
     table: Table
     frame: pl.LazyFrame
     kept: int
-
-
-class Columns:
-    """Named expressions over one source, each evaluated once however many tables ask for it."""
-
-    def __init__(self) -> None:
-        self.made: dict[str, pl.Expr] = {}
-        self._names: dict[str, str] = {}
-
-    def __call__(self, key: str, expr: pl.Expr) -> pl.Expr:
-        """The column that holds `expr`; equal keys share one."""
-        name = self._names.setdefault(key, f"_{len(self._names)}")
-        self.made.setdefault(name, expr)
-        return pl.col(name)
-
-
-@dataclass(frozen=True)
-class Ask:
-    """What one table asks of a row of its source, in columns of the typed rows.
-
-    Attributes:
-        kind: the event table.
-        table: its mapping.
-        own: the table's own rules.
-        verdicts: what each says, in their order.
-        passes: whether all rules let a row through, the shared ones too; null where one cannot tell.
-        client: the client's id as text.
-        item: the item as text.
-        time: Datetime("us"), before any zone.
-        stated: whether a time is said.
-        offset: whether it is said with its offset from UTC, where that is asked.
-        inexact: whether the client's or the item's id has lost digits.
-    """
-
-    kind: EventType
-    table: Table
-    own: list[Keep]
-    verdicts: list[pl.Expr]
-    passes: pl.Expr
-    client: pl.Expr
-    item: pl.Expr
-    time: pl.Expr
-    stated: pl.Expr
-    offset: pl.Expr | None
-    inexact: dict[str, pl.Expr]
-
-    @property
-    def missing(self) -> dict[str, pl.Expr]:
-        """What a row of the table may lack: the first counts."""
-        holds = {"client": self.client.is_not_null(), "item": self.item.is_not_null(), "time": self.stated}
-        found: dict[str, pl.Expr] = {}
-        before = self.passes
-        for what, held in holds.items():
-            found[what] = before & ~held
-            before = before & held
-        return found
-
-    @property
-    def kept(self) -> pl.Expr:
-        """Rows that become events."""
-        return self.passes & pl.all_horizontal(
-            self.client.is_not_null(), self.item.is_not_null(), self.time.is_not_null()
-        )
 
 
 def event_rows(mapping: Mapping, sources: Sources, work: Path) -> tuple[list[Rows], list[SourceRows]]:
@@ -180,7 +118,7 @@ class TypedSource:
     def tested(self) -> list[str]:
         """Columns that the tables' own rules test, and those that any rule compares with words."""
         own = [rule.column for ask in self.asks for rule in ask.own]
-        return list(dict.fromkeys([*own, *(rule.column for rule in self.shared if _words(rule))]))
+        return list(dict.fromkeys([*own, *(rule.column for rule in self.shared if words_in(rule))]))
 
     def account(self) -> SourceRows:
         """Every row of every file, counted in one pass; what cannot be read or cannot be right is an error here."""
@@ -194,7 +132,9 @@ class TypedSource:
             file.require_sum(count.read, count.rows)
             files.append(file)
         nowhere = sum(file.in_no_table for file in files)
-        account = SourceRows(self.name, files, self._unmatched() if nowhere else {}, self._near_misses())
+        rules = [*self.shared, *(rule for ask in self.asks for rule in ask.own)]
+        near = near_misses(self.typed, rules, self._text, self.sources.label(self.name))
+        account = SourceRows(self.name, files, self._unmatched() if nowhere else {}, near)
         total = account.total()
         for ask, table in zip(self.asks, total.tables, strict=True):
             self._require_some(ask, table, account)
@@ -285,36 +225,7 @@ class TypedSource:
         nowhere &= ~reduce(or_, [ask.passes.fill_null(False) for ask in self.asks])
         columns = list(dict.fromkeys(rule.column for ask in self.asks for rule in ask.own))
         rows = self.typed.filter(nowhere)
-        return {column: self._frequent(rows, column) for column in columns}
-
-    def _frequent(self, rows: pl.LazyFrame, column: str) -> list[tuple[str | None, int]]:
-        counted = rows.group_by(value=self._text(column)).len()
-        ordered = counted.sort(["len", "value"], descending=[True, False], nulls_last=True).head(FREQUENT)
-        return ordered.collect(engine="streaming").rows()
-
-    def _near_misses(self) -> list[str]:
-        """Values that differ from a word of a rule by case or spaces alone: BUY beside buy."""
-        said: list[str] = []
-        rules = [*self.shared, *(rule for ask in self.asks for rule in ask.own)]
-        for column in dict.fromkeys(rule.column for rule in rules if _words(rule)):
-            about = [rule for rule in rules if rule.column == column and _words(rule)]
-            words = {word for rule in about for word in _words(rule)}
-            if any(rule.ignore_case for rule in about):
-                continue
-            text = self._text(column)
-            near = _key(text).is_in(
-                pl.Series(sorted(words)).to_frame("w").select(_key(pl.col("w"))).to_series().to_list()
-            )
-            same = whole(text).is_in(
-                pl.Series(sorted(words)).to_frame("w").select(whole(pl.col("w"))).to_series().to_list()
-            )
-            for value, count in self._frequent(self.typed.filter(near & ~same), column):
-                word = min(words, key=lambda word: (word.casefold() != str(value).casefold(), word))
-                said.append(
-                    f"{of_count(count, 'row')} of {self.sources.label(self.name)} with {column} = {value!r}: it is not the "
-                    f"{word!r} of a rule; say `ignore_case = true` in the rule, or name both, if it means the same"
-                )
-        return said
+        return {column: frequent(rows, self._text(column)) for column in columns}
 
     def _require_some(self, ask: Ask, table: TableRows, account: SourceRows) -> None:
         """KitError for a table without events, unless it may be empty."""
@@ -360,8 +271,8 @@ class TypedSource:
             )
             if count:
                 say(
-                    f"  {ask.kind.value}: {count:,} events lie where the clocks of {zone} are put back and an hour comes twice; "
-                    "they share that hour in their true order, off by half an hour at most"
+                    f"  {ask.kind.value}: {of_count(count, 'event')} where the clocks of {zone} are put back and an hour comes "
+                    "twice: they share that hour in their true order, off by half an hour at most"
                 )
             time = wall_clock(time, zone, twice)
         path = self.work / f"events-{ask.kind.value}.parquet"
@@ -377,11 +288,3 @@ def _named(rules: list[Keep], counts: list[int]) -> dict[str, int]:
     for rule, count in zip(rules, counts, strict=True):
         found[words_of(rule)] = found.get(words_of(rule), 0) + count
     return found
-
-
-def _words(rule: Keep) -> list[str]:
-    return [word for name in ("equals", "one_of", "none_of") for word in operands_of(rule, name)]
-
-
-def _key(text: pl.Expr) -> pl.Expr:
-    return text.str.to_lowercase().str.replace_all(r"[\s_-]", "")

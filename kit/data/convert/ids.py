@@ -73,10 +73,12 @@ class IdSpace:
         if self.map.height > TWINS:
             return
         key = pl.col("own").str.to_lowercase().str.replace(r"^0+([0-9])", "${1}")
-        pairs = self.map.lazy().group_by(key.alias("key")).agg(pl.col("own").sort(), n=pl.len())
-        found = pairs.filter(pl.col("n") > 1).sort("key").select("own", "n").collect()
+        pairs = (
+            self.map.lazy().group_by(key.alias("key")).agg(one=pl.col("own").min(), two=pl.col("own").max(), n=pl.len())
+        )
+        found = pairs.filter(pl.col("n") > 1).sort("key").collect()
         if found.height:
-            example = found["own"][0].to_list()[:2]
+            example = found["one"][0], found["two"][0]
             say(
                 f"  {self.name}: {found['n'].sum():,} ids differ from another by case or leading zeros alone, such as "
                 f"{example[0]!r} and {example[1]!r}: they stay different; mend the files if they are one"

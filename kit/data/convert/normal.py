@@ -108,14 +108,14 @@ def text_number(text: pl.Expr, decimal: Decimal | None) -> pl.Expr:
     Args:
         text: stripped.
         decimal: the decimal mark. If it is given, the other of . and , or a space or an apostrophe may part thousands; three
-            digits follow such a mark, or it is none. None reads 1854.00 and no other form. Currencies, percent and the like
-            are never guessed at.
+            digits follow such a mark and no zero begins the number, or it is none. None reads 1854.00 and no other form.
+            Currencies, percent and the like are never guessed at.
     """
     plain = text
     fits = text.str.contains(NUMBER)
     if decimal is not None:
         mark = re.escape(decimal)
-        groups = "|".join(rf"[0-9]{{1,3}}(?:{re.escape(part)}[0-9]{{3}})+" for part in _MARKS[decimal])
+        groups = "|".join(rf"[1-9][0-9]{{0,2}}(?:{re.escape(part)}[0-9]{{3}})+" for part in _MARKS[decimal])
         digits = rf"(?:{groups}|[0-9]+)(?:{mark}[0-9]*)?|{mark}[0-9]+"
         fits = text.str.contains(rf"^[+-]?(?:{digits})([eE][+-]?[0-9]+)?$")
         parts = "".join(_MARKS[decimal])

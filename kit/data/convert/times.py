@@ -9,7 +9,7 @@ import polars as pl
 
 from kit.data.convert.formats import OFFSET, fitting, parse_form, parse_iso, read_text
 from kit.data.convert.mapping import Time
-from kit.data.convert.normal import NUMBER, cell, is_text, of_count, read_number
+from kit.data.convert.normal import NUMBER, cell, is_text, of_count, read_number, whole
 from kit.data.scan import TIME
 from kit.errors import KitError
 
@@ -50,8 +50,8 @@ def time_of(time: Time, dtype: pl.DataType, null: tuple[str, ...] = ()) -> pl.Ex
         return pl.when((parsed >= bounds[0]) & (parsed < bounds[1])).then(parsed).cast(TIME)
     if time.unit is not None:
         return _ticks(time.column, dtype, text, time.unit)
-    if time.format is not None and (is_text(dtype) or dtype.is_integer()):
-        parsed = parse_form(text, time.format)
+    if time.format is not None and (is_text(dtype) or dtype.is_numeric()):
+        parsed = parse_form(whole(text), time.format)  # 20240131.0 in a column with gaps is 20240131
     elif is_text(dtype):
         parsed = parse_iso(text)
     else:
