@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kit.errors import KitError
+from kit.progress import say
 from kit.store import Plan, Store
+from kit.submission.card import describes
 
 ROWS_AT_ONCE = 16_384
 """Rows compared together: 128 MiB at full width."""
@@ -115,7 +117,9 @@ def open_profiles(submission: Path) -> Profiles:
         raise KitError(f"{submission} has {clients.shape} ids for {matrix.shape} vectors.", "See `kit validate`.")
     named: dict[str, list[str]] = {"profile": [f"column_{i}" for i in range(matrix.shape[1])]}
     path = submission / "columns.json"
-    if path.exists():
+    if path.exists() and not describes(submission):
+        say(f"  {submission} has other vectors than {path.name} was written for: columns are numbered")
+    elif path.exists():
         found = json.loads(path.read_text(encoding="utf-8"))
         named = found if sum(map(len, found.values())) == matrix.shape[1] else named
     blocks, start = {}, 0

@@ -16,6 +16,8 @@ from kit.cli.neighbours import _data_of
 from kit.data.layout import DataFolder
 from kit.data.origin import changed, require_origin
 from kit.errors import KitError
+from kit.neighbours import open_profiles
+from kit.probes.explain import read_columns
 from kit.probes.labels import targets_digest
 from kit.probes.results import current_scores, moved_on, read_ceiling, write_scores
 from kit.probes.score import origin_notes, score_submission
@@ -23,7 +25,7 @@ from kit.recipe import Recipe, parse
 from kit.report.collect import collect
 from kit.report.drift import read_drift, write_drift
 from kit.store import Store
-from kit.submission import read_manifest, submit, write_card
+from kit.submission import read_manifest, submit, validate, write_card
 
 PLAN = {"name": "t", "blocks": {"counts": {"kind": "stats", "families": ["counts"], "scale": "quantile"}}}
 
@@ -163,3 +165,29 @@ def test_drift_of_exchanged_vectors_is_not_shown(shop: DataFolder, built: Path):
     assert read_drift(built, manifest)
     exchange(built / "embeddings.npy", lambda matrix: matrix[::-1].copy())
     assert read_drift(built, manifest) is None
+
+
+def test_targets_that_are_exchanged_while_they_are_scored_are_noticed(shop: DataFolder, built: Path):
+    kept: list[object] = []
+
+    def keep(report: object) -> None:
+        kept.append(report)
+        exchange(shop.active_clients, lambda ids: np.sort(np.append(ids[1:], ids[-1] + 1)))
+
+    with pytest.raises(KitError, match=r"target files of .* were exchanged while .* was scored"):
+        score_submission(built, shop, tasks=[Task.CHURN, Task.CONVERSION], threads=1, keep=keep)
+    assert len(kept) == 1
+
+
+def test_what_lies_beside_exchanged_vectors_does_not_describe_them(
+    shop: DataFolder, built: Path, capsys: pytest.CaptureFixture[str]
+):
+    width = read_manifest(built)["width"]
+    names, _ = read_columns(built, width)
+    assert open_profiles(built).names[0] == f"counts.{names[0]}" != "profile.column_0"
+    assert not [found for found in validate(built, shop) if "others than manifest.json" in found.what]
+    exchange(built / "embeddings.npy", lambda matrix: matrix[:, ::-1].copy())
+    assert read_columns(built, width)[0][0] == "column_0"
+    assert open_profiles(built).names[0] == "profile.column_0"
+    assert "has other vectors than columns.json was written for" in capsys.readouterr().err
+    assert [found for found in validate(built, shop) if "others than manifest.json" in found.what]

@@ -273,10 +273,24 @@ def test_an_assembly_holds_finite_numbers_only(tmp_path: Path, setting: str):
         read_recipe(path)
 
 
-def test_a_weight_that_overflows_is_refused_and_the_block_named(toy: DataFolder, tmp_path: Path, store: Store):
-    blocks = PLAN["blocks"] | {"huge": {"kind": "stats", "families": ["recency"], "scale": "none", "weight": 1e300}}
-    with pytest.raises(KitError, match=r"NaN or infinite.*They come from block huge\."):
-        submit(parse(Recipe, {"name": "t", "blocks": blocks}, "test"), toy.root, tmp_path / "s", store=store)
+@pytest.mark.parametrize(
+    "scale", ["none", "quantile"]
+)  # with quantiles no value is 0: nothing becomes NaN, all would be ±clip
+@pytest.mark.parametrize("pca", [{}, {"pca": 3}])
+def test_a_weight_that_overflows_is_refused_and_the_block_named(
+    toy: DataFolder, copy: Path, store: Store, scale: str, pca: dict
+):
+    before = {path: path.read_bytes() for path in copy.rglob("*")}
+    blocks = PLAN["blocks"] | {"huge": {"kind": "stats", "families": ["recency"], "scale": scale, "weight": 1e39}}
+    with pytest.raises(KitError, match=r"Block huge has values that are NaN or infinite .*weight = 1e\+39"):
+        submit(parse(Recipe, {"name": "t", "blocks": blocks, "assembly": pca}, "test"), toy.root, copy, store=store)
+    assert {path: path.read_bytes() for path in copy.rglob("*")} == before
+
+
+def test_a_row_norm_that_overflows_is_refused(toy: DataFolder, tmp_path: Path, store: Store):
+    plan = parse(Recipe, PLAN | {"assembly": {"row_norm": 1e39}}, "test")
+    with pytest.raises(KitError, match=r"NaN or infinite once it is scaled \(\[assembly\]"):
+        submit(plan, toy.root, tmp_path / "s", store=store)
     assert not (tmp_path / "s").exists()
 
 

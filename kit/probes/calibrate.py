@@ -94,6 +94,7 @@ def calibrate(submissions: Sequence[Path], folder: DataFolder, plan: Plan) -> di
     twice = spread([variant for variant in chosen if not variant.ordered], plan.twice)
     targets, clock = targets_digest(folder), _Clock(plan.minutes)
     study = Study(plan.out, str(folder.root), [str(path) for path in submissions], plan.precision, plan.minutes)
+    study.targets = targets
     for number, variant in enumerate(chosen):
         if clock.over():
             break

@@ -23,7 +23,7 @@ class Study:
 
     Attributes:
         out: folder of the report.
-        data: data folder.
+        data: data folder; `targets`: digest of its target files.
         sources: submissions that the profiles were made from.
         precision: of the official probe.
         minutes: time limit, if any.
@@ -42,6 +42,7 @@ class Study:
     profiles: dict[str, dict[str, Any]] = field(default_factory=dict)
     undefined: dict[Task, str] = field(default_factory=dict)
     complete: bool = True
+    targets: str = ""
 
     def add(self, profile: str, about: str, width: int, probe: str, task: Task, cell: dict[str, Any]) -> None:
         """Take in one score."""
@@ -62,6 +63,7 @@ def write_report(study: Study, stand_ins: dict[str, str]) -> dict[str, Any]:
     tasks = [task for task in Task if (OFFICIAL, task) in study.cells]
     content = {
         "data": study.data,
+        "targets": study.targets,
         "sources": study.sources,
         "precision": study.precision,
         "complete": study.complete,

@@ -75,13 +75,16 @@ def client_rows(submission: Path, clients: str | None, data: Path | None = None)
 
 
 def read_columns(submission: Path, width: int) -> tuple[list[str], dict[str, slice]]:
-    """Names of all columns, and block → its columns; numbered columns of one block where the submission has no names.
+    """Names of all columns, and block → its columns; numbered columns of one block where the submission has no names, or names of
+    other vectors.
 
     A name that several blocks use, such as a principal component's, is given as «block.column».
     """
     path = submission / "columns.json"
     blocks: dict[str, list[str]] = {}
-    if path.exists():
+    from kit.submission.card import describes  # a room further up: nothing else here rests on it
+
+    if path.exists() and describes(submission):
         try:
             blocks = {
                 str(name): list(columns) for name, columns in json.loads(path.read_text(encoding="utf-8")).items()

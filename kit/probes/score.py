@@ -20,7 +20,7 @@ from kit.data.layout import DataFolder
 from kit.data.origin import FILES, changed, listed
 from kit.errors import KitError
 from kit.probes.conditions import conditions, precision_notes, require_clients
-from kit.probes.labels import TaskData, UndefinedTask, load_task, target_files
+from kit.probes.labels import TaskData, UndefinedTask, load_task, target_files, targets_digest
 from kit.probes.registry import RUN_CODE, Explanation, Options, Precision, Probe, TaskRun, load_probes
 from kit.probes.results import Influence, ScoreReport, known_tasks, read_scores, runs_of
 from kit.probes.slices import Counts, Masks, cohorts, read_counts, slice_scores
@@ -115,6 +115,7 @@ def score_submission(
     _require_replaceable(read_scores(submission).get(probe), decided, vectors, chosen, missing if not force else ())
 
     def done(name: str, part: Part) -> None:
+        _require_same_targets(submission, folder, empty.targets)
         if keep is not None:
             keep(_filled(empty, {name: part.entry}, {name: part}))
 
@@ -141,6 +142,15 @@ def origin_notes(submission: Path, folder: DataFolder) -> list[str]:
         f"The submission was made from other data than {folder.root} holds now ({listed(found)}): its vectors may know what the "
         "target windows hold, or miss what came before. Build it again."
     ]
+
+
+def _require_same_targets(submission: Path, folder: DataFolder, targets: str) -> None:
+    """KitError where the target files are others than when the scoring began: its scores would be filed under the wrong ones."""
+    if targets_digest(folder) != targets:
+        raise KitError(
+            f"The target files of {folder.root} were exchanged while {submission} was scored.",
+            "What was scored since then was not written: score it again.",
+        )
 
 
 def _require_runs(seeds: int, *, reorder: bool) -> None:

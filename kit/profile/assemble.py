@@ -97,7 +97,8 @@ def prepare_block(values: NDArray[np.float32], columns: tuple[str, ...], entry: 
     if entry.unit_rms and block.size:
         squares = sum(float(np.square(block[rows]).sum(dtype=np.float64)) for rows in _rows(len(block)))
         block /= np.float32(max(np.sqrt(squares / block.size), 1e-12))
-    block *= np.float32(entry.weight)
+    with np.errstate(over="ignore", invalid="ignore"):  # `all_finite` tells, with the block's name
+        block *= np.float32(entry.weight)
     return Part(block, tuple(names), dropped)
 
 
@@ -120,6 +121,13 @@ def select(columns: Sequence[str], patterns: Sequence[str]) -> list[int]:
 def missing_rows(values: NDArray[np.float32]) -> int:
     """How many rows hold nothing but NaN."""
     return sum(int(np.isnan(values[rows]).all(axis=1).sum()) for rows in _rows(len(values)))
+
+
+def all_finite(block: NDArray[np.float32]) -> bool:
+    """Whether no value of (n, d) is NaN or infinite."""
+    return all(
+        bool(np.isfinite([block[rows].min(initial=0), block[rows].max(initial=0)]).all()) for rows in _rows(len(block))
+    )
 
 
 def _rows(count: int) -> Iterator[slice]:

@@ -18,7 +18,7 @@ from kit.errors import KitError
 from kit.history import History
 from kit.limits.crowd import give_way
 from kit.limits.watchdog import doing
-from kit.profile.assemble import CUT_SHARE, Cut, cut_words, finish, missing_rows, prepare_block
+from kit.profile.assemble import CUT_SHARE, Cut, all_finite, cut_words, finish, missing_rows, prepare_block
 from kit.progress import say, track
 from kit.recipe import BlockEntry, Recipe
 from kit.store import Artefact, Plan, Store, code_digest, digest
@@ -117,6 +117,8 @@ def _assemble(
             raise ValueError(f"block {name!r} has {values.shape[0]} rows for {len(order)} clients")
         columns = tuple(json.loads((artefact.folder / "columns.json").read_text(encoding="utf-8")))
         part = prepare_block(values, columns, entry, recipe.seed)
+        if not all_finite(part.values):
+            raise _not_finite(name, f"weight = {entry.weight:g}")
         missing = missing_rows(values)
         stop = start + part.values.shape[1]
         record = artefact.record()
@@ -156,7 +158,17 @@ def _with_cut(row: BlockRow, cut: Cut, clients: int) -> BlockRow:
     own = slice(row.start, row.stop)
     values = clients * (row.stop - row.start)
     share, largest = int(cut.values[own].sum()) / max(values, 1), float(cut.largest[own].max(initial=0))
-    return replace(row, clipped=round(share, 6), largest=largest if np.isfinite(largest) else 0.0)
+    if not np.isfinite(largest):
+        raise _not_finite(row.name, "[assembly] pca and row_norm")
+    return replace(row, clipped=round(share, 6), largest=largest)
+
+
+def _not_finite(block: str, settings: str) -> KitError:
+    """A clip would hide infinities: every client at the same ±clip."""
+    return KitError(
+        f"Block {block} has values that are NaN or infinite once it is scaled ({settings}).",
+        "Give it a smaller weight or another scale, or look at what the block itself makes. No submission was changed.",
+    )
 
 
 def plan_block(name: str, entry: BlockEntry, seed: int, history: str, events: str) -> Plan:

@@ -40,6 +40,14 @@ def as_built(folder: Path, manifest: dict[str, Any]) -> bool:
     return recorded is None or recorded == Store().files_digest(folder / name for name in (IDS, VECTORS))
 
 
+def describes(folder: Path) -> bool:
+    """Whether what lies beside the vectors, such as the names of columns, is of these vectors, as far as a manifest tells."""
+    try:
+        return as_built(folder, read_manifest(folder))
+    except KitError:  # not made by `kit submit`
+        return True
+
+
 def write_card(folder: Path, place: Path | None = None) -> bool:
     """Write or refresh CARD.md of a submission; a folder without a manifest (not made by `kit submit`) gets none.
 

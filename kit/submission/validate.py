@@ -14,7 +14,7 @@ from kit.data.layout import DataFolder
 from kit.data.prepare import plan_events
 from kit.errors import Finding, KitError, Severity
 from kit.store import Store
-from kit.submission.card import clipped, read_manifest
+from kit.submission.card import as_built, clipped, read_manifest
 
 LARGE = 1_000.0
 """Absolute values above this make the unscaled probe's precision matter, and come near float16's limit of 65,504."""
@@ -34,7 +34,7 @@ def validate(folder: Path, data: DataFolder) -> list[Finding]:
     if found.ids is not None:
         findings += client_errors(found.ids, asked_for(folder, data))
         findings += _odd_ids(found.ids)
-    findings += _cut(folder)
+    findings += _told(folder)
     if found.vectors is not None and found.statistics is not None and not found.statistics.bad:
         findings += _oddities(found.vectors, found.statistics)
     return findings
@@ -62,13 +62,18 @@ def asked_for(folder: Path, data: DataFolder) -> NDArray[np.int64]:
     return plan_events(data, "end", Store(), "keep", "all").clients
 
 
-def _cut(folder: Path) -> list[Finding]:
-    """Blocks of which the assembly cut many values, as the manifest says; nothing where there is none."""
+def _told(folder: Path) -> list[Finding]:
+    """What a manifest tells, if there is one: blocks of which the assembly cut many values, or that it is of other vectors."""
     try:
-        words = clipped(read_manifest(folder))
+        manifest = read_manifest(folder)
     except KitError:
         return []
-    return [_warning(what, VECTORS, remedy) for what, remedy in words]
+    if not as_built(folder, manifest):
+        what = "ids or vectors are others than manifest.json was written for: its recipe and blocks describe those"
+        return [
+            _warning(what, f"{IDS}, {VECTORS}", "Build the submission again, or remove manifest.json and columns.json.")
+        ]
+    return [_warning(what, VECTORS, remedy) for what, remedy in clipped(manifest)]
 
 
 def _odd_ids(ids: NDArray[Any]) -> list[Finding]:
