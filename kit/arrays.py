@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import pickle
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Final, TypeVar
+from tokenize import TokenError
+from typing import Any, BinaryIO, Final, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +19,8 @@ from kit.store import write_atomically
 AnyNumber = TypeVar("AnyNumber", bound=np.generic)
 SMALL_FILE: Final = 4096
 """Bytes up to which a file is read rather than mapped (an empty one cannot be mapped)."""
+DAMAGED: Final = (SyntaxError, TokenError, TypeError, KeyError, OverflowError, MemoryError)
+"""What NumPy ends in where the header of a file is damaged, beside ValueError."""
 BLOCK: Final = 4_000_000
 """Elements read at a time where a pass goes over all of them."""
 
@@ -33,10 +38,43 @@ def read_array(path: Path, *, mapped: bool = True) -> NDArray[Any]:
     Raises:
         ValueError: it is no .npy file; also OSError and EOFError, as NumPy raises them.
     """
-    found = np.load(path, mmap_mode="r" if mapped and path.stat().st_size > SMALL_FILE else None, allow_pickle=False)
+    mode: Literal["r"] | None = "r" if mapped and path.stat().st_size > SMALL_FILE else None
+    try:
+        found = np.load(path, mmap_mode=mode, allow_pickle=False)
+    except DAMAGED as error:
+        raise ValueError(f"its header is damaged: {error}") from error
     if not isinstance(found, np.ndarray):
         raise ValueError("it is an archive of several arrays, .npz")
     return np.asarray(found)  # a plain view: NumPy's own class for mapped arrays makes every small access slower
+
+
+class _Numbers(pickle.Unpickler):
+    """Object arrays of the official folder need pickle; this one builds NumPy numbers and arrays and nothing else."""
+
+    def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401
+        allowed = {"dtype", "ndarray", "scalar", "_reconstruct", "_frombuffer"}
+        if module.split(".", maxsplit=1)[0] == "numpy" and name in allowed:
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"{module}.{name} is not allowed in a list of numbers")
+
+
+def read_numbers(path: Path) -> NDArray[Any]:
+    """A small .npy file, also if it holds Python numbers, without running code that it may carry.
+
+    Raises:
+        ValueError: it is something else; also OSError and EOFError, as NumPy raises them.
+    """
+    data = path.read_bytes()
+    stream = io.BytesIO(data)
+    try:
+        version = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(stream)
+        if not dtype.hasobject:
+            return np.asarray(np.load(io.BytesIO(data), allow_pickle=False))
+        return np.asarray(_Numbers(stream).load()).reshape(shape)
+    except (*DAMAGED, pickle.UnpicklingError, AttributeError, IndexError) as error:
+        raise ValueError(f"it is damaged: {error}") from error
 
 
 def mapped_file(array: NDArray[Any]) -> Path | None:

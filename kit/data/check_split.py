@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
+from kit.arrays import read_numbers
 from kit.challenge import NOVELTY_TOP, TARGET_LIST, EventType, Task
 from kit.data.contract import inspect, missing, require, stale
 from kit.data.layout import DataFolder, Split, load_ids
@@ -78,29 +81,20 @@ def check_split(folder: DataFolder, sound: list[EventType], store: Store) -> Ite
     recorded = folder.sources()
     for kind in sound:
         yield from _input(folder, kind, split, folder.raw(kind).name not in recorded, store, again)
-    yield from check_targets(folder, split, EventType.BUY in sound and not recorded, store)
-
-
-def check_targets(folder: DataFolder, split: Split, count: bool, store: Store) -> Iterator[Finding]:
-    """The files that scores are made from: both windows and all lists.
-
-    Args:
-        folder, split: of a split folder.
-        count: compare windows of ours with the raw file, where the split has no record of it.
-        store: knows digests.
-    """
-    again = f"Run `kit data split {folder.root}` again."
     yield from stale(folder, store, "target")
-    yield from _windows(folder, split, count, again)
+    yield from _windows(folder, split, EventType.BUY in sound and not recorded, again)
     for task in (task for task in Task if task.is_propensity):
         yield from _lists(folder, task, again)
     yield from _active(folder)
 
 
 def require_targets(folder: DataFolder, store: Store) -> None:
-    """KitError if the files that scores are made from hold what `kit data check` calls an error, in its words."""
+    """KitError where the target windows were made from other files than the folder holds now, in the words of `kit data check`.
+
+    Windows and lists that cannot be read are refused by whoever makes labels of them.
+    """
     folder.require_split()
-    require(check_targets(folder, folder.split(), False, store), folder.root)
+    require(stale(folder, store, "target"), folder.root)
 
 
 def _input(
@@ -159,15 +153,15 @@ def _lists(folder: DataFolder, task: Task, again: str) -> Iterator[Finding]:
         yield Finding(Severity.INFO, f"has no targets: {task} is not defined here.", where, remedy)
         return
     try:
-        targets = load_ids(path, again)
-        popularity = np.load(folder.popularity(task), allow_pickle=False)
-    except (KitError, OSError, ValueError) as error:
+        targets = _whole(read_numbers(path))
+        popularity = read_numbers(folder.popularity(task))
+    except (OSError, ValueError, TypeError, EOFError) as error:
         yield Finding(Severity.ERROR, f"targets or popularity cannot be read ({error}).", where, again)
         return
     if popularity.shape != targets.shape:
         what = f"has {len(targets)} targets, but popularity has the shape {popularity.shape}."
         yield Finding(Severity.ERROR, what, where, again)
-    elif not np.issubdtype(popularity.dtype, np.number) or not np.sort(popularity)[-NOVELTY_TOP:].sum() > 0:
+    elif not _are_numbers(popularity) or not np.sort(popularity)[-NOVELTY_TOP:].sum() > 0:
         what = "has popularities that are not numbers or have nothing above 0: novelty would divide by 0."
         yield Finding(Severity.ERROR, what, f"target/{folder.popularity(task).name}", again)
     if len(np.unique(targets)) < len(targets):
@@ -177,8 +171,27 @@ def _lists(folder: DataFolder, task: Task, again: str) -> Iterator[Finding]:
         yield Finding(Severity.INFO, f"has {len(targets)} targets, not {TARGET_LIST}.", where, remedy)
 
 
+def _whole(values: NDArray[Any]) -> NDArray[np.int64]:
+    """Targets as ids, whatever numbers they are stored as; ValueError or TypeError if they are something else."""
+    whole = values.astype(np.int64)
+    if values.ndim != 1 or not np.array_equal(values, whole):
+        raise ValueError(f"{values.dtype} of shape {values.shape} are no list of ids")
+    return np.asarray(whole)
+
+
+def _are_numbers(values: NDArray[Any]) -> bool:
+    try:
+        return bool(np.isfinite(values.astype(np.float64)).all())
+    except (TypeError, ValueError):
+        return False
+
+
 def _active(folder: DataFolder) -> Iterator[Finding]:
     path, where = folder.active_clients, "target/active_clients.npy"
+    if not path.exists():
+        what = "There is no list of active clients: churn is not defined here."
+        yield Finding(Severity.WARNING, what, where, f"`kit data split {folder.root}` makes it.")
+        return
     try:
         active = load_ids(path, f"Run `kit data split {folder.root}`.")
     except KitError as error:

@@ -8,7 +8,7 @@ import polars as pl
 
 from kit.challenge import CODE_VALUES, CODES, PRICE_BUCKETS, TIMESTAMP_FORMAT
 from kit.data.scan import EMBEDDING
-from kit.data.times import EARLIEST, latest_year, outside, stored
+from kit.data.times import EARLIEST, MOMENT, latest_year, outside, stored
 from kit.errors import Severity
 
 _CODE = r"0*(?:25[0-5]|2[0-4]\d|1?\d{1,2})"
@@ -46,9 +46,9 @@ def _time_rules(dtype: pl.DataType) -> list[Rule]:
         if dtype.is_integer():
             remedy += ' With Polars: pl.from_epoch("timestamp", time_unit=…), where the unit is s, ms, us or ns.'
         return [Rule("timestamp", f"is {dtype}", remedy)]
-    number, unit = found
+    number, unit = pl.col(MOMENT), found[1]
     says = f"lie before {EARLIEST} or after {latest_year()}"
-    rules = [Rule("timestamp", says, "", bad=outside(number, unit))]  # the remedy depends on the first of them
+    rules = [Rule("timestamp", says, "", bad=outside(unit))]  # the remedy depends on the first of them
     if dtype == pl.String:
         says = f"are not timestamps of the form {TIMESTAMP_FORMAT}"
         bad = pl.col("timestamp").is_not_null() & number.is_null()

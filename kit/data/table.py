@@ -13,7 +13,7 @@ import polars as pl
 from kit.challenge import FIRST_SEEN, PRODUCT_COLUMNS, EventType
 from kit.data.rules import Rule, column_rules
 from kit.data.scan import EMBEDDING, product_names, scan_table
-from kit.data.times import instant, misread, readable, shown, stored
+from kit.data.times import MOMENT, instant, misread, readable, shown, stored
 from kit.errors import Finding, KitError, Severity
 
 UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError, OverflowError)
@@ -138,15 +138,15 @@ def apply_rules(table: Table, rules: list[Rule], schema: pl.Schema) -> None:
     """Evaluate all rules in one pass: number of bad rows and the first of them; then fetch that row to show it."""
     row = pl.col("_row")
     wanted = [pl.len().alias("rows")]
-    time = (
-        readable(schema["timestamp"]) if "timestamp" in schema and any(r.column == "timestamp" for r in rules) else None
-    )
+    scan = pl.scan_parquet(table.path, row_index_name="_row")
+    time = stored(schema["timestamp"]) if any(rule.column == "timestamp" for rule in rules) else None
     if time is not None:
-        wanted += [time.min().alias("first"), time.max().alias("last")]
+        scan = scan.with_columns(time[0].alias(MOMENT))
+        moment = readable(time[1])
+        wanted += [moment.min().alias("first"), moment.max().alias("last")]
     for number, rule in enumerate(rules):
         bad = pl.lit(False) if rule.bad is None else rule.bad.fill_null(False)
         wanted += [bad.sum().alias(f"bad{number}"), pl.when(bad).then(row).min().alias(f"at{number}")]
-    scan = pl.scan_parquet(table.path, row_index_name="_row")
     seen = scan.select(wanted).collect(engine="streaming").row(0, named=True)
     table.rows, table.first, table.last = seen["rows"], instant(seen.get("first")), instant(seen.get("last"))
     for number, rule in enumerate(rules):
@@ -167,7 +167,7 @@ def _note(table: Table, rule: Rule, dtype: pl.DataType, found: pl.LazyFrame, cou
 def _first(rule: Rule, dtype: pl.DataType, found: pl.LazyFrame) -> tuple[str, str, bool]:
     """The first bad value for people, the rule's remedy given it, and whether it is null."""
     time = stored(dtype) if rule.column == "timestamp" else None
-    number = None if time is None else found.select(time[0].alias("number")).collect().item()
+    number = None if time is None else found.select(MOMENT).collect().item()
     remedy = rule.remedy if rule.remedy or time is None or number is None else misread(number, time[1])
     if time is not None and number is not None and dtype != pl.String:
         return shown(number, time[1]), remedy, False

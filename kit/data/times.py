@@ -18,6 +18,8 @@ PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 UNITS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 DAY = 86_400
 EPOCH = datetime(1970, 1, 1)
+MOMENT = "_moment"
+"""Column that rules find the stored number in: text is parsed once, not once per rule."""
 
 
 def latest_year() -> int:
@@ -43,19 +45,15 @@ def stored(dtype: pl.DataType) -> tuple[pl.Expr, str] | None:
     return None
 
 
-def outside(number: pl.Expr, unit: str) -> pl.Expr:
-    """Whether an instant lies before EARLIEST or after next year."""
+def outside(unit: str) -> pl.Expr:
+    """Whether the MOMENT lies before EARLIEST or after next year."""
     first, stop = bounds(unit)
-    return (number < first) | (number >= stop)
+    return (pl.col(MOMENT) < first) | (pl.col(MOMENT) >= stop)
 
 
-def readable(dtype: pl.DataType) -> pl.Expr | None:
-    """The timestamp in microseconds since 1970, null where it cannot be right; None if the type is no time's."""
-    found = stored(dtype)
-    if found is None:
-        return None
-    number, unit = found
-    sane = pl.when(~outside(number, unit)).then(number)
+def readable(unit: str) -> pl.Expr:
+    """The MOMENT in microseconds since 1970, null where it cannot be right."""
+    sane = pl.when(~outside(unit)).then(pl.col(MOMENT))
     return sane // 1000 if unit == "ns" else sane * (PER_SECOND["us"] // PER_SECOND[unit])
 
 

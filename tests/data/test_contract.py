@@ -20,9 +20,11 @@ from kit.data.layout import DataFolder, load_ids
 from kit.data.scan import columns_of, ids_of, scan_events, scan_products
 from kit.data.split import split_folder
 from kit.errors import Finding, KitError, Severity
+from kit.features.build import build_features
 from kit.history import History
 from kit.probes.score import score_submission
 from kit.store import Store
+from kit.tokens import TokenSettings, tokenise
 
 Make = Callable[..., Path]
 Change = Callable[[pl.DataFrame], pl.DataFrame]
@@ -292,6 +294,27 @@ def test_milliseconds_survive_and_ties_keep_file_order(make_folder: Make, store:
         )
         assert mine["url"].to_list() == [30, 99, 10, 20, 15]
         assert mine["timestamp"].dt.millisecond().to_list() == [0, 399, 400, 400, 400]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_what_was_touched_last_is_what_the_file_says(make_folder: Make, store: Store, turned: bool) -> None:
+    """Through tables, tokens and features: ties keep file order, also when another client's rows lie between them."""
+    root = make_folder(rows=200)
+    when = ["2022-06-20 12:00:00.400"] * 3 + ["2022-06-20 12:00:00.100"]
+    skus = [1001, 1003, 1002, 1004]
+    order = [2, 1, 0, 3] if turned else [0, 1, 2, 3]
+    rows = pl.DataFrame({"client_id": [900] * 4, "timestamp": when, "sku": skus})[order]
+    edit(root / "product_buy.parquet", lambda f: pl.concat([rows[:2], f, rows[2:]]))
+    edit(root / "product_properties.parquet", lambda f: f.with_columns(price=pl.col("sku") - 1000))
+    edit(root / "product_properties.parquet", lambda f: f.with_columns(pl.col("price").clip(0, 99)))
+    split_folder(root, store=store)
+    history = History.open(DataFolder(root), store=store).among(np.array([900]))
+    expected = [1004, *([1002, 1003, 1001] if turned else [1001, 1003, 1002])]
+    assert history.events(EventType.BUY).collect()["sku"].to_list() == expected
+    tokens = tokenise(history, TokenSettings())
+    assert tokens.vocabulary.catalogue.sku[tokens.product].tolist() == expected
+    (frame,) = build_features(history, ["price"])
+    assert frame["price__buy_last"].item() == expected[-1] - 1000
 
 
 def test_dates_are_midnights_and_zones_are_utc(make_folder: Make, store: Store) -> None:
