@@ -102,6 +102,7 @@ def test_cells_stay_as_they_are_and_empty_ones_are_null(tmp_path: Path) -> None:
         (noted("a", "b,c", "d", "e", "f"), "line 3 cannot be read: 5 fields, the header has 4.*`ragged"),
         (noted("a", "b,c", "d", "e", "f").replace("d,", "", 1), "line 3 .*nor can 1 more .line 4.: 5 fields"),
         (noted("a", "b\0", "d", "e", "f"), "line 3 cannot be read: a NUL byte is in it.*utf-16"),
+        (noted("a", "b", "c", "d", "e") * 2, "line 7 cannot be read: the header comes again. .*joined"),
         (noted("a", '"\n\n",b', "d", "e", "f"), "line 3 cannot be read: 5 fields"),
     ],
 )

@@ -96,6 +96,12 @@ def test_a_broken_line_is_named_or_left_out(tmp_path: Path, line: str, why: str)
     assert opened["log"].collect()["_record"].to_list() == [1, 1, 3]
 
 
+@pytest.mark.parametrize("data", ["\n", " \n\r\n", "\ufeff"])
+def test_blank_lines_alone_are_no_log(tmp_path: Path, data: str) -> None:
+    with pytest.raises(KitError, match=r"b\.jsonl holds nothing but blank lines"):
+        sources(tmp_path, {"a.jsonl": lines(event()), "b.jsonl": data}, path="*.jsonl")
+
+
 def test_an_array_is_no_lines(tmp_path: Path) -> None:
     with pytest.raises(KitError, match=r"one JSON array, not one object per line.*jq"):
         sources(tmp_path, {"log.jsonl": json.dumps([event()], indent=1)}, path="*.jsonl")

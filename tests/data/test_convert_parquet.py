@@ -109,6 +109,13 @@ def test_a_column_of_lists_or_objects_is_refused(tmp_path: Path, kind: pl.DataTy
         opened(tmp_path, pl.Series([None], dtype=kind))
 
 
+@pytest.mark.parametrize(("unit", "stamp"), [("us", 2**62), ("ms", -(2**60)), ("ms", 253_402_300_800_000)])
+def test_times_beyond_the_calendar_are_refused(tmp_path: Path, unit: str, stamp: int) -> None:
+    good = pl.Series([0, 1]).cast(pl.Datetime(unit))
+    with pytest.raises(KitError, match=rf"Column 'user' of b\.parquet .* holds the number {stamp}, a time beyond"):
+        opened(tmp_path, good, pl.Series([0, stamp, None]).cast(pl.Datetime(unit)))
+
+
 @pytest.mark.parametrize("damage", ["cut", "head", "half", "byte"])
 def test_a_damaged_file_is_named(tmp_path: Path, damage: str) -> None:
     good = pl.Series(range(5000))

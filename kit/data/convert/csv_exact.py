@@ -28,6 +28,7 @@ _LINES = (
     'If such fields belong there, say `multiline = true` beside the file\'s path; if quotes are text, `quote = ""`.'
 )
 _RAGGED = 'Check `separator` and `quote`; `ragged = "fill"` reads missing cells at the end of a row as empty.'
+_JOINED = "Files were joined with their headers: delete that line."
 NO_UTF8 = 'Say the file\'s `encoding`, such as "cp1252" or "latin-1", beside its path.'
 NO_NUL = 'Fetch the file again, or say `encoding = "utf-16"` if that is what it is.'
 
@@ -65,12 +66,21 @@ class ExactReader:
     Args:
         dialect: separator, quote, number of columns.
         columns: what to keep of each row.
+        header: the columns' names; a row of just these is none.
         fill: rows with too few fields end in empty cells; empty surplus cells are dropped.
         multiline: believe quoted fields that run over lines which look like rows.
     """
 
-    def __init__(self, dialect: Dialect, columns: list[int], *, fill: bool = False, multiline: bool = False) -> None:
-        self.dialect, self.columns, self.fill, self.multiline = dialect, columns, fill, multiline
+    def __init__(
+        self,
+        dialect: Dialect,
+        columns: list[int],
+        header: list[str],
+        *,
+        fill: bool = False,
+        multiline: bool = False,
+    ) -> None:
+        self.dialect, self.columns, self.header, self.fill, self.multiline = dialect, columns, header, fill, multiline
 
     def parse(self, text: str, *, final: bool) -> Parsed:
         """Reads the records of a text that begins between records.
@@ -105,7 +115,7 @@ class ExactReader:
                 stop = at + reader.line_num
                 if stop > begin + 1 and sum(map(len, lines[begin:stop])) > LONGEST:
                     return begin, "open"
-                if len(row) == width and stop == begin + 1 and not dirty and row != [""]:
+                if len(row) == width and stop == begin + 1 and not dirty and row[0] not in ("", self.header[0]):
                     parsed.numbers.append(len(parsed.rows) + len(parsed.unreadable))
                     parsed.rows.append(tuple([row[column] for column in wanted]))
                     parsed.lines.append(begin)
@@ -125,6 +135,9 @@ class ExactReader:
             return
         if odd := odd_bytes("".join(lines)):
             parsed.reject(begin, *odd)
+            return
+        if row == self.header:
+            parsed.reject(begin, "the header comes again", _JOINED)
             return
         fits = row[:width] + [""] * (width - len(row)) if self.fill and not any(row[width:]) else row
         if len(fits) != width:

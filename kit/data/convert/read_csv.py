@@ -90,8 +90,13 @@ class CsvReader:
         self.dialect = replace(self.dialect, width=len(names))
         self.columns = [names.index(column) for column in self.wanted]
         self.exact = ExactReader(
-            self.dialect, self.columns, fill=self.source.ragged == "fill", multiline=self.source.multiline
+            self.dialect,
+            self.columns,
+            names,
+            fill=self.source.ragged == "fill",
+            multiline=self.source.multiline,
         )
+        self.again = line_feeds("".join(lines[blank : self.line - 1]).rstrip("\r\n").encode("utf-8", ESCAPE)) + b"\n"
         used = "".join(lines[: self.line - 1]).encode("utf-8", ESCAPE)
         return buffer[len(used) :]
 
@@ -101,7 +106,8 @@ class CsvReader:
         block = line_feeds(buffer[:cut])
         if final and block and not block.endswith(b"\n"):
             block += b"\n"
-        count = regular_records(block, self.dialect) if block else None
+        joined = block.startswith(self.again) or b"\n" + self.again in block
+        count = regular_records(block, self.dialect) if block and not joined else None
         if count is not None and self._fast(block, count):
             return buffer[cut:]
         if whole or len(buffer) <= PIECE:

@@ -57,6 +57,8 @@ class JsonlReader:
             block, carry = carry[:cut], carry[cut:]
             if block:
                 self._block(block if block.endswith(b"\n") else block + b"\n")
+        if not self.tally.records:
+            raise KitError(f"{self.tally.name} holds nothing but blank lines.", "Fetch it again, or move it away.")
         self.tally.digest = (length, check)
 
     def _block(self, block: bytes) -> None:
