@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from kit.challenge import Task
 from kit.data.layout import DataFolder
 from kit.errors import KitError
-from kit.probes.labels import targets_digest
 from kit.probes.results import read_scored, read_scores
 from kit.probes.statistics import Scored, client_covariance, paired, run_covariance
 from kit.progress import say
+from kit.tasks import CHALLENGE, Task
+from kit.tasks.labels import targets_digest
 
 DRAWS: Final = 2_000
 PUBLISHED: Final = {
@@ -102,15 +102,20 @@ def comparable(folders: list[Path], probe: str) -> tuple[list[Path], dict[str, s
     Of sets of one size, that with the most tasks in common; one submission that shares none keeps nobody else off the board.
     """
     tasks = {folder: set(read_scored(folder, probe)) for folder in folders}
-    groups = [[folder for folder in folders if task in tasks[folder]] for task in Task]
+    groups = [[folder for folder in folders if task in tasks[folder]] for task in CHALLENGE]
     kept = max(groups, key=lambda group: (len(group), len(_common(group, tasks))), default=[])
-    common = " and ".join(task.value for task in Task if task in _common(kept, tasks))
+    common = " and ".join(_names(_common(kept, tasks)))
     return kept, {
-        folder.name: f"it was scored on {', '.join(task.value for task in Task if task in tasks[folder])} only, the others on "
-        f"{common}"
+        folder.name: f"it was scored on {', '.join(_names(tasks[folder]))} only, the others on {common}"
         for folder in folders
         if folder not in kept
     }
+
+
+def _names(tasks: set[Task]) -> list[str]:
+    """The challenge's in its order, then others."""
+    own = sorted(task.name for task in tasks if not task.in_challenge)
+    return [*(task.name for task in CHALLENGE if task in tasks), *own]
 
 
 def _common(group: list[Path], tasks: dict[Path, set[Task]]) -> set[Task]:
@@ -143,10 +148,10 @@ def rank(folders: list[Path], probe: str, seed: int = 0) -> list[Row]:
             f"No submission was scored with the {probe} probe.", "Run `kit score SUBMISSION --data DIR` first."
         )
     scored = [read_scored(folder, probe) for folder in folders]
-    tasks = [task for task in Task if all(task in item for item in scored)]
+    tasks = [task for task in CHALLENGE if all(task in item for item in scored)]
     if not tasks:
         held = "; ".join(
-            f"{folder.name}: {', '.join(task.value for task in item)}"
+            f"{folder.name}: {', '.join(task.name for task in item)}"
             for folder, item in zip(folders, scored, strict=True)
         )
         raise KitError(f"The submissions share no scored task ({held}).", "Score all of them on the same tasks.")
@@ -192,7 +197,7 @@ def as_json(rows: list[Row]) -> list[dict[str, Any]]:
             "name": row.name,
             "rank": row.rank,
             "borda": row.borda,
-            "scores": {task.value: score for task, score in row.scores.items()},
+            "scores": {task.name: score for task, score in row.scores.items()},
             "sum": round(sum(row.scores.values()), 4),
             "rank_chances": list(row.rank_chances),
         }
@@ -203,7 +208,7 @@ def as_json(rows: list[Row]) -> list[dict[str, Any]]:
 def as_markdown(rows: list[Row]) -> str:
     """A table for a pull request."""
     tasks = list(rows[0].scores)
-    head = ["rank", "submission", *(task.value for task in tasks), "sum", "Borda", "P(1st)"]
+    head = ["rank", "submission", *(task.name for task in tasks), "sum", "Borda", "P(1st)"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for row in rows:
         numbers = [f"{row.scores[task]:.4f}" for task in tasks]

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Final
 
 TARGET_DAYS: Final = 14
-"""Length of each of the two target windows, in days."""
+"""Length of each of the challenge's two target windows, in days; of another split see `kit.data.layout.Split.days`."""
 DAY_US: Final = 86_400_000_000
 """A day in microseconds."""
 MAX_WIDTH: Final = 2048
@@ -59,8 +59,8 @@ FIRST_SEEN: Final = "first_seen"
 """Optional column of product_properties, ours: when a log without a catalogue first named the product; null = always known."""
 
 
-class Task(StrEnum):
-    """The six downstream tasks, under the names of the organisers' evaluator."""
+class TaskName(StrEnum):
+    """The six downstream tasks, under the names of the organisers' evaluator; what each asks is in `kit.tasks.challenge`."""
 
     CHURN = "churn"
     CATEGORY = "propensity_category"
@@ -69,17 +69,6 @@ class Task(StrEnum):
     NEW_SKU = "propensity_new_sku"
     PRICE = "propensity_price"
 
-    @property
-    def label_column(self) -> str | None:
-        """Column of the target file whose values are the labels; None for churn and conversion (1 = no purchase)."""
-        return self.value.rsplit("_", 1)[-1] if self.is_propensity else None
 
-    @property
-    def is_propensity(self) -> bool:
-        """Whether the task has a list of targets and is scored by AUROC, novelty and diversity."""
-        return self.value.startswith("propensity_")
-
-    @property
-    def active_only(self) -> bool:
-        """Whether the task is scored on active clients only (churn)."""
-        return self is Task.CHURN
+PUBLISHED_LISTS: Final = (TaskName.CATEGORY, TaskName.SKU)
+"""Tasks whose target lists were public during the challenge."""

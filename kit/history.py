@@ -2,7 +2,7 @@
 
     past                         cut                     now
     ───────────────[ window )─────┤   a History sees only what lies left of its cut;
-                   └ rewind(14) ──┘   rewinding it gives an earlier History and the window between the two cuts.
+                   └── rewind() ──┘   rewinding it gives an earlier History and the window between the two cuts.
 
 Labels for training come from `rewind` alone, so they lie before the cut too.
 """
@@ -21,7 +21,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from kit.arrays import digest_of
-from kit.challenge import SKU_EVENTS, TARGET_DAYS, EventType, Task
+from kit.challenge import SKU_EVENTS, TARGET_DAYS, EventType
 from kit.data.clients import Clients
 from kit.data.layout import DataFolder, load_ids
 from kit.data.prepare import Duplicates, dated, of_clients, plan_events, require_sound
@@ -42,9 +42,11 @@ class Source:
     files: dict[EventType, Path]
     products: Path
     prepared: Path
-    targets: dict[Task, Path]
+    targets: dict[str, Path]
     cut: datetime
     """That the tables were prepared for; rewound histories share it."""
+    days: int = TARGET_DAYS
+    """Length of the data folder's target windows."""
 
     def everyone(self, kind: EventType) -> pl.LazyFrame:
         """All clients' events of the files, whatever their time."""
@@ -127,10 +129,15 @@ class History:
         plan = plan_events(folder, cut, store, duplicates, clients)
         require_sound(folder, plan, store)
         artefact = store.make(plan.stage, plan.prepare)
-        source = Source(plan.files, folder.products, artefact.folder, plan.targets, plan.cut)
+        source = Source(plan.files, folder.products, artefact.folder, plan.targets, plan.cut, plan.days)
         history = cls(source, plan.cut, plan.clients)
         history._memo |= {"fingerprint": plan.fingerprint, "artefact": artefact.key, "store": store}
         return history
+
+    @property
+    def days(self) -> int:
+        """Length of the data folder's target windows in days: what lies ahead of the cut is asked about for so long."""
+        return self._source.days
 
     @property
     def artefact(self) -> str:
@@ -139,7 +146,8 @@ class History:
 
     @property
     def fingerprint(self) -> str:
-        """Digest of what this History is made of: event files, products, clients, public target lists, cut, duplicates."""
+        """Digest of what this History is made of: event files, products, clients, public target lists, the windows' length,
+        cut, duplicates."""
         return dated(self._memo["fingerprint"], self.cut)
 
     def events(self, kind: EventType) -> pl.LazyFrame:
@@ -176,8 +184,9 @@ class History:
         """
         return scan_products(self._source.products, before=self._source.cut)
 
-    def published_targets(self, task: Task) -> NDArray[np.int64]:
-        """Targets that were public during the challenge (categories and skus); empty (0,) where the folder has none."""
+    def published_targets(self, task: str) -> NDArray[np.int64]:
+        """Targets of a task, by its name, that were public during the challenge (`PUBLISHED_LISTS`: categories and skus);
+        empty (0,) where the folder has none."""
         path = self._source.targets.get(task)
         if path is None or not path.exists():
             return np.empty(0, dtype=np.int64)
@@ -257,8 +266,13 @@ class History:
         for first in range(0, len(self.clients), size):
             yield self.among(self.clients[first : first + size])
 
-    def rewind(self, days: int = TARGET_DAYS) -> tuple[History, Window]:
-        """An earlier History, `days` before this one, and the window between the two cuts."""
+    def rewind(self, days: int | None = None) -> tuple[History, Window]:
+        """An earlier History and the window between the two cuts.
+
+        Args:
+            days: how much earlier; None for the length of the data folder's target windows.
+        """
+        days = self.days if days is None else days
         if days <= 0:
             raise ValueError(f"days must be positive, however: {days=}")
         earlier = self.cut - timedelta(days=days)

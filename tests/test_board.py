@@ -14,9 +14,9 @@ from kit.board import as_markdown, borda, comparable, rank, submissions_on
 from kit.cli.main import app
 from kit.data.layout import DataFolder
 from kit.errors import KitError
-from kit.probes.labels import targets_digest
 from kit.probes.results import vectors_digest
 from kit.store import write_json
+from kit.tasks.labels import targets_digest
 
 
 def test_borda_by_hand():

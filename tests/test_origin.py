@@ -11,14 +11,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from kit.challenge import EventType, Task
+from kit.challenge import EventType
 from kit.cli.neighbours import _data_of
 from kit.data.layout import DataFolder
 from kit.data.origin import changed, require_origin
 from kit.errors import KitError
 from kit.neighbours import open_profiles
 from kit.probes.explain import read_columns
-from kit.probes.labels import targets_digest
 from kit.probes.results import current_scores, moved_on, read_ceiling, write_scores
 from kit.probes.score import origin_notes, score_submission
 from kit.recipe import Recipe, parse
@@ -26,6 +25,8 @@ from kit.report.collect import collect
 from kit.report.drift import read_drift, write_drift
 from kit.store import Store
 from kit.submission import read_manifest, submit, validate, write_card
+from kit.tasks import CATEGORY, CHURN, CONVERSION
+from kit.tasks.labels import targets_digest
 
 PLAN = {"name": "t", "blocks": {"counts": {"kind": "stats", "families": ["counts"], "scale": "quantile"}}}
 
@@ -45,7 +46,7 @@ def built(shop: DataFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture
 def scored(shop: DataFolder, built: Path) -> Path:
-    write_scores(built, [score_submission(built, shop, tasks=[Task.CONVERSION], threads=1)])
+    write_scores(built, [score_submission(built, shop, tasks=[CONVERSION], threads=1)])
     return built
 
 
@@ -85,7 +86,7 @@ def test_a_manifest_names_every_file_it_was_made_from(shop: DataFolder, built: P
 def test_the_old_score_of_exchanged_vectors_is_shown_nowhere(
     shop: DataFolder, scored: Path, capsys: pytest.CaptureFixture[str]
 ):
-    assert score_submission(scored, shop, tasks=[Task.CONVERSION], threads=1).reused
+    assert score_submission(scored, shop, tasks=[CONVERSION], threads=1).reused
     assert "| conversion |" in (scored / "CARD.md").read_text()
     assert collect(scored, shop.root).probes
     exchange(scored / "embeddings.npy", lambda matrix: matrix[::-1].copy())
@@ -95,7 +96,7 @@ def test_the_old_score_of_exchanged_vectors_is_shown_nowhere(
     assert report.probes == [] and "kit score" in report.missing["scores"]
     write_card(scored)
     assert "Not scored yet" in (scored / "CARD.md").read_text()
-    assert not score_submission(scored, shop, tasks=[Task.CONVERSION], threads=1).reused
+    assert not score_submission(scored, shop, tasks=[CONVERSION], threads=1).reused
 
 
 def test_active_clients_that_were_exchanged_are_another_target(shop: DataFolder, scored: Path):
@@ -103,14 +104,14 @@ def test_active_clients_that_were_exchanged_are_another_target(shop: DataFolder,
     assert moved_on(report) is None
     exchange(shop.active_clients, lambda ids: np.sort(np.append(ids[1:], ids[-1] + 1)))
     assert f"{shop.root} holds other target files now" in str(moved_on(report))
-    assert not score_submission(scored, shop, tasks=[Task.CONVERSION], threads=1).reused
+    assert not score_submission(scored, shop, tasks=[CONVERSION], threads=1).reused
 
 
 def test_a_ceiling_of_other_targets_is_left_out(shop: DataFolder, capsys: pytest.CaptureFixture[str]):
     tasks = {"churn": {"score": 0.9, "auroc": 0.9}}
     shop.ceiling.write_text(json.dumps({"tasks": tasks, "targets": targets_digest(shop)}))
     assert read_ceiling(shop) == tasks
-    exchange(shop.popularity(Task.CATEGORY), lambda counts: counts[::-1].copy() + 1)
+    exchange(shop.popularity(CATEGORY.name), lambda counts: counts[::-1].copy() + 1)
     assert read_ceiling(shop) == {}
     assert "was made for other target files" in capsys.readouterr().err
     shop.ceiling.write_text(json.dumps({"tasks": tasks}))  # of an older version: nothing is known against it
@@ -126,7 +127,7 @@ def test_another_folder_at_the_same_path_is_said_by_all_who_follow_it(
     other_events(shop)
     (note,) = origin_notes(scored, shop)
     assert f"made from other data than {shop.root} holds now (input/product_buy.parquet)" in note
-    assert note in score_submission(scored, shop, tasks=[Task.CONVERSION], threads=1).notes
+    assert note in score_submission(scored, shop, tasks=[CONVERSION], threads=1).notes
     capsys.readouterr()
     assert collect(scored).data is None
     said = capsys.readouterr().err
@@ -175,7 +176,7 @@ def test_targets_that_are_exchanged_while_they_are_scored_are_noticed(shop: Data
         exchange(shop.active_clients, lambda ids: np.sort(np.append(ids[1:], ids[-1] + 1)))
 
     with pytest.raises(KitError, match=r"target files of .* were exchanged while .* was scored"):
-        score_submission(built, shop, tasks=[Task.CHURN, Task.CONVERSION], threads=1, keep=keep)
+        score_submission(built, shop, tasks=[CHURN, CONVERSION], threads=1, keep=keep)
     assert len(kept) == 1
 
 

@@ -2,7 +2,8 @@
 
 cut − 6·stride … cut − 2·stride   cut − stride        cut
 ──────┤────────────────┤──────────────┤───────────────┤
-      └ near 14 d ┘└ far 14 d ┘   every label lies before the cut, every input before its own rewound cut
+      └─ near ──┘└── far ──┘   each as long as a target window (14 days in the challenge); every label lies before the cut,
+                               every input before its own rewound cut
 """
 
 from __future__ import annotations

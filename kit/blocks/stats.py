@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from kit.blocks.base import Block, BlockOutput, block
-from kit.challenge import EventType
-from kit.data.prepare import TARGET_LISTS
+from kit.challenge import PUBLISHED_LISTS, EventType
 from kit.errors import KitError
 from kit.features.browsing import SAMPLE_VISITS
 from kit.features.build import AT_ONCE, CHUNK, build_features
@@ -92,7 +91,7 @@ class Stats(Block):
         might not do, a small one goes first: then what is learned of everybody is in place, and the room left is known."""
         clients = history.clients
         if limits.room() is not None and len(clients):
-            targets = [len(history.published_targets(task)) for task in TARGET_LISTS]
+            targets = [len(history.published_targets(task)) for task in PUBLISHED_LISTS]
             events = {kind: history.prepared(kind) for kind in EventType}
             counts = Counts(len(clients), 0, events, events, {}, (targets[0], targets[1]))
             each = AT_ONCE * SAFETY * client_bytes(counts, *self._widths(families, counts.targets))

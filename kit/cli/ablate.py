@@ -94,9 +94,9 @@ def ablate(
 
 
 def _every_task() -> Sequence[Any]:
-    from kit.challenge import Task
+    from kit.tasks import CHALLENGE
 
-    return list(Task)
+    return list(CHALLENGE)
 
 
 def _print(found: Ablation) -> None:

@@ -42,9 +42,10 @@ def compare(
     common = [task for task in one if task in two]
     if not common:
         raise KitError(f"{first} and {second} share no scored task.", "Score both on the same tasks.")
-    pairs = {task.value: (one[task], two[task]) for task in common}
-    if len(common) > 1:
-        pairs["sum"] = (together([one[task] for task in common]), together([two[task] for task in common]))
+    pairs = {task.name: (one[task], two[task]) for task in common}
+    six = [task for task in common if task.in_challenge]
+    if len(six) > 1:
+        pairs["sum"] = (together([one[task] for task in six]), together([two[task] for task in six]))
     rows = {name: difference_of(*pair) for name, pair in pairs.items()}
     if as_json:
         tasks = {name: _compared(*pairs[name], row) for name, row in rows.items()}
@@ -142,7 +143,7 @@ def _print(place: str, rows: list[Row], probe: str) -> None:
     for head in (
         "rank",
         "submission",
-        *(task.value.replace("propensity_", "") for task in tasks),
+        *(task.name.replace("propensity_", "") for task in tasks),
         "sum",
         "Borda",
         "P(1st)",
@@ -180,14 +181,14 @@ def _plain(score: float) -> str:
 def _references(place: str, tasks: list[Any]) -> list[tuple[str, list[float]]]:
     """Rows to look up to: the ceiling of a synthetic shop, the published leaderboard for the real data."""
     from kit.board import PUBLISHED, REAL_CLIENTS
-    from kit.challenge import Task
     from kit.data.layout import DataFolder
     from kit.probes.results import read_ceiling
+    from kit.tasks import CHALLENGE
 
     folder = DataFolder(Path(place))
     ceiling = read_ceiling(folder)
     if ceiling:
-        return [("ceiling", [float(ceiling[task.value].get("score", "nan")) for task in tasks])]
+        return [("ceiling", [float(ceiling[task.name].get("score", "nan")) for task in tasks])]
     if folder.relevant_clients.exists() and len(folder.clients()) == REAL_CLIENTS:
-        return [(name, [row[list(Task).index(task)] for task in tasks]) for name, row in PUBLISHED.items()]
+        return [(name, [row[list(CHALLENGE).index(task)] for task in tasks]) for name, row in PUBLISHED.items()]
     return []

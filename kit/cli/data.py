@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from kit.challenge import TARGET_DAYS
+
 app = typer.Typer(
     no_args_is_help=True,
     help="Make, check, split and convert data folders (the challenge layout: five event files and product properties).",
@@ -25,6 +27,7 @@ def synth(
         str, typer.Option(help="tiny ≈ 1 k, small ≈ 8 k, medium ≈ 50 k relevant clients, official = 1 M.")
     ] = "small",
     seed: Annotated[int, typer.Option(help="Equal seeds give equal bytes.")] = 0,
+    days: Annotated[int, typer.Option("--days", help="Length of each of the two target windows.")] = TARGET_DAYS,
 ) -> None:
     """Make a synthetic shop, split it, and write the ceiling that its own truth allows.
 
@@ -35,11 +38,12 @@ def synth(
     from kit.data.shop import synth as make_shop
     from kit.data.split import split_folder
     from kit.probes.ceiling import write_ceiling
+    from kit.tasks.labels import list_rules
 
-    if not is_unfinished(root, preset, seed):  # else a run was stopped after this step: the same command goes on
-        make_shop(root, preset, seed)
+    if not is_unfinished(root, preset, seed, days):  # else a run was stopped after this step: the same command goes on
+        make_shop(root, preset, seed, days)
     if not DataFolder(root).split_file.exists():
-        split_folder(root)
+        split_folder(root, days=days, lists=list_rules())
     write_ceiling(root)
 
 
@@ -76,22 +80,39 @@ def split(
             help="Keep the folder's own active_clients.npy. It holds buyers of all time, so local churn reads far too high.",
         ),
     ] = False,
+    days: Annotated[
+        int | None,
+        typer.Option(
+            "--days",
+            help=f"Length of each of the two target windows; by default the challenge's {TARGET_DAYS}. Labels, rewinds, "
+            "features, probes and reports follow it.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Cut the last 28 days off as two target windows, exactly as the organisers' script does.
+    """Cut the last 28 days off as two target windows of 14 days, exactly as the organisers' script does, or of --days.
+
+    Makes the target lists of all tasks, also of your own, where the folder brings none.
 
     Example: kit data split data/online-retail
-    """
-    from kit.data.split import split_folder
 
-    result = split_folder(root, official_active_clients=official_active_clients)
+    Example: kit data split data/online-retail --days 7
+    """
+    from kit.data.layout import DataFolder
+    from kit.data.split import split_folder
+    from kit.probes.results import ceiling_note
+    from kit.tasks.labels import list_rules
+
+    result = split_folder(root, official_active_clients=official_active_clients, days=days, lists=list_rules())
     if as_json:
         moments = {key: str(value) for key, value in asdict(result).items()}
-        typer.echo(json.dumps({"data": str(root), **moments}, indent=1))
+        typer.echo(json.dumps({"data": str(root), "days": result.days, **moments}, indent=1))
         return
     typer.echo(f"input          t < {result.train_start}")
     typer.echo(f"train target   [{result.train_start}, {result.validation_start})")
     typer.echo(f"validation     [{result.validation_start}, {result.end}]")
+    if (note := ceiling_note(DataFolder(root))) is not None:
+        typer.echo(f"note: {note}")
 
 
 @app.command()

@@ -10,10 +10,10 @@ import typer
 from kit.cli.common import DataOption, JsonOption, ThreadsOption, use_threads
 
 if TYPE_CHECKING:
-    from kit.challenge import Task
     from kit.data.layout import DataFolder
     from kit.probes.registry import Precision
     from kit.probes.results import ScoreReport
+    from kit.tasks import Task
 
 
 def score(
@@ -26,7 +26,10 @@ def score(
     ] = None,
     task: Annotated[
         list[str] | None,
-        typer.Option("--task", help="One task, such as churn or price; repeat for several. Default: all."),
+        typer.Option(
+            "--task",
+            help="One task, such as churn or price, or one of your own; repeat for several. Default: the challenge's six.",
+        ),
     ] = None,
     seeds: Annotated[int, typer.Option("--seeds", help="Runs per task; the first has the official seed.")] = 1,
     reorder: Annotated[
@@ -221,14 +224,15 @@ def check_call(names: list[str], submissions: list[Path], call: Call, precision:
 
 
 def tasks_named(names: list[str] | None) -> list[Task] | None:
-    """The tasks named, as the challenge or as our tables call them («price»), each once; None for all."""
-    from kit.challenge import Task
+    """The tasks named, as they or as our tables call them («price»), each once; None for the challenge's six."""
     from kit.errors import KitError, nearest
+    from kit.tasks import load_tasks
 
-    known = {task.value.removeprefix("propensity_"): task for task in Task} | {task.value: task for task in Task}
+    tasks = [task for _, task in load_tasks().items()]
+    known = {task.short: task for task in tasks} | {task.name: task for task in tasks}
     for name in names or ():
         if name not in known:
-            raise KitError(f"There is no task {name!r};", nearest(name, (task.value for task in Task)))
+            raise KitError(f"There is no task {name!r};", nearest(name, (task.name for task in tasks)))
     return list(dict.fromkeys(known[name] for name in names or ())) or None
 
 

@@ -74,6 +74,8 @@ def _table(own: ScoreReport, other: ScoreReport | None, ceiling: dict[str, dict[
     from rich import box
     from rich.table import Table
 
+    from kit.probes.results import total as results_total
+
     known = ", known already" if own.reused else ""
     title = f"{own.submission} on {own.data}: {own.probe} probe, {own.precision}{known}"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
@@ -93,8 +95,8 @@ def _table(own: ScoreReport, other: ScoreReport | None, ceiling: dict[str, dict[
     total = [""] * len(heads)
     total[0] = _sum(own)
     if own.seeds > 1:
-        means = [entry["mean"] for entry in own.tasks.values() if entry.get("mean") is not None]
-        total[mean] = _number(sum(means) if means else None)
+        means = {name: {"score": entry["mean"]} for name, entry in own.tasks.items() if entry.get("mean") is not None}
+        total[mean] = _number(results_total(means) if means else None)
     if other:
         total[beside] = _sum(other)
     table.add_section()
@@ -123,8 +125,11 @@ def _cells(
 
 
 def _sum(report: ScoreReport) -> str:
-    """The sum of what is defined; nothing defined is not 0."""
-    return _number(report.sum if any("undefined" not in entry for entry in report.tasks.values()) else None)
+    """The sum of the challenge's tasks that are defined; nothing defined is not 0."""
+    from kit.challenge import TaskName
+
+    defined = [name for name, entry in report.tasks.items() if "undefined" not in entry]
+    return _number(report.sum if set(defined) & set(TaskName) else None)
 
 
 def _number(value: float | None) -> str:

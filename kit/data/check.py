@@ -13,7 +13,7 @@ from pathlib import Path
 
 import polars as pl
 
-from kit.challenge import SKU_EVENTS, EventType
+from kit.challenge import SKU_EVENTS, TARGET_DAYS, EventType
 from kit.data.check_nobody import check_nobody
 from kit.data.check_split import check_clients, check_split
 from kit.data.contract import inspect_raw
@@ -55,15 +55,22 @@ def check_folder(root: Path, store: Store | None = None) -> list[Finding]:
     return sorted(findings, key=lambda finding: order.index(finding.severity))
 
 
-def check_raw(folder: DataFolder, store: Store) -> Iterator[Finding]:
-    """Findings about the raw files alone: whatever is an error among them keeps the folder from being split."""
+def check_raw(folder: DataFolder, store: Store, days: int | None = None) -> Iterator[Finding]:
+    """Findings about the raw files alone: whatever is an error among them keeps the folder from being split.
+
+    Args:
+        folder: the data folder.
+        store: remembers what was found in files.
+        days: length of the target windows that it is to be split into; None for what it has, else the challenge's.
+    """
     events, products = inspect_raw(folder, store)
+    length = window_days(folder) if days is None else days
     for table in (*events.values(), products):
         yield from table.findings
-    yield from guarded(check_span(folder, events), "all event files")
+    yield from guarded(check_span(folder, events, length), "all event files")
     if not products.broken & {"sku", "category", "price", "name"}:
         usable = {kind: events[kind] for kind in SKU_EVENTS if not events[kind].broken}
-        yield from guarded(check_products(folder, products, usable), products.name)
+        yield from guarded(check_products(folder, products, usable, length), products.name)
 
 
 def guarded(findings: Iterable[Finding], where: str) -> Iterator[Finding]:
@@ -84,23 +91,32 @@ def keeps_windows(folder: DataFolder) -> bool:
     return all(path.exists() and f"target/{path.name}" not in ours for path in windows)
 
 
-def train_start(folder: DataFolder, end: datetime | None) -> datetime | None:
+def window_days(folder: DataFolder) -> int:
+    """Length of the target windows that the folder was split into, else the challenge's."""
+    try:
+        return Split.read(folder.split_file).days if folder.split_file.exists() else TARGET_DAYS
+    except KitError:  # what is wrong with it is `check_split`'s to say
+        return TARGET_DAYS
+
+
+def train_start(folder: DataFolder, end: datetime | None, days: int) -> datetime | None:
     """The cut of the split that the folder has or would get; None without a purchase."""
     if keeps_windows(folder):
         return folder.split().train_start
-    return None if end is None else Split.from_end(end).train_start
+    return None if end is None else Split.from_end(end, days).train_start
 
 
-def check_span(folder: DataFolder, events: dict[EventType, Table]) -> Iterator[Finding]:
+def check_span(folder: DataFolder, events: dict[EventType, Table], days: int) -> Iterator[Finding]:
     """Is the history long enough to be split, and does anything lie after the last purchase?"""
     end = events[EventType.BUY].last
     firsts = [table.first for table in events.values() if table.first is not None]
-    start = train_start(folder, end)
+    start = train_start(folder, end, days)
     if end is None or start is None:
         return
     if min(firsts) >= start:
         what = f"The events span {min(firsts)} … {end}: nothing lies before the cut {start}."
-        yield Finding(Severity.ERROR, what, "all event files", "A history must be longer than the 28 target days.")
+        remedy = f"A history must be longer than the {2 * days} target days; `kit data split --days` makes the windows shorter."
+        yield Finding(Severity.ERROR, what, "all event files", remedy)
     late = [table for table in events.values() if table.last is not None and table.last > end]
     if late:
         latest = max(table.last for table in late if table.last is not None)
@@ -125,7 +141,7 @@ def check_duplicates(table: Table, columns: tuple[str, ...]) -> list[Finding]:
     return [Finding(Severity.INFO, what, table.path.name, remedy)]
 
 
-def check_products(folder: DataFolder, products: Table, events: dict[EventType, Table]) -> Iterator[Finding]:
+def check_products(folder: DataFolder, products: Table, events: dict[EventType, Table], days: int) -> Iterator[Finding]:
     """Skus listed twice, one constant category, and events whose sku has no properties."""
     yield from check_doubles(products)
     catalogue = scan_products(products.path, parse_codes=False)
@@ -135,7 +151,7 @@ def check_products(folder: DataFolder, products: Table, events: dict[EventType, 
             what, remedy = "has one constant category.", "The category task is not defined here."
             yield Finding(Severity.INFO, what, f"{products.name} category", remedy)
     buys = events.get(EventType.BUY)
-    start = None if buys is None else train_start(folder, buys.last)
+    start = None if buys is None else train_start(folder, buys.last, days)
     for kind, table in events.items():
         rows = scan_events(table.path, kind)
         lost = rows.join(catalogue.select("sku"), on="sku", how="anti").collect(engine="streaming")

@@ -10,11 +10,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from kit.arrays import read_numbers
-from kit.challenge import NOVELTY_TOP, TARGET_LIST, EventType, Task
+from kit.challenge import NOVELTY_TOP, TARGET_LIST, EventType
 from kit.data.contract import inspect, missing, require, stale
 from kit.data.layout import DataFolder, Split, load_ids
 from kit.data.scan import columns_of, ids_of, scan_events, scan_table
 from kit.data.table import UNREADABLE
+from kit.data.targets import CHALLENGE_LISTS
 from kit.errors import Finding, KitError, Severity
 from kit.store import Store
 
@@ -83,7 +84,10 @@ def check_split(folder: DataFolder, sound: list[EventType], store: Store) -> Ite
         yield from _input(folder, kind, split, folder.raw(kind).name not in recorded, store, again)
     yield from stale(folder, store, "target")
     yield from _windows(folder, split, EventType.BUY in sound and not recorded, again)
-    for task in (task for task in Task if task.is_propensity):
+    others = sorted(
+        path.stem.removeprefix("popularity_") for path in folder.active_clients.parent.glob("popularity_*.npy")
+    )
+    for task in dict.fromkeys([*map(str, CHALLENGE_LISTS), *others]):  # tasks of one's own have lists too
         yield from _lists(folder, task, again)
     yield from _active(folder)
 
@@ -146,8 +150,8 @@ def _windows(folder: DataFolder, split: Split, count: bool, again: str) -> Itera
             yield Finding(Severity.ERROR, what, f"target/{path.name}", again)
 
 
-def _lists(folder: DataFolder, task: Task, again: str) -> Iterator[Finding]:
-    path, where = folder.targets(task), f"target/{task.value}.npy"
+def _lists(folder: DataFolder, task: str, again: str) -> Iterator[Finding]:
+    path, where = folder.targets(task), f"target/{task}.npy"
     if not path.exists():
         remedy = "Fine if the shop cannot define it; `kit data split` says why."
         yield Finding(Severity.INFO, f"has no targets: {task} is not defined here.", where, remedy)

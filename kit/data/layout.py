@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from kit.arrays import read_array
-from kit.challenge import TARGET_DAYS, EventType, Task
+from kit.challenge import TARGET_DAYS, EventType
 from kit.errors import KitError
 
 
@@ -28,11 +28,33 @@ class Split:
     end: datetime
 
     @classmethod
-    def from_end(cls, end: datetime) -> Split:
-        """The organisers' rule: whole days, 2 x 14 of them, the last one being the day of the last purchase."""
-        first = end - timedelta(days=2 * TARGET_DAYS - 1)
+    def from_end(cls, end: datetime, days: int = TARGET_DAYS) -> Split:
+        """The organisers' rule: whole days, twice `days` of them, the last one being the day of the last purchase."""
+        first = end - timedelta(days=2 * days - 1)
         train_start = first.replace(hour=0, minute=0, second=0, microsecond=0)
-        return cls(train_start, train_start + timedelta(days=TARGET_DAYS), end)
+        return cls(train_start, train_start + timedelta(days=days), end)
+
+    @property
+    def days(self) -> int:
+        """Length of each target window in days: 14 in the challenge."""
+        return (self.validation_start - self.train_start).days
+
+    @classmethod
+    def read(cls, path: Path) -> Split:
+        """The instants that `kit data split` left in split.json.
+
+        Raises:
+            KitError: the file is not what the split writes, or its length is not that of its windows.
+        """
+        again = f"Run `kit data split {path.parent.parent}` again."
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            split = cls(*(datetime.fromisoformat(stored[k]) for k in ("train_start", "validation_start", "end")))
+        except (ValueError, KeyError, TypeError) as error:
+            raise KitError(f"{path}: the split's instants cannot be read ({error!r}).", again) from error
+        if stored.get("days", split.days) != split.days or split.days < 1:
+            raise KitError(f"{path} says days = {stored.get('days')}, but its windows have {split.days}.", again)
+        return split
 
 
 @dataclass(frozen=True)
@@ -64,13 +86,13 @@ class DataFolder:
         """Clients with a purchase before the cut; churn is scored on them."""
         return self.root / "target" / "active_clients.npy"
 
-    def targets(self, task: Task) -> Path:
-        """The targets of a propensity task, in label order."""
-        return self.root / "target" / f"{task.value}.npy"
+    def targets(self, task: str) -> Path:
+        """The targets of a task that has a list, in label order, by the task's name."""
+        return self.root / "target" / f"{task}.npy"
 
-    def popularity(self, task: Task) -> Path:
+    def popularity(self, task: str) -> Path:
         """Popularity of each target, aligned with `targets`; the novelty term needs it."""
-        return self.root / "target" / f"popularity_{task.value}.npy"
+        return self.root / "target" / f"popularity_{task}.npy"
 
     def window(self, name: str) -> Path:
         """Purchases of a target window: name is `train` or `validation`."""
@@ -144,12 +166,7 @@ class DataFolder:
         """The split's instants: from split.json, else inferred from the target files (official folders)."""
         self.require_split()
         if self.split_file.exists():
-            try:
-                stored = json.loads(self.split_file.read_text(encoding="utf-8"))
-                return Split(*(datetime.fromisoformat(stored[k]) for k in ("train_start", "validation_start", "end")))
-            except (ValueError, TypeError, KeyError) as error:
-                what = f"{self.split_file}: the split's instants cannot be read ({error!r})."
-                raise KitError(what, f"Run `kit data split {self.root}` again.") from error
+            return Split.read(self.split_file)
         times = pl.scan_parquet(self.window("validation")).select(
             first=pl.col("timestamp").cast(pl.Datetime("us")).min(),
             last=pl.col("timestamp").cast(pl.Datetime("us")).max(),

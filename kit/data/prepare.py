@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from kit.arrays import digest_of
-from kit.challenge import SKU_EVENTS, EventType, Task
+from kit.challenge import PUBLISHED_LISTS, SKU_EVENTS, EventType
 from kit.data.clients import Clients, known_clients, require_choice
 from kit.data.contract import event_findings, inspect, require
 from kit.data.layout import DataFolder
@@ -40,8 +40,6 @@ key (three numbers of 8 with a mark, and where each begins) and the order. Measu
 
 SOURCES = ("data/prepare.py", "data/scan.py")
 """Code that decides the prepared tables."""
-TARGET_LISTS = (Task.CATEGORY, Task.SKU)
-"""Tasks whose target lists were public during the challenge."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +53,9 @@ class EventsPlan:
         clients: sorted int64 (n,).
         cut: an instant.
         duplicates: keep or drop.
-        fingerprint: of the tables and the public target lists, without the cut.
+        fingerprint: of the tables, the public target lists and the windows' length, without the cut.
         targets: files of the public target lists, which need not exist.
+        days: length of the folder's target windows.
     """
 
     stage: Plan
@@ -66,7 +65,8 @@ class EventsPlan:
     cut: datetime
     duplicates: Duplicates
     fingerprint: str
-    targets: dict[Task, Path]
+    targets: dict[str, Path]
+    days: int
 
     def prepare(self, out: Path) -> None:
         """Write the prepared tables into the folder `out`."""
@@ -100,9 +100,10 @@ def plan_events(
         "code": code_digest(*SOURCES),
     }
     stage = Plan("events", inputs, SOURCES, notes={"data": str(folder.root)})
-    targets = {task: folder.targets(task) for task in TARGET_LISTS}
-    fingerprint = digest([stage.fingerprint, store.files_digest(targets.values())])[:16]
-    return EventsPlan(stage, files, folder.products, clients, instant, duplicates, fingerprint, targets)
+    targets = {str(task): folder.targets(task) for task in PUBLISHED_LISTS}
+    days = folder.split().days
+    fingerprint = digest([stage.fingerprint, store.files_digest(targets.values()), days])[:16]
+    return EventsPlan(stage, files, folder.products, clients, instant, duplicates, fingerprint, targets, days)
 
 
 def require_sound(folder: DataFolder, plan: EventsPlan, store: Store) -> None:

@@ -22,12 +22,12 @@ import polars as pl
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from kit.challenge import PRODUCT_COLUMNS, EventType, Task
+from kit.challenge import PRODUCT_COLUMNS, TARGET_DAYS, EventType
 from kit.data.check import check_raw, keeps_windows
 from kit.data.contract import require
 from kit.data.layout import DataFolder, Split, load_ids
 from kit.data.scan import EMBEDDING, ids_of, reading, scan_events, scan_products, scan_table
-from kit.data.targets import make_lists, popularity_of
+from kit.data.targets import CHALLENGE_LISTS, Bought, ListRule, popularity_of
 from kit.errors import KitError, Severity
 from kit.progress import say
 from kit.store import Store
@@ -38,7 +38,14 @@ OFFICIAL_ACTIVE = "active_clients_official.npy"
 """Where a folder's own active_clients.npy is kept once ours has taken its place."""
 
 
-def split_folder(root: Path, *, official_active_clients: bool = False, store: Store | None = None) -> Split:
+def split_folder(
+    root: Path,
+    *,
+    official_active_clients: bool = False,
+    days: int | None = None,
+    lists: Mapping[str, ListRule] = CHALLENGE_LISTS,
+    store: Store | None = None,
+) -> Split:
     """Split the folder at `root`: writes input/*.parquet, target/*.parquet, client and target lists, split.json last.
 
     Everything is written to a staging folder and then moved into place file by file, so a failed or killed run leaves
@@ -49,11 +56,13 @@ def split_folder(root: Path, *, official_active_clients: bool = False, store: St
     Args:
         root: a folder with the five raw event files and product_properties.parquet.
         official_active_clients: keep the folder's own active_clients.npy instead of recomputing it.
+        days: length of each of the two target windows; None for the challenge's 14.
+        lists: the target lists to make where the folder brings none, by the task's name.
         store: remembers digests and what was found in files; the default store if None.
 
     Raises:
-        KitError: the raw files hold what `kit data check` calls an error, in its words; another split is running; or the
-            folder has no official active_clients.npy to keep.
+        KitError: the raw files hold what `kit data check` calls an error, in its words; the folder came with windows of another
+            length; another split is running; or the folder has no official active_clients.npy to keep.
     """
     folder = DataFolder(root)
     if not root.is_dir():
@@ -61,21 +70,45 @@ def split_folder(root: Path, *, official_active_clients: bool = False, store: St
     store = store or Store()
     sources = store.files_digest([*map(folder.raw, EventType), folder.products])
     ours = folder.made()
-    findings = list(check_raw(folder, store))
+    keep = keeps_windows(folder)
+    length = require_length(folder, days, keep=keep)
+    findings = list(check_raw(folder, store, length))
     require(findings, root)
     for finding in findings:
         if finding.severity is Severity.WARNING or EMBEDDING in finding.where:
             say(f"  {finding.where}: {finding.what} {finding.remedy}")
-    keep = keeps_windows(folder)
-    split = folder.split() if keep else Split.from_end(last_purchase(folder))
+    split = folder.split() if keep else Split.from_end(last_purchase(folder), length)
+    tell_length(folder, split)
     with staging(root) as stage:
         write_input(folder, stage, split)
         train, made = keep_windows(folder, split) if keep else write_windows(folder, stage, split)
-        made |= write_lists(folder, stage, train, ours)
+        made |= write_lists(folder, stage, train, ours, lists)
         made |= write_relevant(folder, stage, ours)
         made |= write_active(folder, stage, ours, official_active_clients)
         publish(folder, stage, split, made, ours, sources)
     return split
+
+
+def require_length(folder: DataFolder, days: int | None, *, keep: bool) -> int:
+    """The windows' length that is asked for, or the challenge's; KitError for one that cannot be."""
+    if days is not None and days < 1:
+        raise KitError(f"--days {days} is no length of a window.", f"Give 1 or more; the challenge's is {TARGET_DAYS}.")
+    if keep and days is not None and days != (theirs := folder.split().days):
+        raise KitError(
+            f"{folder.root} came with target windows of {theirs} days: --days {days} would need others.",
+            "Leave --days out, or delete both target files to have the raw events split anew.",
+        )
+    return TARGET_DAYS if days is None else days
+
+
+def tell_length(folder: DataFolder, split: Split) -> None:
+    """A word where an earlier split of the folder had windows of another length."""
+    try:
+        before = Split.read(folder.split_file).days if folder.split_file.exists() else split.days
+    except KitError:  # unreadable: written anew
+        return
+    if before != split.days:
+        say(f"  the target windows had {before} days and now have {split.days}")
 
 
 def last_purchase(folder: DataFolder) -> datetime:
@@ -143,27 +176,38 @@ def join_properties(bought: pl.DataFrame, folder: DataFolder) -> pl.DataFrame:
     return joined.select("client_id", "timestamp", *PRODUCT_COLUMNS)
 
 
-def write_lists(folder: DataFolder, stage: Path, train: pl.DataFrame, ours: set[str]) -> set[str]:
+def write_lists(
+    folder: DataFolder, stage: Path, train: pl.DataFrame, ours: set[str], lists: Mapping[str, ListRule]
+) -> set[str]:
     """Target lists and popularities that the folder does not bring; returns the names of what was made."""
-    bought = pl.scan_parquet(stage / "input" / f"{EventType.BUY.value}.parquet").select(pl.col("sku").unique())
+    before = pl.scan_parquet(stage / "input" / f"{EventType.BUY.value}.parquet").select(pl.col("sku").unique())
     categories = scan_products(folder.products).select(pl.col("category").n_unique())
     with reading(folder.products):
-        made = make_lists(train, bought.collect()["sku"], categories.collect(engine="streaming").item())
+        bought = Bought(train, before.collect()["sku"], categories.collect(engine="streaming").item())
     written: set[str] = set()
-    for task in (task for task in Task if task.is_propensity):
+    for task, rule in lists.items():
         targets, popularity = folder.targets(task), folder.popularity(task)
         if brought(targets, ours):
             if not brought(popularity, ours):
-                ids = load_ids(targets, "It must list the targets of the task as integer ids.")
-                counts = popularity_of(train, str(task.label_column), ids)
-                written.add(save(counts, stage, popularity.name))
-        elif task in made.lists:
-            ids, counts = made.lists[task]
-            written |= {save(ids, stage, targets.name), save(counts, stage, popularity.name)}
-    for task, note in made.notes.items():
-        if not brought(folder.targets(task), ours):
-            say(f"  {task}: {note}")
+                written.add(save(_counted(targets, rule, train), stage, popularity.name))
+            continue
+        made = rule.make(bought)
+        if len(made.ids):
+            written |= {save(made.ids, stage, targets.name), save(made.popularity, stage, popularity.name)}
+        if made.note:
+            say(f"  {task}: {made.note}")
     return written
+
+
+def _counted(targets: Path, rule: ListRule, train: pl.DataFrame) -> NDArray[np.int64]:
+    """Purchases of the targets that a folder brought without their popularity."""
+    ids = load_ids(targets, "It must list the targets of the task as integer ids.")
+    if rule.column not in train.columns:
+        raise KitError(
+            f"{targets} came without popularity_{targets.name}, and {rule.column} is no column of purchases to count.",
+            "Put the popularities beside it, or delete it to have both made.",
+        )
+    return popularity_of(train, rule.column, ids)
 
 
 def write_relevant(folder: DataFolder, stage: Path, ours: set[str]) -> set[str]:
@@ -244,7 +288,7 @@ def publish(
         (folder.root / name).unlink(missing_ok=True)  # a list that this shop no longer defines
     place(made, folder.made_file)
     instants = {name: getattr(split, name).isoformat() for name in ("train_start", "validation_start", "end")}
-    place(instants | {"sources": sources}, folder.split_file)
+    place({"days": split.days, **instants, "sources": sources}, folder.split_file)
 
 
 def place(content: set[str] | Mapping[str, object], path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from kit.challenge import CODES, SKU_EVENTS, EventType, Task
+from kit.challenge import CODES, SKU_EVENTS, EventType, TaskName
 from kit.data.scan import CODE_ARRAY
 from kit.features.build import run_family
 from kit.features.registry import FeatureSettings, load_families
@@ -136,7 +136,7 @@ def example_history(
         if kind in SKU_EVENTS:
             frame = frame.join(products.select("sku", "category", "price"), on="sku", how="left")
         frame.sort("client_id", "timestamp").write_parquet(folder / f"{kind.value}.parquet")
-    lists = {Task.CATEGORY: folder / "category.npy", Task.SKU: folder / "sku.npy"}
+    lists = {TaskName.CATEGORY.value: folder / "category.npy", TaskName.SKU.value: folder / "sku.npy"}
     for (_, path), count in zip(lists.items(), targets, strict=True):
         np.save(path, np.arange(count))
     return History(Source(files, folder / "products.parquet", folder, lists, CUT), CUT, np.arange(CLIENTS))

@@ -19,7 +19,8 @@ PRIOR = 3.0
 def repurchase(history: History, settings: FeatureSettings) -> pl.LazyFrame:
     """Columns <sku|category>_repeats (purchases on a later day), _repeated (things bought on several days), _gap_mean,
     _gap_last (days, 0 without one) and, from the expected gap (own gaps shrunk to the thing's, that to everybody's):
-    _due_14, _due_28 (things whose next purchase is expected in the first/second window after the cut), _overdue (expected
+    _due_14, _due_28 (things whose next purchase is expected in the first/second target window after the cut; named after its
+    last day, so _due_7, _due_14 where windows have 7 days), _overdue (expected
     before the cut), _timing (sum of exp(-|log(age / expected gap)|): things at just the right age).
     """
     return join_all([_of(history, "sku"), _of(history, "category")])
@@ -68,14 +69,14 @@ def _of(history: History, thing: str) -> pl.LazyFrame:
     expected = ((pl.col("total") + PRIOR * theirs) / (pl.col("n") + PRIOR)).clip(1.0)
     age = (pl.lit(history.cut) - pl.col("last").cast(pl.Datetime("us"))).dt.total_microseconds() / DAY_US
     dated = folded.with_columns(wait=expected - age, timing=(-(age / expected).log().abs()).exp())
-    wait, n = pl.col("wait"), pl.col("n")
+    wait, n, days = pl.col("wait"), pl.col("n"), history.days
     columns = {
         "repeats": n.sum(),
         "repeated": (n > 0).sum(),
         "gap_mean": (pl.col("total").sum() / n.sum()).fill_nan(0.0),
         "gap_last": pl.col("last_gap").drop_nulls().last().fill_null(0),
-        "due_14": wait.is_between(0, 14, closed="left").sum(),
-        "due_28": wait.is_between(14, 28, closed="left").sum(),
+        f"due_{days}": wait.is_between(0, days, closed="left").sum(),
+        f"due_{2 * days}": wait.is_between(days, 2 * days, closed="left").sum(),
         "overdue": (wait < 0).sum(),
         "timing": pl.col("timing").sum(),
     }

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from kit.challenge import Task
+from kit.challenge import TaskName
 from kit.features.demand import (
     PRIOR,
     activity,
@@ -34,8 +34,8 @@ def targets(history: History, settings: FeatureSettings) -> pl.LazyFrame:
     sku: activity × (category interest × the sku's share in its category × price fit × look + own touches), so that a sku
     never touched is ranked by what is known of its kind. Missing for clients without any event.
     """
-    categories = np.unique(history.published_targets(Task.CATEGORY))
-    skus = np.unique(history.published_targets(Task.SKU))
+    categories = np.unique(history.published_targets(TaskName.CATEGORY))
+    skus = np.unique(history.published_targets(TaskName.SKU))
     amount = activity(history)[:, None]
     blocks, names = [], []
     if len(categories):

@@ -19,17 +19,18 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from kit.challenge import PROBE_SEED, Task
+from kit.challenge import PROBE_SEED
 from kit.data.layout import DataFolder
 from kit.errors import KitError
 from kit.probes.calibration_report import OFFICIAL, Study, write_report
-from kit.probes.labels import TaskData, UndefinedTask, load_task, targets_digest
 from kit.probes.registry import RUN_CODE, Options, Precision, Run, TaskRun, load_probes
 from kit.probes.slices import read_counts
 from kit.probes.stand_ins import STAND_INS
 from kit.probes.variants import Variant, read_source, variants
 from kit.progress import say
 from kit.store import DEFAULT_ROOT, code_digest, digest, write_json
+from kit.tasks import CHALLENGE, Task
+from kit.tasks.labels import TaskData, UndefinedTask, load_task, own_digest, targets_digest
 
 Part = TypeVar("Part")
 
@@ -40,7 +41,7 @@ class Plan:
 
     Attributes:
         out: folder of all results; a rerun goes on from what it holds.
-        tasks: empty for all six.
+        tasks: empty for the challenge's six.
         stand_ins: names; empty for all that are default.
         profiles: only the first so many; None for all.
         minutes: start nothing after this long; None for no limit.
@@ -161,7 +162,7 @@ class _Work:
     def measure(self, contestant: Contestant) -> dict[Task, dict[str, Any]]:
         """Cells of all tasks that are known or could be measured in time; new ones are written at once."""
         cells, missing = {}, []
-        for task in self.plan.tasks or tuple(Task):
+        for task in self.plan.tasks or CHALLENGE:
             path, fingerprint = self._cell(contestant, task)
             known = _read(path)
             if known is not None and known.get("fingerprint") == fingerprint:
@@ -180,15 +181,17 @@ class _Work:
 
     def _cell(self, contestant: Contestant, task: Task) -> tuple[Path, str]:
         place = self.plan.out / "cells" / self.variant.name.replace("/", "--")
+        own = own_digest(task, self.folder)
         decided = [self.bytes, self.targets, contestant.code, contestant.options.precision, contestant.options.seeds]
-        return place / f"{contestant.name}--{task.value}.json", digest([*decided, contestant.options.first_seed])
+        decided += [] if own is None else [own]
+        return place / f"{contestant.name}--{task.name}.json", digest([*decided, contestant.options.first_seed])
 
     def _load(self, task: Task) -> TaskData | None:
         if task not in self.tasks and task not in self.undefined:
             try:
                 self.tasks[task] = load_task(task, self.ids, self.folder)
             except UndefinedTask as error:
-                self.undefined[task] = f"{task.value} is not defined here, because {error.reason}"
+                self.undefined[task] = f"{task.name} is not defined here, because {error.reason}"
         return self.tasks.get(task)
 
 

@@ -8,9 +8,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from kit.challenge import PROBE_SEED, Task
+from kit.challenge import PROBE_SEED
 from kit.probes.agreement import agree, limit, seed_noise, tau
 from kit.store import write_atomically, write_json
+from kit.tasks import CHALLENGE, Task
 
 OFFICIAL: Final = "official"
 AGAIN: Final = f"{OFFICIAL}-{PROBE_SEED + 1}"
@@ -60,7 +61,7 @@ class Study:
 
 def write_report(study: Study, stand_ins: dict[str, str]) -> dict[str, Any]:
     """Write report.json and report.md; returns the former. `stand_ins` is name → description."""
-    tasks = [task for task in Task if (OFFICIAL, task) in study.cells]
+    tasks = [task for task in CHALLENGE if (OFFICIAL, task) in study.cells]
     content = {
         "data": study.data,
         "targets": study.targets,
@@ -68,8 +69,8 @@ def write_report(study: Study, stand_ins: dict[str, str]) -> dict[str, Any]:
         "precision": study.precision,
         "complete": study.complete,
         "profiles": study.profiles,
-        "undefined": {task.value: reason for task, reason in study.undefined.items()},
-        "tasks": {task.value: _task(study, task, stand_ins) for task in tasks},
+        "undefined": {task.name: reason for task, reason in study.undefined.items()},
+        "tasks": {task.name: _task(study, task, stand_ins) for task in tasks},
         "stand_ins": {name: {"description": about, **_cost(study, name)} for name, about in stand_ins.items()},
     }
     write_json(study.out / "report.json", content)
@@ -107,7 +108,7 @@ def _cost(study: Study, name: str) -> dict[str, float | None]:
     """
     pairs = [
         (seconds, official[profile])
-        for task in Task
+        for task in CHALLENGE
         for official in [study.seconds(OFFICIAL, task)]
         for profile, seconds in study.seconds(name, task).items()
         if profile in official and seconds > 0

@@ -14,13 +14,15 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from kit.challenge import Task
 from kit.data.layout import DataFolder
 from kit.data.shop.predict import Targets, predict
 from kit.data.shop.truth import FOLDER, Truth, load_truth
-from kit.probes.labels import UndefinedTask, load_targets, load_task, targets_digest
-from kit.probes.metrics import evaluate
+from kit.data.targets import CHALLENGE_LISTS
+from kit.errors import KitError
 from kit.progress import stage
+from kit.tasks import CHALLENGE, Task
+from kit.tasks.labels import UndefinedTask, load_task, targets_digest
+from kit.tasks.lists import load_targets
 
 PROBABILITIES: Final = "ceiling_probabilities.npz"
 HOW: Final = (
@@ -34,19 +36,26 @@ def write_ceiling(root: Path) -> None:
     """Score the near-optimal prediction of a split synthetic folder; writes ceiling.json and truth/ceiling_probabilities.npz.
 
     Raises:
-        KitError: the folder is not split, or was not made by `kit data synth`.
+        KitError: the folder is not split, was not made by `kit data synth`, or was made for windows of another length: the truth
+            was kept at another day.
     """
     folder = DataFolder(root)
     folder.require_split()
     truth = load_truth(root)
+    if truth.days != (length := folder.split().days):
+        raise KitError(
+            f"{root} is split into windows of {length} days, and its truth was kept for windows of {truth.days}.",
+            f"Make a shop with `kit data synth DIR --days {length}` for a ceiling.",
+        )
     with stage("ceiling"):
         ids, chances = ceiling_probabilities(folder, truth)
-        tasks = {task.value: _score(folder, task, ids, chances[task]) for task in Task}
+        tasks = {task.name: _score(folder, task, ids, chances[task.name]) for task in CHALLENGE}
     _save(root / FOLDER / PROBABILITIES, ids, chances)
     sampled = len(ids) < truth.preset.relevant
     result = {
         "preset": truth.preset.name,
         "seed": truth.seed,
+        "days": truth.days,
         "how": HOW + (f" Computed on {len(ids)} of {truth.preset.relevant} relevant clients." if sampled else ""),
         "clients": len(ids),
         "targets": targets_digest(folder),
@@ -57,11 +66,9 @@ def write_ceiling(root: Path) -> None:
     part.replace(folder.ceiling)
 
 
-def ceiling_probabilities(
-    folder: DataFolder, truth: Truth
-) -> tuple[NDArray[np.int64], dict[Task, NDArray[np.float32]]]:
+def ceiling_probabilities(folder: DataFolder, truth: Truth) -> tuple[NDArray[np.int64], dict[str, NDArray[np.float32]]]:
     """Sorted client ids (n,) and per task (n, labels) probabilities; churn and conversion: of no purchase."""
-    lists = {task: load_targets(folder.targets(task)) for task in Task if folder.targets(task).exists()}
+    lists = {name: load_targets(folder.targets(name)) for name in CHALLENGE_LISTS if folder.targets(name).exists()}
     chances = predict(truth, Targets.of(truth.catalogue, lists))
     order = np.argsort(truth.clients.id)
     return truth.clients.id[order], {task: values[order] for task, values in chances.items()}
@@ -79,12 +86,12 @@ def _score(folder: DataFolder, task: Task, ids: NDArray[np.int64], chances: NDAr
         data = load_task(task, ids, folder)
     except UndefinedTask as undefined:
         return {"undefined": undefined.reason}
-    return asdict(evaluate(task, as_logits(chances[data.rows]), data.validation, data.popularity))
+    return asdict(task.metric.evaluate(as_logits(chances[data.rows]), data.validation, data.popularity))
 
 
-def _save(path: Path, ids: NDArray[np.int64], chances: dict[Task, NDArray[np.float32]]) -> None:
+def _save(path: Path, ids: NDArray[np.int64], chances: dict[str, NDArray[np.float32]]) -> None:
     """client_ids int64 (n,) and one float32 (n, labels) array per task, named as the task."""
     part = path.with_suffix(".part.npz")
-    arrays: dict[str, Any] = {task.value: values for task, values in chances.items()}
+    arrays: dict[str, Any] = dict(chances)
     np.savez_compressed(part, client_ids=ids, **arrays)
     part.replace(path)

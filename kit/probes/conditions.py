@@ -13,14 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from kit.challenge import EventType, Task
+from kit.challenge import EventType
 from kit.contract import client_errors, require_none
 from kit.data.layout import DataFolder, load_ids
 from kit.errors import KitError
-from kit.probes.labels import labels_from_window
-from kit.probes.metrics import EVALUATOR_BATCH, auroc
 from kit.probes.slices import Counts
 from kit.probes.vectors import Scorable
+from kit.tasks import CONVERSION
+from kit.tasks.labels import label_matrix
+from kit.tasks.metrics import EVALUATOR_BATCH, auroc
+from kit.tasks.window import TargetWindow
 
 SAMPLE: Final = 20_000
 NORMS: Final = (1.0, 30.0)
@@ -152,7 +154,7 @@ def _active_notes(folder: DataFolder, counts: Counts) -> list[str]:
 def _order_notes(ids: NDArray[np.int64], folder: DataFolder, counts: Counts | None) -> list[str]:
     if len(ids) > 2 and (np.all(np.diff(ids) > 0) or np.all(np.diff(ids) < 0)):
         return ["Rows are sorted by id: the evaluator does not shuffle, so batches follow the ids; permute rows once."]
-    absent = labels_from_window(folder.window("train"), Task.CONVERSION, ids, folder).toarray()[:, 0]
+    absent = label_matrix(CONVERSION, TargetWindow(folder, "train"), ids).toarray()[:, 0]
     lean, allowed = _lean(absent)
     if lean > allowed:
         first = "buyers first" if auroc(np.arange(len(ids)), absent) > 0.5 else "buyers last"

@@ -18,16 +18,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from kit.challenge import Task
 from kit.data.layout import DataFolder
 from kit.errors import KitError
 from kit.probes.fast import FAST, PRECISION
-from kit.probes.labels import TaskData, UndefinedTask, load_task
 from kit.probes.mlp import BLOCK, Learner, passes
 from kit.probes.network import Network, Shape, build, products
 from kit.probes.registry import Explanation, Options, Vectors
 from kit.probes.vectors import load_vectors
 from kit.progress import track
+from kit.tasks import CHALLENGE, Task
+from kit.tasks.labels import TaskData, UndefinedTask, load_task
 
 BACKGROUND: Final = 512
 """Clients that stand for «nobody in particular»."""
@@ -75,7 +75,7 @@ def attribute_network(
     Args:
         submission: folder with client_ids.npy and embeddings.npy.
         folder: a split data folder.
-        tasks: None for all six.
+        tasks: None for the challenge's six.
         rows: (c,) clients to explain one by one; may be empty.
         options: device, threads, progress.
 
@@ -85,13 +85,13 @@ def attribute_network(
     require_shap()
     scorable, options = load_vectors(submission), replace(options, precision=PRECISION)
     defined = []
-    for task in tasks or list(Task):
+    for task in tasks or list(CHALLENGE):
         try:
             defined.append(load_task(task, scorable.client_ids, folder))
         except UndefinedTask:
             continue
     todo = track(defined, "explained networks", len(defined), "tasks") if options.progress else defined
-    return {data.task.value: explain_task(scorable.vectors, data, rows, options, FAST) for data in todo}
+    return {data.task.name: explain_task(scorable.vectors, data, rows, options, FAST) for data in todo}
 
 
 def explain_task(

@@ -20,17 +20,18 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from kit.challenge import PROBE_SEED, Task
+from kit.challenge import PROBE_SEED
 from kit.data.layout import DataFolder
 from kit.data.own_ids import clients_called
 from kit.errors import KitError
 from kit.probes.expected_gradients import attribute_network, require_shap
-from kit.probes.labels import load_targets
-from kit.probes.metrics import sigmoid
 from kit.probes.registry import Explanation, Options
 from kit.probes.results import PRINT, ScoreReport
 from kit.probes.vectors import load_vectors
 from kit.store import write_atomically, write_json
+from kit.tasks import Task, find_task
+from kit.tasks.lists import load_targets
+from kit.tasks.metrics import sigmoid
 
 FEATURES: Final = 30
 """Columns listed per task."""
@@ -148,7 +149,7 @@ def explain_report(
     """
     submission = Path(report.submission)
     if report.probe == "fast":
-        tasks = [Task(name) for name in report.tasks]
+        tasks = [find_task(name) for name in report.tasks]
         report = replace(report, explanations=attribute_network(submission, folder, tasks, rows, options))
     return report, write_explanation(submission, folder, report)
 
@@ -164,7 +165,7 @@ def write_explanation(submission: Path, folder: DataFolder, report: ScoreReport)
         if explanation.labels is not None:
             arrays[f"{name}-labels"] = explanation.labels
         tasks[name]["clients"] = {
-            str(ids[row]): _client(explanation, place, submission, _label_names(Task(name), folder))
+            str(ids[row]): _client(explanation, place, submission, _label_names(find_task(name), folder))
             for place, row in enumerate(explanation.rows)
         }
     path = explanation_file(submission, report.probe)
@@ -210,7 +211,7 @@ def _client(explanation: Explanation, place: int, submission: Path, labels: list
 
 
 def _label_names(task: Task, folder: DataFolder) -> list[str]:
-    """Targets of a propensity task; the single label of the others."""
-    if not task.is_propensity:
-        return ["no purchase"]
-    return [f"{task.label_column} {target}" for target in load_targets(folder.targets(task)).tolist()]
+    """What each label of a task stands for."""
+    if task.column is None:
+        return [task.label]
+    return [f"{task.column} {target}" for target in load_targets(folder.targets(task.name)).tolist()]

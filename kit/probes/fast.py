@@ -11,10 +11,10 @@ from dataclasses import replace
 from typing import Final
 
 from kit.limits.processor import bf16_support
-from kit.probes.labels import TaskData
 from kit.probes.mlp import train
 from kit.probes.network import Shape
 from kit.probes.registry import Options, Precision, TaskRun, Vectors, probe
+from kit.tasks.labels import TaskData
 
 FAST: Final = Shape(thin=1024, wide=1024, paced=True, scored_from=2)
 """An eighth of the official number of weights inside, and learning rates that move its outputs as far a step (see

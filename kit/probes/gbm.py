@@ -21,11 +21,10 @@ import scipy.sparse as sp
 
 from kit.arrays import mapped_file
 from kit.errors import KitError
-from kit.probes.labels import TaskData
-from kit.probes.metrics import evaluate
 from kit.probes.registry import Explanation, Options, TaskRun, Vectors, probe
 from kit.probes.scratch import no_room, scratch_folder
 from kit.progress import track
+from kit.tasks.labels import TaskData
 
 STOP_SECONDS = 5.0
 """How long a child may take to end when asked to, before it is killed."""
@@ -44,7 +43,7 @@ def gbm(vectors: Vectors, tasks: Sequence[TaskData], options: Options) -> list[T
             done = track(lines, "boosted trees", total) if options.progress else lines
             for line, (index, seed) in zip(done, order(len(tasks), options), strict=True):
                 data, logits = tasks[index], np.load(job / f"logits{index}-{seed}.npy")
-                metrics = evaluate(data.task, logits, data.validation, data.popularity, threads=options.threads)
+                metrics = data.task.metric.evaluate(logits, data.validation, data.popularity, threads=options.threads)
                 kept = logits if options.keep_logits else None
                 explained = _explanation(job, f"{index}-{seed}", data, options)
                 runs.append(TaskRun(data.task, seed, (metrics,), json.loads(line)["seconds"], kept, explained))

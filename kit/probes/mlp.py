@@ -24,13 +24,14 @@ from torch.nn import functional as F
 
 from kit.errors import KitError
 from kit.limits.crowd import give_way
-from kit.probes.labels import TaskData
-from kit.probes.metrics import EVALUATOR_BATCH, TaskMetrics, evaluate
 from kit.probes.network import OFFICIAL, Shape, build, fuse_updates, let_go, parameter_groups, products
 from kit.probes.orders import Reordered, reorder
 from kit.probes.registry import Options, TaskRun, Vectors, probe
 from kit.probes.scratch import scratch
 from kit.progress import track
+from kit.tasks.labels import TaskData
+from kit.tasks.metric import TaskMetrics
+from kit.tasks.metrics import EVALUATOR_BATCH
 
 EPOCHS: Final = 3
 BATCH: Final = EVALUATOR_BATCH
@@ -207,7 +208,7 @@ class Learner:
 
     def _close_epoch(self, outputs: NDArray[np.float32]) -> None:
         data = self.data
-        metrics = evaluate(data.task, outputs, data.validation, data.popularity, threads=self.options.threads)
+        metrics = data.task.metric.evaluate(outputs, data.validation, data.popularity, threads=self.options.threads)
         if self.options.keep_logits and all(metrics.score > epoch.score for epoch in self.epochs):
             self.kept, self.outputs = outputs, self.kept  # the next epoch writes over the best one before
         self.epochs.append(metrics)

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kit.challenge import PROBE_SEED
-from kit.probes.labels import TaskData
 from kit.probes.registry import Vectors
+from kit.tasks.labels import TaskData
 
 
 @dataclass(frozen=True)

@@ -22,11 +22,10 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from kit.probes.labels import TaskData
-from kit.probes.metrics import evaluate
 from kit.probes.mlp import BATCH, BLOCK, EPOCHS
 from kit.probes.network import LEARNING_RATE, OFFICIAL, Network, Shape, build
 from kit.probes.registry import Options, TaskRun, Vectors
+from kit.tasks.labels import TaskData
 
 Floats = NDArray[np.float64]
 UNITS: Final = 512
@@ -61,7 +60,7 @@ def _same_clients(tasks: Sequence[TaskData]) -> list[list[int]]:
 
 def _run_of(data: TaskData, seed: int, logits: NDArray[np.float32], seconds: float, options: Options) -> TaskRun:
     began = time.perf_counter()
-    metrics = evaluate(data.task, logits, data.validation, data.popularity, threads=options.threads)
+    metrics = data.task.metric.evaluate(logits, data.validation, data.popularity, threads=options.threads)
     kept = logits if options.keep_logits else None
     return TaskRun(data.task, seed, (metrics,), seconds + time.perf_counter() - began, kept)
 

@@ -13,10 +13,11 @@ from typing import Any, Final, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from kit.challenge import PROBE_SEED, Task
-from kit.probes.labels import TaskData
-from kit.probes.metrics import TaskMetrics
+from kit.challenge import PROBE_SEED
 from kit.registry import Registry, import_modules
+from kit.tasks import Task
+from kit.tasks.labels import TaskData
+from kit.tasks.metric import TaskMetrics
 
 Vectors: TypeAlias = NDArray[np.floating[Any]]
 """(n, d) one row per client of the submission, usually a read-only memory map of float16."""
@@ -25,12 +26,11 @@ Precision = Literal["fp32", "bf16"]
 
 RUN_CODE: Final = (
     "challenge.py",
-    "probes/labels.py",
-    "probes/metrics.py",
     "probes/mlp.py",
     "probes/network.py",
     "probes/orders.py",
     "probes/registry.py",
+    "tasks",
 )
 """Sources that decide the scores of a run, besides the probe's own file."""
 
@@ -106,7 +106,7 @@ class TaskRun:
     """One probe trained on one task from one seed.
 
     Attributes:
-        task: which of the six.
+        task: which.
         seed: of the initial weights.
         epochs: metrics on the validation window after each epoch; probes without epochs have one entry.
         seconds: training and evaluation, without what is shared with other tasks.

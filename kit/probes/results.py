@@ -21,16 +21,17 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from kit.challenge import Task
+from kit.challenge import TARGET_DAYS, TaskName
 from kit.contract import vectors_digest
 from kit.data.layout import DataFolder
 from kit.errors import KitError
-from kit.probes.labels import targets_digest
 from kit.probes.registry import Explanation
 from kit.probes.statistics import Scored
 from kit.probes.vectors import require_submission
 from kit.progress import say
 from kit.store import DEFAULT_ROOT, digest, disk_trouble, write_atomically, write_json
+from kit.tasks import Task, find_task, load_tasks
+from kit.tasks.labels import targets_digest
 
 PRINT: Final = "fingerprint"
 Influence = tuple[NDArray[np.int64], NDArray[np.float32]]
@@ -82,7 +83,7 @@ class ScoreReport:
 
     @property
     def sum(self) -> float:
-        """Sum of the scores of all defined tasks."""
+        """Sum of the scores of the challenge's tasks that are defined."""
         return total(self.tasks)
 
     @property
@@ -97,9 +98,10 @@ class ScoreReport:
         return plain | told | {"undefined_tasks": sum("undefined" in e for e in self.tasks.values())}
 
 
-def total(tasks: dict[str, dict[str, Any]]) -> float:
-    """Sum of the scores of all defined tasks."""
-    return round(float(sum(entry["score"] for entry in tasks.values() if entry["score"] is not None)), 4)
+def total(tasks: Mapping[str, Mapping[str, Any]]) -> float:
+    """Sum of the scores of the challenge's tasks that are defined: a task of one's own is scored, but no part of it."""
+    scores = [entry["score"] for name, entry in tasks.items() if name in frozenset(TaskName)]
+    return round(float(sum(score for score in scores if score is not None)), 4)
 
 
 def unsettled(tasks: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -144,7 +146,8 @@ def write_scores(submission: Path, reports: Sequence[ScoreReport]) -> Path:
             same = before.get("fingerprint") == report.fingerprint
             merged = _richer(before["tasks"] if same else {}, report.tasks)
             _write_influence(submission, report, keep=same)
-            tasks: dict[str, dict[str, Any]] = {task.value: merged[task.value] for task in Task if task.value in merged}
+            order = [*TaskName, *sorted(merged.keys() - set(TaskName))]
+            tasks: dict[str, dict[str, Any]] = {str(name): merged[name] for name in order if name in merged}
             entry = replace(report, tasks=tasks).as_json() | runs_of(tasks)
             content[report.probe] = {key: value for key, value in entry.items() if key != "reused"}
         write_json(path, content)
@@ -170,7 +173,8 @@ def _richer(kept: dict[str, dict[str, Any]], new: dict[str, dict[str, Any]]) -> 
 
 def runs_of(tasks: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """«seeds», the runs of the task with the fewest, and «reordered», for a report of these entries."""
-    scored = [entry for entry in tasks.values() if entry["score"] is not None]
+    six = [entry for name, entry in tasks.items() if name in frozenset(TaskName)]
+    scored = [entry for entry in six or tasks.values() if entry["score"] is not None]
     fewest = min((len(entry.get("per_seed", (0,))) for entry in scored), default=1)
     return {"seeds": fewest, "reordered": fewest > 1 and all(entry.get("reordered") for entry in scored)}
 
@@ -253,13 +257,15 @@ def read_scored(submission: Path, probe: str) -> dict[Task, Scored]:
     arrays = _stored(influence_file(submission, probe), report[PRINT])
     out = {}
     for name, entry in report["tasks"].items():
-        if entry["score"] is None:
+        if (
+            entry["score"] is None or name not in load_tasks()
+        ):  # one's own task, whose file is gone, compares with nothing
             continue
         if name not in arrays:
             raise KitError(f"What {submission} was scored by ({probe}) was not written to its end.", remedy)
         runs = {int(seed): value for seed, value in entry.get("per_seed", {}).items()} or None
         clients, each = arrays[f"{name}-clients"], arrays[name]
-        out[Task(name)] = Scored(entry.get("mean", entry["score"]), runs, clients, each)
+        out[find_task(name)] = Scored(entry.get("mean", entry["score"]), runs, clients, each)
     return out
 
 
@@ -327,18 +333,42 @@ def current_scores(submission: Path) -> dict[str, Any]:
 
 def read_ceiling(folder: DataFolder) -> dict[str, dict[str, Any]]:
     """task → fields of the near-optimal prediction of a synthetic shop; empty where there is none, or where it was made for other
-    target files than the folder holds now, which is said."""
-    if not folder.ceiling.exists():
+    target files than the folder holds now, or for windows of another length, which is said."""
+    found = _ceiling(folder)
+    if found is None:
         return {}
+    note = ceiling_note(folder)
+    if note is None and found.get("targets", now := targets_digest(folder)) != now:
+        note = f"{folder.ceiling} was made for other target files than {folder.root} holds now: it is left out"
+    if note is not None:
+        say(f"  {note}")
+        return {}
+    return dict(found["tasks"])
+
+
+def ceiling_note(folder: DataFolder) -> str | None:
+    """Why a ceiling of windows of another length is not shown; None where there is none, or one of this length."""
+    found = _ceiling(folder)
+    if found is None or not folder.is_split:
+        return None
+    made, now = int(found.get("days", TARGET_DAYS)), folder.split().days
+    if made == now:
+        return None
+    return (
+        f"no ceiling is shown: {folder.ceiling} is of windows of {made} days, and the folder is split into windows of {now}; "
+        f"`kit data synth DIR --days {now}` makes a shop with a ceiling for these"
+    )
+
+
+def _ceiling(folder: DataFolder) -> dict[str, Any] | None:
+    """ceiling.json; None where there is none."""
+    if not folder.ceiling.exists():
+        return None
     try:
-        content = dict(json.loads(folder.ceiling.read_text(encoding="utf-8")))
-        tasks = dict(content["tasks"])
+        found = dict(json.loads(folder.ceiling.read_text(encoding="utf-8")))
+        return found | {"tasks": dict(found["tasks"])}
     except (ValueError, KeyError, TypeError) as error:
         raise KitError(f"{folder.ceiling} is no ceiling ({error!r}).", "Delete it, or make the shop again.") from error
-    if content.get("targets", now := targets_digest(folder)) != now:
-        say(f"  {folder.ceiling} was made for other target files than {folder.root} holds now: it is left out")
-        return {}
-    return tasks
 
 
 def moved_on(report: dict[str, Any]) -> str | None:

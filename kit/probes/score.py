@@ -13,21 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kit import tracking
-from kit.challenge import EventType, Task
+from kit.challenge import EventType
 from kit.contract import vectors_digest
 from kit.data.check_split import require_targets
 from kit.data.layout import DataFolder
 from kit.data.origin import FILES, changed, listed
 from kit.errors import KitError
 from kit.probes.conditions import conditions, precision_notes, require_clients
-from kit.probes.labels import TaskData, UndefinedTask, load_task, target_files, targets_digest
 from kit.probes.registry import RUN_CODE, Explanation, Options, Precision, Probe, TaskRun, load_probes
 from kit.probes.results import Influence, ScoreReport, known_tasks, read_scores, runs_of
 from kit.probes.slices import Counts, Masks, cohorts, read_counts, slice_scores
-from kit.probes.statistics import influence
 from kit.probes.vectors import Scorable, load_vectors
 from kit.progress import say
 from kit.store import DEFAULT_ROOT, PACKAGE, Store, code_digest, digest
+from kit.tasks import CHALLENGE, Task
+from kit.tasks.labels import TaskData, UndefinedTask, load_task, own_digest, target_files, targets_digest
 
 SHARED_CODE: Final = (*RUN_CODE, "probes/statistics.py", "probes/slices.py")
 """Sources that decide scores, besides the probe's own file."""
@@ -69,7 +69,7 @@ def score_submission(
         submission: folder with client_ids.npy and embeddings.npy.
         folder: a split data folder.
         probe: a registered probe.
-        tasks: None for all six.
+        tasks: None for the challenge's six.
         seeds: runs per task; the first has the official seed, and its score is the one reported.
         precision: fp32 or bf16; a probe that has only one uses that.
         threads: None for one per core.
@@ -88,13 +88,14 @@ def score_submission(
     _require_runs(seeds, reorder=reorder)
     require_targets(folder, Store())
     used = chosen.knows(precision)
-    wanted = list(tasks) if tasks else list(Task)
+    wanted = list(tasks) if tasks else list(CHALLENGE)
     scorable = load_vectors(submission)
     require_clients(submission, scorable.client_ids, folder)
     decided = evidence(folder, chosen, used)
     vectors, fingerprint = vectors_digest(submission), fingerprint_of(submission, folder, decided)
     known = {} if force or explain is not None else _known(submission, probe, fingerprint, seeds, reorder=reorder)
-    missing = [task for task in wanted if task.value not in known]
+    known = {task.name: known[task.name] for task in wanted if _still_asks(task, folder, known.get(task.name))}
+    missing = [task for task in wanted if task.name not in known]
     options = Options(seeds, used, threads, device, progress, keep_logits=True, explain=explain, reorder=reorder)
     counts = read_counts(folder, scorable.client_ids)
     empty = ScoreReport(
@@ -124,7 +125,18 @@ def score_submission(
         undefined, parts = _run(chosen, scorable, folder, missing, options, counts, done)
         found = known | undefined | {name: part.entry for name, part in parts.items()}
         _track(found, wanted, missing, probe)
-    return _filled(empty, {task.value: found[task.value] for task in wanted}, parts)
+    return _filled(empty, {task.name: found[task.name] for task in wanted}, parts)
+
+
+def _still_asks(task: Task, folder: DataFolder, entry: dict[str, Any] | None) -> bool:
+    """Whether a known entry is of the task as it is now: that of one's own may have changed since."""
+    return entry is not None and entry.get("made_of") == own_digest(task, folder)
+
+
+def _made_of(task: Task, folder: DataFolder) -> dict[str, str]:
+    """What an entry of a task of one's own keeps, for `_still_asks`."""
+    own = own_digest(task, folder)
+    return {} if own is None else {"made_of": own}
 
 
 def origin_notes(submission: Path, folder: DataFolder) -> list[str]:
@@ -200,9 +212,9 @@ def _filled(empty: ScoreReport, entries: Entries, parts: Parts) -> ScoreReport:
 def _track(found: dict[str, dict[str, Any]], wanted: list[Task], missing: list[Task], probe: str) -> None:
     """Log the numbers of every task to the run."""
     for task in wanted:
-        numbers = {name: found[task.value].get(name) for name in (*FIELDS, "seconds")}
+        numbers = {name: found[task.name].get(name) for name in (*FIELDS, "seconds")}
         plain = {name: float(value) for name, value in numbers.items() if value is not None}
-        tracking.log("score", plain, about={"task": task.value, "probe": probe, "known": task not in missing})
+        tracking.log("score", plain, about={"task": task.name, "probe": probe, "known": task not in missing})
 
 
 def _run(
@@ -221,20 +233,24 @@ def _run(
         try:
             defined.append(load_task(task, scorable.client_ids, folder))
         except UndefinedTask as error:
-            entries[task.value] = _undefined(error.reason)
+            entries[task.name] = _undefined(error.reason) | _made_of(task, folder)
     masks = None if counts is None else cohorts(counts)
     by_task, parts = {data.task: data for data in defined}, {}
 
     def finished(mine: list[TaskRun]) -> None:
         data, first = by_task[mine[0].task], mine[0]
-        entry = _entry(mine, reordered=options.reorder) | {"slices": _slices(masks, data, first)}
+        entry = (
+            _entry(mine, reordered=options.reorder)
+            | {"slices": _slices(masks, data, first)}
+            | _made_of(data.task, folder)
+        )
         part = Part(entry, _influence(data, first, scorable.client_ids), first.explanation)
-        parts[data.task.value] = part
-        done(data.task.value, part)
+        parts[data.task.name] = part
+        done(data.task.name, part)
 
     runs = chosen.run(scorable.vectors, defined, replace(options, finished=finished)) if defined else []
     for data in defined:
-        if data.task.value not in parts:  # a probe that makes all at once
+        if data.task.name not in parts:  # a probe that makes all at once
             finished([run for run in runs if run.task is data.task])
     return entries, parts
 
@@ -247,10 +263,10 @@ def _slices(masks: Masks | None, data: TaskData, run: TaskRun) -> dict[str, dict
 def _influence(data: TaskData, run: TaskRun, client_ids: NDArray[np.int64]) -> Influence:
     """Ids of the task's clients, sorted, and what each adds to the score."""
     if run.logits is None:
-        raise ValueError(f"the probe kept no predictions for {data.task.value}")
+        raise ValueError(f"the probe kept no predictions for {data.task.name}")
     clients = client_ids[data.rows]
     order = np.argsort(clients)
-    return clients[order], influence(data.task, run.logits, data.validation, data.popularity)[order]
+    return clients[order], data.task.metric.influence(run.logits, data.validation, data.popularity)[order]
 
 
 def fingerprint_of(submission: Path, folder: DataFolder, decided: dict[str, Any]) -> str:

@@ -17,8 +17,8 @@ from kit.challenge import EventType
 from kit.data.layout import DataFolder
 from kit.errors import KitError
 from kit.history import History
-from kit.probes.labels import TaskData
-from kit.probes.metrics import auroc_multilabel
+from kit.tasks.labels import TaskData
+from kit.tasks.metrics import auroc_multilabel
 
 Masks = dict[str, dict[str, NDArray[np.bool_]]]
 """group → cohort → (n,) mask of clients."""

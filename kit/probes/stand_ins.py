@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from kit.probes.fast import fast
-from kit.probes.labels import TaskData
 from kit.probes.mlp import train
 from kit.probes.network import Shape
 from kit.probes.random_features import ridge
 from kit.probes.registry import Options, Run, TaskRun, Vectors, load_probes
 from kit.registry import Registry
+from kit.tasks.labels import TaskData
 
 
 @dataclass(frozen=True)

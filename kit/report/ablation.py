@@ -175,8 +175,8 @@ def measure_ablation(submission: Path, folder: DataFolder, probe: str = "fast", 
             )
             write_scores(Path(place), [score_submission(Path(place), folder, probe, list(full), threads=threads)])
             part = read_scored(Path(place), probe)
-        rows.append(LeftOut(block=block["name"], without={task.value: _entry(full[task], part[task]) for task in full}))
-    scores = {task.value: item.score for task, item in full.items()}
+        rows.append(LeftOut(block=block["name"], without={task.name: _entry(full[task], part[task]) for task in full}))
+    scores = {task.name: item.score for task, item in full.items()}
     found = Ablation(probe=probe, precision=precision, full=scores, rows=rows, fingerprint=decided)
     write_ablation(submission, found)
     return found

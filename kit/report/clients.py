@@ -11,11 +11,13 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
-from kit.challenge import PRICE_BUCKETS, Task
+from kit.challenge import PRICE_BUCKETS
 from kit.data.layout import DataFolder
 from kit.errors import KitError
-from kit.probes.labels import UndefinedTask, load_targets, load_task
 from kit.report.health import sample_rows
+from kit.tasks import CHALLENGE, Task
+from kit.tasks.labels import UndefinedTask, load_task
+from kit.tasks.lists import load_targets
 
 MOST: Final = 1_500
 """Clients drawn: more would only cover each other."""
@@ -70,7 +72,7 @@ def client_map(submission: Path, folder: DataFolder, method: Method = "pca") -> 
     rows = sample_rows(len(vectors), MOST)
     points, explained = project(np.asarray(vectors[rows], dtype=np.float32), method)
     panels = []
-    for task in Task:
+    for task in CHALLENGE:
         try:
             panels.append(_panel(task, folder, clients, rows))
         except UndefinedTask:
@@ -107,25 +109,26 @@ def _panel(task: Task, folder: DataFolder, clients: NDArray[np.int64], rows: NDA
     labels[takes_part] = data.validation[here[takes_part]]
     matrix = labels.tocsr()
     bought = np.asarray(matrix.sum(axis=1)).ravel() > 0
-    if not task.is_propensity:  # 1 = no purchase
-        return Panel(task, _without_purchase(task, takes_part, bought), "did not buy")
-    if task is Task.CATEGORY:
-        return Panel(task, _top_labels(matrix, load_targets(folder.targets(task))), "none of them")
-    if task is Task.PRICE:
-        return Panel(task, _price_steps(matrix, load_targets(folder.targets(task))), "did not buy", ordered=True)
-    what = "a new product" if task is Task.NEW_SKU else "a listed product"
-    return Panel(task, {"none of them": ~bought, f"bought {what}": bought}, "none of them")
+    no, yes = task.words
+    if task.column is None:
+        return Panel(task, _one_label(task, takes_part, bought), yes if task.absent else no)
+    targets = load_targets(folder.targets(task.name))
+    if task.shown == "which":
+        return Panel(task, _top_labels(task, matrix, targets), no)
+    if task.shown == "how much":
+        return Panel(task, _price_steps(task, matrix, targets), no, ordered=True)
+    return Panel(task, {no: ~bought, yes: bought}, no)
 
 
-def _without_purchase(task: Task, takes_part: NDArray[np.bool_], stayed_away: NDArray[np.bool_]) -> Coloured:
-    groups = {
-        "did not buy": takes_part & stayed_away,
-        "bought again" if task.active_only else "bought": takes_part & ~stayed_away,
-    }
-    return ({"never bought before": ~takes_part} if (~takes_part).any() else {}) | groups
+def _one_label(task: Task, takes_part: NDArray[np.bool_], label: NDArray[np.bool_]) -> Coloured:
+    """Those who did nothing first: they lie below."""
+    no, yes = task.words
+    groups = {no: takes_part & ~label, yes: takes_part & label}
+    ordered = {name: groups[name] for name in ((yes, no) if task.absent else (no, yes))}
+    return ({"never bought before": ~takes_part} if (~takes_part).any() else {}) | ordered
 
 
-def _top_labels(matrix: sp.csr_matrix, targets: NDArray[np.int64]) -> Coloured:
+def _top_labels(task: Task, matrix: sp.csr_matrix, targets: NDArray[np.int64]) -> Coloured:
     """The TOP labels with most buyers, each client under the first that it bought; others; none."""
     counts = np.asarray(matrix.sum(axis=0)).ravel()
     top = np.lexsort((np.arange(len(counts)), -counts))[:TOP]
@@ -133,17 +136,17 @@ def _top_labels(matrix: sp.csr_matrix, targets: NDArray[np.int64]) -> Coloured:
     named: Coloured = {}
     for label in top[counts[top] > 0]:
         mine = free & (matrix[:, [label]].toarray().ravel() > 0)
-        named[f"category {targets[label]}"] = mine
+        named[f"{task.column} {targets[label]}"] = mine
         free &= ~mine
     bought = np.asarray(matrix.sum(axis=1)).ravel() > 0
-    return {"none of them": ~bought, "another category": bought & free, **named}
+    return {task.words[0]: ~bought, task.words[1]: bought & free, **named}
 
 
-def _price_steps(matrix: sp.csr_matrix, targets: NDArray[np.int64]) -> Coloured:
+def _price_steps(task: Task, matrix: sp.csr_matrix, targets: NDArray[np.int64]) -> Coloured:
     """Thirds of the price scale by the mean bucket bought."""
     count = np.asarray(matrix.sum(axis=1)).ravel()
     mean = (matrix @ targets.astype(np.float64)) / np.maximum(count, 1)
     third = PRICE_BUCKETS / 3
     step = np.minimum((mean // third).astype(int), 2)
     names = ("cheap third", "middle third", "dear third")
-    return {"did not buy": count == 0} | {name: (count > 0) & (step == k) for k, name in enumerate(names)}
+    return {task.words[0]: count == 0} | {name: (count > 0) & (step == k) for k, name in enumerate(names)}

@@ -15,7 +15,6 @@ import numpy as np
 from kit.data.layout import DataFolder
 from kit.data.origin import require_origin
 from kit.errors import Finding, KitError
-from kit.probes.labels import targets_digest
 from kit.probes.results import read_ceiling, read_scores
 from kit.progress import say
 from kit.report.ablation import Ablation, measure_ablation, read_current
@@ -26,6 +25,7 @@ from kit.report.health import Health, examine
 from kit.report.scores import ProbeScores, collect_scores
 from kit.report.verdict import Verdict, judge
 from kit.submission import read_manifest, validate
+from kit.tasks.labels import targets_digest
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def collect(
         submission: a folder made by `kit submit`.
         data: its data folder; the manifest's if None.
         against: submissions to compare with; without any, a sibling made by a recipe called «baseline» on the same data.
-        drift: measure the drift between the cut and two weeks before (refits every block), unless drift.json has it.
+        drift: measure the drift between the cut and a target window before (refits every block), unless drift.json has it.
         ablate: score once per block without it, by the fast probe, unless ablation.json has it.
         threads: of the probes; None for one per core.
         method: of the map.

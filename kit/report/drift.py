@@ -1,4 +1,4 @@
-"""Drift between two cuts: how far the same clients' numbers move in two weeks, per column and as a whole.
+"""Drift between two cuts: how far the same clients' numbers move in the length of a target window, per column and as a whole.
 
 Blocks are fitted at the earlier cut and transform both: two fits would span two spaces, and every column would seem to move.
 PSI per column, and the AUROC of a classifier that tells the cuts apart (0.5 = it cannot), cross-validated over clients.
@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kit.blocks.base import make_block
-from kit.challenge import TARGET_DAYS
 from kit.data.layout import DataFolder
 from kit.data.origin import require_origin
 from kit.errors import KitError
@@ -72,14 +71,14 @@ def domain_auroc(before: NDArray[np.float32], after: NDArray[np.float32], seed: 
 
 
 def measure_drift(recipe: Recipe, folder: DataFolder, cut: str, store: Store | None = None) -> dict[str, Any]:
-    """Fit the recipe's blocks two weeks before the cut and compare their numbers at the two cuts.
+    """Fit the recipe's blocks a target window before the cut and compare their numbers at the two cuts.
 
     Returns:
         earlier, later (the cuts), clients, blocks: [{block, columns, auroc, median, moved, slight, top: [[column, psi]]}],
         auroc (all blocks together).
     """
     history = History.open(folder, "end" if cut == "end" else "input", store=store, duplicates=recipe.duplicates)
-    earlier, _ = history.rewind(TARGET_DAYS)
+    earlier, _ = history.rewind()
     clients = history.clients[sample_rows(len(history.clients), CLIENTS)]
     rows = []
     kept: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []

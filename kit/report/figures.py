@@ -142,7 +142,7 @@ def map_panel(clients: ClientMap, panel: Panel) -> tuple[Markup, list[tuple[str,
         points = [(float(x), float(y)) for x, y in clients.points[mask]]
         groups.append((css, points))
         legend.append((css, name, len(points)))
-    return svg.scatter(groups, f"Map of clients coloured by {short(panel.task.value)}"), legend
+    return svg.scatter(groups, f"Map of clients coloured by {short(panel.task.name)}"), legend
 
 
 def norms(health: Health) -> Markup:

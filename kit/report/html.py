@@ -11,12 +11,12 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup, escape
 
-from kit.challenge import Task
 from kit.report import figures
 from kit.report.attributions import Attributions, Pushes
 from kit.report.collect import Report
 from kit.report.scores import ProbeScores
 from kit.report.words import instant, number, percent, short, signed
+from kit.tasks import CHALLENGE
 
 SECTIONS: Final = {
     "scores": "Scores",
@@ -102,7 +102,7 @@ def _parts(report: Report) -> dict[str, Any]:
     return {
         "ablations": [figures.left_out(ablation, row) for row in ablation.rows] if ablation else [],
         "readings": (found := readings(report)),
-        "read_tasks": [task.value for task in Task if any(task.value in reading["blocks"] for reading in found)],
+        "read_tasks": [task.name for task in CHALLENGE if any(task.name in reading["blocks"] for reading in found)],
         "drawn": DRAWN,
         "sparks": {name: figures.sparks(record) for name, record in report.training.items()},
         "axes": axes,

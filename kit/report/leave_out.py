@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kit import tracking
-from kit.challenge import Task
 from kit.data.layout import DataFolder
 from kit.errors import KitError, nearest
 from kit.history import History
@@ -32,6 +31,7 @@ from kit.report.ablation import Ablation, LeftOut, Without, made_from, silence
 from kit.store import Store, digest
 from kit.submission import submit
 from kit.submission.write import is_fresh
+from kit.tasks import Task
 from kit.tune.scoring import Measured, Scorer
 
 How = Literal["left out", "silenced"]
@@ -228,7 +228,7 @@ def leave_one_out(study: Study, scorer: Scorer, seeds: int = 1, *, alone: bool =
         precision=scorer.evidence["precision"],
         seeds=seeds,
         how=study.how,
-        full={task.value: round(full.scored([task]).score, 6) for task in tasks},
+        full={task.name: round(full.scored([task]).score, 6) for task in tasks},
         rows=rows[False],
         alone=rows[True],
         fingerprint=made_from(study.full.key, study.folder, scorer.probe, scorer.evidence["precision"]),
@@ -249,7 +249,7 @@ def _row(label: str, full: Measured, part: Measured, tasks: Sequence[Task]) -> L
         low, high = found.interval
         return Without(score=mine.score, difference=found.difference, low=low, high=high)
 
-    return LeftOut(block=label, without={task.value: entry([task]) for task in tasks}, sum=entry(tasks))
+    return LeftOut(block=label, without={task.name: entry([task]) for task in tasks}, sum=entry(tasks))
 
 
 def submission_of(study: Study, folder: Path) -> bool:

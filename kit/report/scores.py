@@ -10,9 +10,9 @@ from typing import Any, Final
 import numpy as np
 
 from kit.board import PUBLISHED, REAL_CLIENTS, Row, as_json, comparable, rank, submissions_on
-from kit.challenge import Task
-from kit.probes.results import current_scores, moved_on, notes_on, read_comparable, read_scored, read_scores
+from kit.probes.results import current_scores, moved_on, notes_on, read_comparable, read_scored, read_scores, total
 from kit.probes.statistics import Scored, Verdict, compare, together
+from kit.tasks import CHALLENGE, Task
 
 PROBE_ORDER: Final = ("official", "fast", "gbm")
 """The first of these that scored a submission is the one that its report speaks of."""
@@ -120,13 +120,12 @@ def _one(
     clients: int,
 ) -> ProbeScores:
     own = read_comparable(submission, probe)
-    rows = [
-        _row(Task(name), entry, own.get(Task(name)), ceiling.get(name, {})) for name, entry in report["tasks"].items()
-    ]
+    scored = {task.name: found for task, found in own.items()}
+    rows = [_row(name, entry, scored.get(name), ceiling.get(name, {})) for name, entry in report["tasks"].items()]
     slices = {name: entry["slices"] for name, entry in report["tasks"].items() if entry.get("slices")}
     published = {}
     if clients == REAL_CLIENTS:
-        published = {team: dict(zip((t.value for t in Task), row, strict=True)) for team, row in PUBLISHED.items()}
+        published = {team: dict(zip((t.name for t in CHALLENGE), row, strict=True)) for team, row in PUBLISHED.items()}
     comparable = [
         path for path in others if _same_data(path, probe, report) and own.keys() & read_comparable(path, probe)
     ]
@@ -136,7 +135,7 @@ def _one(
         seeds=int(report["seeds"]),
         data=str(report["data"]),
         rows=rows,
-        sum=round(sum(row.score for row in rows if row.score is not None), 4),
+        sum=total({row.task: {"score": row.score} for row in rows}),
         notes=[*report.get("notes", []), *_notes(submission, probe, report, comparable)],
         against=[_against(path, probe, own, rows) for path in comparable] if own else [],
         board=as_json(_board(submission, probe, report)),
@@ -145,9 +144,9 @@ def _one(
     )
 
 
-def _row(task: Task, entry: dict[str, Any], own: Scored | None, ceiling: dict[str, Any]) -> TaskRow:
+def _row(task: str, entry: dict[str, Any], own: Scored | None, ceiling: dict[str, Any]) -> TaskRow:
     return TaskRow(
-        task=task.value,
+        task=task,
         score=entry.get("mean", entry["score"]),
         auroc=entry["auroc"],
         novelty=entry["novelty"],
@@ -186,20 +185,21 @@ def _against(path: Path, probe: str, own: dict[Task, Scored], rows: list[TaskRow
     gains = {}
     for task in common:
         found = compare(own[task], other[task])
-        gains[task.value] = Gain(found.difference, *found.interval, found.verdict)
-    aurocs = {task.value: float(entries[task.value]["auroc"]) for task in common}
+        gains[task.name] = Gain(found.difference, *found.interval, found.verdict)
+    aurocs = {task.name: float(entries[task.name]["auroc"]) for task in common}
     gap = {}
     for row in rows:
         base, best = aurocs.get(row.task), row.ceiling_auroc
         if base is not None and best is not None and row.auroc is not None and best > base:
             gap[row.task] = (row.auroc - base) / (best - base)
-    scores = {task.value: other[task].score for task in common}
-    return Against(path.name, scores, aurocs, gains, total_gain(own, other) if common else None, gap)
+    scores = {task.name: other[task].score for task in common}
+    six = any(task.in_challenge for task in common)
+    return Against(path.name, scores, aurocs, gains, total_gain(own, other) if six else None, gap)
 
 
 def total_gain(own: dict[Task, Scored], other: dict[Task, Scored]) -> Gain:
-    """The difference of the sums over common tasks."""
-    common = [task for task in own if task in other]
+    """The difference of the sums over the challenge's tasks that both have."""
+    common = [task for task in own if task in other and task.in_challenge]
     found = compare(*(together([side[task] for task in common]) for side in (own, other)))
     return Gain(found.difference, *found.interval, found.verdict)
 

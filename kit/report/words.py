@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from kit.challenge import Task
+from kit.tasks import CHALLENGE
 
 MINUS = "−"
 
@@ -44,7 +44,7 @@ def listed(names: Sequence[str]) -> str:
 
 def tasks(count: int) -> str:
     """«1 task», «3 tasks», «six tasks» for all of them."""
-    return "six tasks" if count == len(Task) else f"{count} task{'' if count == 1 else 's'}"
+    return "six tasks" if count == len(CHALLENGE) else f"{count} task{'' if count == 1 else 's'}"
 
 
 def instant(text: str) -> str:

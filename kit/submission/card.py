@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kit.blocks.base import find_block
-from kit.challenge import Task
+from kit.challenge import TaskName
 from kit.contract import IDS, VECTORS, vectors_digest
 from kit.data.fetch.fetch import read_note
 from kit.errors import KitError
@@ -154,10 +154,11 @@ def _score_tables(scores: dict[str, Any], folder: Path) -> str:
     names = list(scores)
     head = ("task", *(f"{name} probe" for name in names))
     rows = []
-    for task in Task:
-        entries = [scores[name]["tasks"].get(task.value, {}) for name in names]
+    own = sorted({task for name in names for task in scores[name]["tasks"]} - set(TaskName))
+    for task in (*TaskName, *own):
+        entries = [scores[name]["tasks"].get(task, {}) for name in names]
         if any(entries):
-            rows.append((task.value, *(number(entry.get("score")) for entry in entries)))
+            rows.append((str(task), *(number(entry.get("score")) for entry in entries)))
     rows.append(("**sum**", *(f"**{number(scores[name].get('sum'))}**" for name in names)))
     lines = [
         f"- {name} probe: {scores[name]['precision']}, {seeds(scores[name]['seeds'])}, on `{scores[name]['data']}`"

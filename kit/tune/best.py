@@ -81,9 +81,9 @@ def _runs(scorer: Scorer, built: Built, where: str, count: int) -> list[dict[str
         order = f", row order {seed + 1} of {count}" if count > 1 else ""
         runs.append({})
         for task in scorer.defined(built.clients):
-            say(f"  official probe: {where}{order}, {task.value} …")
+            say(f"  official probe: {where}{order}, {task.name} …")
             found = scorer.score(built.vectors, built.clients, built.key, [task], [seed])
-            runs[-1][task.value] = found[task, seed]
+            runs[-1][task.name] = found[task, seed]
     return runs
 
 
@@ -160,7 +160,7 @@ def provenance(study: optuna.Study, trial: FrozenTrial, place: Place) -> list[st
     scores = trial.user_attrs.get("result", {}).get("scores", {})
     if scores and "reference" in said:
         reference = Reference.from_json(said["reference"])
-        before = {task.value: reference.mean(task) for task in reference.scores}
+        before = {task.name: reference.mean(task) for task in reference.scores}
         lines += _table(search["probe"], scores, before, f"reference ({search['reference']})")
     official = said.get(OFFICIAL, {})
     entry = official.get(str(trial.number))

@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 from scipy.stats import norm
 
-from kit.challenge import Task
+from kit.tasks import Task, find_task
 from kit.tune.scoring import Scores
 
 LEAST_NOISE: Final = 2e-4
@@ -57,16 +57,16 @@ class Reference:
     def as_json(self) -> dict[str, Any]:
         """For the study's attributes."""
         return {
-            "scores": {task.value: list(scores) for task, scores in self.scores.items()},
-            "noise": {task.value: noise for task, noise in self.noise.items()},
-            "rivals": {name: {task.value: s for task, s in scores.items()} for name, scores in self.rivals.items()},
+            "scores": {task.name: list(scores) for task, scores in self.scores.items()},
+            "noise": {task.name: noise for task, noise in self.noise.items()},
+            "rivals": {name: {task.name: s for task, s in scores.items()} for name, scores in self.rivals.items()},
         }
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Reference:
         """The inverse of `as_json`."""
         rivals = {name: _tasks(scores) for name, scores in raw["rivals"].items()}
-        return cls({Task(name): list(s) for name, s in raw["scores"].items()}, _tasks(raw["noise"]), rivals)
+        return cls({find_task(name): list(s) for name, s in raw["scores"].items()}, _tasks(raw["noise"]), rivals)
 
     def mean(self, task: Task) -> float:
         """The reference's score, over the trial's seeds."""
@@ -95,4 +95,4 @@ def total_gain(kind: str, gains: Sequence[float], seeds: int) -> float:
 
 
 def _tasks(raw: Mapping[str, float]) -> dict[Task, float]:
-    return {Task(name): float(value) for name, value in raw.items()}
+    return {find_task(name): float(value) for name, value in raw.items()}

@@ -13,7 +13,6 @@ import numpy as np
 import optuna
 from numpy.typing import NDArray
 
-from kit.challenge import Task
 from kit.contract import vectors_digest
 from kit.data.layout import DataFolder
 from kit.history import History
@@ -23,6 +22,7 @@ from kit.profile import build_profile
 from kit.progress import say
 from kit.recipe import Recipe, read_recipe
 from kit.store import Store, digest
+from kit.tasks import Task
 from kit.tracking import watching
 from kit.tune.epochs import EpochPruner
 from kit.tune.gain import Reference, task_gain, total_gain
@@ -188,11 +188,11 @@ class RecipeObjective:
             return
         trial.report(gains[-1] if self.search.pruner == "wilcoxon" else float(np.mean(gains)), step)
         if trial.should_prune():
-            after = f"after {task.value}, seed {seed + 1} of {self.search.seeds}"
+            after = f"after {task.name}, seed {seed + 1} of {self.search.seeds}"
             raise optuna.TrialPruned(f"{after}: mean gain so far {float(np.mean(gains)):+.2f} ({self.search.pruner})")
 
 
 def _means(scores: Mapping[tuple[Task, int], float]) -> dict[str, float]:
     """task → mean over the seeds scored so far, rounded for reading."""
     tasks = dict.fromkeys(task for task, _ in scores)
-    return {task.value: round(float(np.mean([v for (t, _), v in scores.items() if t is task])), 6) for task in tasks}
+    return {task.name: round(float(np.mean([v for (t, _), v in scores.items() if t is task])), 6) for task in tasks}

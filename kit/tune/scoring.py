@@ -16,14 +16,14 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from kit.challenge import Task
 from kit.data.layout import DataFolder
 from kit.errors import KitError
-from kit.probes.labels import TaskData, UndefinedTask, load_task
 from kit.probes.registry import Options, TaskRun, Vectors, load_probes
 from kit.probes.score import evidence
-from kit.probes.statistics import Scored, influence, together
+from kit.probes.statistics import Scored, together
 from kit.store import Artefact, Plan, Store, is_whole
+from kit.tasks import Task
+from kit.tasks.labels import TaskData, UndefinedTask, load_task, own_digest
 
 STAGE: Final = "tune-score"
 Scores = dict[tuple[Task, int], float]
@@ -127,7 +127,7 @@ class Scorer:
                 try:
                     found[task] = load_task(task, clients, self.folder)
                 except UndefinedTask as error:
-                    reasons.append(f"{task.value} {error.reason}")
+                    reasons.append(f"{task.name} {error.reason}")
             if not found:
                 raise KitError(
                     f"None of the tasks is defined here: {'; '.join(reasons)}.", "Search on other data or tasks."
@@ -211,8 +211,11 @@ class Scorer:
         return next((place for place in places if is_whole(place)), None)
 
     def _inputs(self, vectors_key: str, task: Task, seed: int, *, influences: bool) -> dict[str, Any]:
-        extra = ({"influence": True} if influences else {}) | ({"reordered": True} if self.reorder and seed else {})
-        return {"vectors": vectors_key, "task": task.value, "seed": seed, **self.evidence, **extra}
+        extra: dict[str, Any] = {"influence": True} if influences else {}
+        extra |= {"reordered": True} if self.reorder and seed else {}
+        own = own_digest(task, self.folder)
+        extra |= {} if own is None else {"made_of": own}
+        return {"vectors": vectors_key, "task": task.name, "seed": seed, **self.evidence, **extra}
 
     def _place(self, vectors_key: str, task: Task, seed: int, *, influences: bool) -> Path:
         return self.store.folder(Plan(STAGE, self._inputs(vectors_key, task, seed, influences=influences)))
@@ -229,7 +232,7 @@ class Scorer:
             if detail is not None:
                 data, clients = detail
                 assert run.logits is not None, "asked for"
-                each = influence(run.task, run.logits, data.validation, data.popularity)
+                each = run.task.metric.influence(run.logits, data.validation, data.popularity)
                 order = np.argsort(clients[data.rows])
                 np.savez(folder / "influence.npz", clients=clients[data.rows][order], each=each[order])
 

@@ -14,17 +14,17 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PlainSerializer, PlainValidator, field_validator, model_validator
 
 from kit.blocks.base import make_block
-from kit.challenge import Task
 from kit.errors import KitError, nearest
 from kit.recipe import Recipe, Strict, parse
 from kit.store import digest
+from kit.tasks import CHALLENGE, Task, find_task
 from kit.tune.leaves import ABSENT, Leaf, Pick, Scalar, as_leaf
 
 SWITCH: Final = "on"
@@ -34,11 +34,22 @@ FREE: Final = {"sampler", "startup", "pruner", "prune_epochs", "seed", "official
 Goal = Literal["score", "seconds", "width"]
 
 
+def _named(value: object) -> Task:
+    """The task of a name; pydantic wants a ValueError."""
+    try:
+        return value if isinstance(value, Task) else find_task(str(value))
+    except KitError as error:
+        raise ValueError(str(error)) from error
+
+
+NamedTask = Annotated[Task, PlainValidator(_named), PlainSerializer(lambda task: task.name)]
+
+
 class Search(Strict):
     """The `[search]` table."""
 
-    tasks: tuple[Task, ...] = Field(
-        tuple(Task), min_length=1, description="Tasks that count; undefined ones are skipped."
+    tasks: tuple[NamedTask, ...] = Field(
+        CHALLENGE, min_length=1, description="Tasks that count; undefined ones are skipped."
     )
     probe: str = Field("fast", description="The probe that steers: fast, gbm or official.")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="Of the probe's matrix products.")

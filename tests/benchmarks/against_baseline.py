@@ -20,11 +20,11 @@ from pathlib import Path
 import numpy as np
 from sklearn.decomposition import PCA
 
-from kit.challenge import Task
 from kit.data.layout import DataFolder
 from kit.probes.ceiling import PROBABILITIES
 from kit.probes.results import read_ceiling, read_scored, read_scores
 from kit.probes.statistics import compare
+from kit.tasks import CHALLENGE, Task
 
 CHOICES = 32
 """Principal components of the oracle's choices, as in pipelines/blend.toml."""
@@ -39,7 +39,7 @@ def write_oracle(data: Path, folder: Path) -> None:
     """A submission of the ceiling's probabilities: rates as logs, choices given the rate as principal components."""
     table = np.load(data / "truth" / PROBABILITIES)
     tables = {
-        task: np.log(np.clip(table[task.value].astype(np.float64), 1e-9, 1)) for task in Task if task.value in table
+        task: np.log(np.clip(table[task.name].astype(np.float64), 1e-9, 1)) for task in CHALLENGE if task.name in table
     }
     rates, choices = [], []
     for logs in tables.values():
@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     chosen = parser.parse_args()
     names = ["baseline", *(path.stem for path in chosen.rivals), chosen.recipe.stem]
-    rows: dict[Task, list[tuple[float, ...]]] = {task: [] for task in Task}
+    rows: dict[Task, list[tuple[float, ...]]] = {task: [] for task in CHALLENGE}
     print(
         f"| seed | task | score: {' → '.join(names)} | difference to each | AUROC: {' → '.join(names)} → ceiling | oracle |"
     )
@@ -98,14 +98,14 @@ def main() -> None:
         through = read_scores(oracle)[chosen.probe]["tasks"] if chosen.oracle else {}
         for task in scored[-1]:
             against = [compare(scored[-1][task], other[task]) for other in scored[:-1]]
-            best = ceiling[task.value]["auroc"]
-            limit = through.get(task.value, {}).get("auroc", np.nan)
-            aurocs = [table[task.value]["auroc"] for table in tables]
+            best = ceiling[task.name]["auroc"]
+            limit = through.get(task.name, {}).get("auroc", np.nan)
+            aurocs = [table[task.name]["auroc"] for table in tables]
             scores = [one[task].score for one in scored]
             rows[task].append((*scores, *(row.difference for row in against), *aurocs, best, limit))
             cells = [
                 seed,
-                task.value,
+                task.name,
                 " → ".join(f"{score:.4f}" for score in scores),
                 ", ".join(f"{row.difference:+.4f} ± {row.detectable:.4f} ({row.verdict})" for row in against),
                 " → ".join(f"{value:.4f}" for value in (*aurocs, best)),
@@ -136,7 +136,7 @@ def summarise(names: list[str], rows: dict[Task, list[tuple[float, ...]]]) -> No
         shares, reached = ([(value - aurocs[0]) / (top - aurocs[0]) for value in aurocs[1:]] for top in (best, limit))
         closed.append((shares, reached))
         cells = [
-            task.value,
+            task.name,
             " → ".join(f"{score:.4f}" for score in scores),
             ", ".join(f"{value:+.4f}" for value in differences),
             " → ".join(f"{value:.4f}" for value in (*aurocs, best)),

@@ -45,15 +45,15 @@ def probe_seconds(name: str) -> float:
     import numpy as np
     from probe_speed import make_data
 
-    from kit.challenge import Task
     from kit.data.layout import DataFolder
-    from kit.probes.labels import load_task
     from kit.probes.registry import Options, load_probes
+    from kit.tasks import SKU
+    from kit.tasks.labels import load_task
 
     clients = 768 if name == "official" else 6144
     with tempfile.TemporaryDirectory() as folder:
         submission = make_data(Path(folder) / "data", clients, 256)
-        data = load_task(Task.SKU, np.load(submission / "client_ids.npy"), DataFolder(submission.parent))
+        data = load_task(SKU, np.load(submission / "client_ids.npy"), DataFolder(submission.parent))
         vectors = np.load(submission / "embeddings.npy")
         return timed(lambda: load_probes()[name].run(vectors, [data], Options()))
 

@@ -34,7 +34,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from kit.blocks.base import make_block
-from kit.challenge import PRICE_BUCKETS, EventType, Task
+from kit.challenge import PRICE_BUCKETS, EventType
 from kit.data.layout import DataFolder
 from kit.data.shop import PRESETS, synth
 from kit.data.shop.presets import CUT_DAY, FRESH_DAYS, PRICE_BINS, STYLES, Preset
@@ -43,13 +43,14 @@ from kit.data.split import split_folder
 from kit.features.shared import table
 from kit.history import History
 from kit.probes.ceiling import PROBABILITIES, as_logits, write_ceiling
-from kit.probes.labels import TaskData, load_task
-from kit.probes.metrics import auroc_multilabel
 from kit.recipe import BlockEntry
 from kit.store import Store
+from kit.tasks import CATEGORY, CHALLENGE, CHURN, CONVERSION, NEW_SKU, PRICE, SKU, Task
+from kit.tasks.labels import TaskData, load_task
+from kit.tasks.metrics import auroc_multilabel
 
 Numbers = NDArray[np.float32]
-ASKED = (Task.CONVERSION, Task.CATEGORY, Task.SKU, Task.NEW_SKU, Task.PRICE)
+ASKED = (CONVERSION, CATEGORY, SKU, NEW_SKU, PRICE)
 """Tasks that are foretold; churn is conversion among past buyers."""
 HALF_LIVES = (3.0, 15.0, 60.0)
 
@@ -179,11 +180,11 @@ class Judge:
     """Ranks the test clients by logits of the ASKED tasks and compares with what they bought in the second window."""
 
     def __init__(self, folder: DataFolder, clients: NDArray[np.int64], test: NDArray[np.int64]) -> None:
-        self.data: dict[Task, TaskData] = {task: load_task(task, clients, folder) for task in Task}
+        self.data: dict[Task, TaskData] = {task: load_task(task, clients, folder) for task in CHALLENGE}
         self.test = np.isin(np.arange(len(clients)), test)
         bounds = np.cumsum([0, *(self.data[task].width for task in ASKED)])
         self.columns = {task: slice(*bounds[i : i + 2]) for i, task in enumerate(ASKED)}
-        self.columns[Task.CHURN] = self.columns[Task.CONVERSION]
+        self.columns[CHURN] = self.columns[CONVERSION]
 
     def bought(self, n: int) -> Numbers:
         """(n, L) labels of the second window."""
@@ -207,7 +208,7 @@ def line(
 ) -> None:
     """A line of the table: means, or mean differences with 95 % intervals paired over targets."""
     cells = []
-    for task in Task:
+    for task in CHALLENGE:
         if against is None:
             cells.append(f"{np.nanmean(found[task]):.4f}")
             continue
@@ -225,7 +226,8 @@ def table_of(judge: Judge, chances: Numbers, features: Numbers, known: Numbers, 
     weight[0] *= 100
     weight /= weight.mean()
     print(
-        f"| {judge.test.sum()} clients ranked by | {' | '.join(task.value for task in Task)} |\n|---|{'---|' * len(Task)}"
+        f"| {judge.test.sum()} clients ranked by | {' | '.join(task.name for task in CHALLENGE)} |\n"
+        f"|---|{'---|' * len(CHALLENGE)}"
     )
     line("the ceiling, which knows tastes", judge.auroc(as_logits(chances)))
     few, many = pool[: len(pool) // 8], len(pool)
@@ -261,7 +263,7 @@ def main() -> None:
     knowing = evidence(history, build_world(preset, np.random.default_rng([given.seed, 0])))
     with np.load(root / "truth" / PROBABILITIES) as truth:
         assert np.array_equal(truth["client_ids"], history.clients)
-        chances = np.concatenate([truth[task.value].reshape(given.clients, -1) for task in ASKED], axis=1)
+        chances = np.concatenate([truth[task.name].reshape(given.clients, -1) for task in ASKED], axis=1)
     shuffled = np.random.default_rng(0).permutation(given.clients)
     judge = Judge(folder, history.clients, shuffled[: given.test])
     table_of(judge, chances, scaled(stats.values), scaled(knowing), shuffled[given.test :])

@@ -39,7 +39,7 @@ def aggregator(module):
     def told(self, task, metrics_tracker):
         epochs = [dataclasses.asdict(e) | {"score": e.compute_weighted_metric()} for e in metrics_tracker]
         with open(os.environ["EPOCHS_FILE"], "a") as out:
-            out.write(json.dumps({"task": task.value, "epochs": epochs}) + "\\n")
+            out.write(json.dumps({"task": task.name, "epochs": epochs}) + "\\n")
         return update(self, task=task, metrics_tracker=metrics_tracker)
     module.MetricsAggregator.update = told
 

@@ -25,14 +25,15 @@ from numpy.typing import NDArray
 from kit.blocks import combined
 from kit.blocks.base import make_block
 from kit.blocks.edges import WEIGHTS
-from kit.challenge import Task
 from kit.data.layout import DataFolder
 from kit.history import History
 from kit.models.heads import published
-from kit.probes.labels import UndefinedTask, load_targets, load_task
-from kit.probes.metrics import auroc_multilabel
 from kit.recipe import BlockEntry, read_recipe
 from kit.store import Store, write_atomically
+from kit.tasks import CATEGORY, CHALLENGE, NEW_SKU, PRICE, SKU, Task
+from kit.tasks.labels import UndefinedTask, load_task
+from kit.tasks.lists import load_targets
+from kit.tasks.metrics import auroc_multilabel
 
 Numbers = NDArray[np.float64]
 RELATIONS = {name: weight for name, weight in WEIGHTS.items() if name not in ("searched", "has_code")}
@@ -54,7 +55,7 @@ ARMS: dict[str, dict[str, Any]] = {
         }
     },
 }
-RANKED = {Task.CATEGORY: "category", Task.SKU: "sku", Task.NEW_SKU: "sku", Task.PRICE: "price"}
+RANKED = {CATEGORY: "category", SKU: "sku", NEW_SKU: "sku", PRICE: "price"}
 
 
 def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -65,13 +66,13 @@ def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 def targets_of(folder: DataFolder) -> dict[Task, NDArray[np.int64]]:
     """Task → its targets in label order."""
-    return {task: load_targets(folder.targets(task)) for task in RANKED if folder.targets(task).exists()}
+    return {task: load_targets(folder.targets(task.name)) for task in RANKED if folder.targets(task.name).exists()}
 
 
 def forecasts(entry: BlockEntry, history: History, targets: dict[Task, NDArray[np.int64]]) -> dict[str, Any]:
     """Column name → forecast of every client of a block trained on the history; the skus of both lists have columns."""
     unit = make_block("parts", entry, 0).fit(history)
-    wanted = np.concatenate([targets[task] for task in (Task.SKU, Task.NEW_SKU) if task in targets])
+    wanted = np.concatenate([targets[task] for task in (SKU, NEW_SKU) if task in targets])
 
     def both_lists(_: History, catalogue: Any) -> NDArray[np.int64]:
         rows = catalogue.rows(wanted).astype(np.int64)
@@ -87,7 +88,7 @@ def forecasts(entry: BlockEntry, history: History, targets: dict[Task, NDArray[n
 def per_target(folder: DataFolder, clients: NDArray[np.int64], found: dict[str, Any]) -> dict[str, Numbers]:
     """Task → AUROC of each target in the second window, (L,); NaN where nobody bought it or nothing is forecast."""
     targets, values = targets_of(folder), {}
-    for task in Task:
+    for task in CHALLENGE:
         try:
             data = load_task(task, clients, folder)
         except UndefinedTask:
@@ -101,7 +102,7 @@ def per_target(folder: DataFolder, clients: NDArray[np.int64], found: dict[str, 
         seen = ~np.isnan(scores).all(axis=1)
         known = ~np.isnan(scores).all(axis=0)
         value = auroc_multilabel(np.nan_to_num(sign * scores[seen]), data.validation[seen])
-        values[task.value] = np.where(known, value, np.nan)
+        values[task.name] = np.where(known, value, np.nan)
     return values
 
 
@@ -136,7 +137,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     arms = ["whole", *(arm for arm in given.arm or ARMS if arm != "whole")]
-    tasks = [task.value for task in Task]
+    tasks = [task.name for task in CHALLENGE]
     print(f"| arm | {' | '.join(tasks)} |\n|---|{'---|' * len(tasks)}")
     found = {arm: [measure(DataFolder(data), given.recipe, arm, given.work) for data in given.data] for arm in arms}
     whole = {task: np.concatenate([one[task] for one in found["whole"]]) for task in found["whole"][0]}

@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kit.challenge import Task
 from kit.data.layout import DataFolder
 from kit.probes.conditions import _mean_cosine, precision_notes, uneven
-from kit.probes.labels import UndefinedTask, load_task
 from kit.probes.registry import Options, Precision, load_probes
 from kit.probes.variants import read_source, variants
 from kit.probes.vectors import Scorable
+from kit.tasks import CHALLENGE, find_task
+from kit.tasks.labels import UndefinedTask, load_task
 
 KINDS = ("whole", "counts", "norm-0.1", "norm-100", "row-l2")
 Values = NDArray[np.float32]
@@ -65,7 +65,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("submission", type=Path, nargs="+")
-    parser.add_argument("--task", action="append", choices=[task.value for task in Task])
+    parser.add_argument("--task", action="append", choices=[task.name for task in CHALLENGE])
     parser.add_argument("--threads", type=int)
     given = parser.parse_args()
     folder, run = DataFolder(given.data), load_probes()["official"].run
@@ -74,7 +74,7 @@ def main() -> None:
     for submission in given.submission:
         for name, profile in profiles(submission).items():
             gaps: dict[str, float] = {}
-            for task in [Task(value) for value in given.task or [task.value for task in Task]]:
+            for task in [find_task(value) for value in given.task or [task.name for task in CHALLENGE]]:
                 try:
                     data = load_task(task, profile.client_ids, folder)
                 except UndefinedTask:
@@ -84,7 +84,7 @@ def main() -> None:
                 for precision in precisions:
                     (found,) = run(profile.vectors, [data], Options(precision=precision, threads=given.threads))
                     scores[precision] = found.best.score
-                gaps[task.value] = scores["bf16"] - scores["fp32"]
+                gaps[task.name] = scores["bf16"] - scores["fp32"]
             worst = max(gaps, key=lambda task: abs(gaps[task]))
             warned = bool(precision_notes(profile))
             missed += abs(gaps[worst]) > 0.002 and not warned

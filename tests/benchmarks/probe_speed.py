@@ -37,12 +37,13 @@ import organisers
 import polars as pl
 import torch
 
-from kit.challenge import PROBE_SEED, Task
+from kit.challenge import PROBE_SEED
 from kit.data.layout import DataFolder
-from kit.probes.labels import TaskData, load_task
 from kit.probes.mlp import BATCH, BLOCK, Learner
 from kit.probes.network import OFFICIAL, products
 from kit.probes.registry import Options, Precision, load_probes
+from kit.tasks import CHALLENGE, SKU, Task
+from kit.tasks.labels import TaskData, load_task
 
 TARGETS = 100
 EPOCHS = 3
@@ -62,9 +63,9 @@ def make_data(root: Path, clients: int, width: int) -> Path:
         frame = pl.DataFrame({"client_id": rng.choice(ids[: clients // 2], clients), **columns})
         stamped = frame.with_columns(timestamp=pl.lit("2022-11-01").str.to_datetime(), name=pl.lit("[0]"))
         stamped.write_parquet(root / "target" / f"{name}_target.parquet")
-    for task in (task for task in Task if task.is_propensity):
-        np.save(root / "target" / f"{task.value}.npy", np.arange(TARGETS))
-        np.save(root / "target" / f"popularity_{task.value}.npy", rng.integers(1, 1000, TARGETS))
+    for task in (task for task in CHALLENGE if task.column is not None):
+        np.save(root / "target" / f"{task.name}.npy", np.arange(TARGETS))
+        np.save(root / "target" / f"popularity_{task.name}.npy", rng.integers(1, 1000, TARGETS))
     np.save(root / "submission" / "client_ids.npy", ids)
     np.save(root / "submission" / "embeddings.npy", rng.normal(0, 0.3, (clients, width)).astype(np.float16))
     return root / "submission"
@@ -167,7 +168,7 @@ def memory_of(clients: int, width: int, threads: int) -> None:
         submission = make_data(Path(name) / "data", clients, width)
         ids = np.load(submission / "client_ids.npy")
         vectors = np.load(submission / "embeddings.npy", mmap_mode="r")
-        every = [load_task(task, ids, DataFolder(submission.parent)) for task in Task]
+        every = [load_task(task, ids, DataFolder(submission.parent)) for task in CHALLENGE]
         held: list[float] = []
         with peak_memory(held):
             time.sleep(0.1)
@@ -221,7 +222,7 @@ def main() -> None:
         seconds = ours(make_data(root, given.clients, given.width), given.threads)
         if given.theirs:
             place = (given.theirs, given.python, root, root / "submission")
-            ((_, run),) = organisers.evaluate(*place, [Task.SKU.value], given.threads)
+            ((_, run),) = organisers.evaluate(*place, [SKU.name], given.threads)
             base = run.seconds
             print(f"  {'organisers, 1 task':24s} {base:8.1f} s")
             for label in ("official fp32, 1 task", "official bf16, 1 task"):
@@ -239,10 +240,10 @@ def ours(submission: Path, threads: int) -> dict[str, float]:
     rates = {precision: rate(precision) for precision in ("fp32", "bf16")}
     update = update_seconds() * -(-len(vectors) // BATCH)
     runs: tuple[tuple[str, str, Precision, list[Task]], ...] = (
-        ("official fp32, 1 task", "official", "fp32", [Task.SKU]),
-        ("official bf16, 1 task", "official", "bf16", [Task.SKU]),
-        ("fast, 6 tasks", "fast", "bf16", list(Task)),
-        ("gbm, 6 tasks", "gbm", "fp32", list(Task)),
+        ("official fp32, 1 task", "official", "fp32", [SKU]),
+        ("official bf16, 1 task", "official", "bf16", [SKU]),
+        ("fast, 6 tasks", "fast", "bf16", list(CHALLENGE)),
+        ("gbm, 6 tasks", "gbm", "fp32", list(CHALLENGE)),
     )
     for label, probe, precision, tasks in runs:
         began = time.perf_counter()

@@ -34,16 +34,16 @@ import torch
 from against_baseline import write_oracle
 from numpy.typing import NDArray
 
-from kit.challenge import Task
 from kit.data.layout import DataFolder
 from kit.data.shop import PRESETS
 from kit.probes import mlp
 from kit.probes.ceiling import PROBABILITIES
 from kit.probes.fast import FAST
-from kit.probes.labels import TaskData, load_task
-from kit.probes.metrics import auroc_multilabel
 from kit.probes.network import OFFICIAL, Network, Shape
 from kit.probes.registry import Options, TaskRun, Vectors, load_probes
+from kit.tasks import CHALLENGE, Task, find_task
+from kit.tasks.labels import TaskData, load_task
+from kit.tasks.metrics import auroc_multilabel
 
 SHAPES = {"official": OFFICIAL, "fast": FAST}
 LEAST = 1e-6
@@ -108,10 +108,10 @@ def study(folder: DataFolder, tasks: Sequence[Task], shape: Shape, options: Opti
     for task in tasks:
         data = load_task(task, ids, folder)
         bought = int(np.median(np.asarray(data.train.sum(axis=0))))
-        plain = without_a_probe(data, table[task.value][order].astype(np.float64))
+        plain = without_a_probe(data, table[task.name][order].astype(np.float64))
         probe, common = through(vectors, data, shape, options, prepared=False)
         ready, other = through(vectors, data, shape, options, prepared=True)
-        cells = [f"{len(ids):,}", task.value, str(bought), *(f"{value:.4f}" for value in plain.values())]
+        cells = [f"{len(ids):,}", task.name, str(bought), *(f"{value:.4f}" for value in plain.values())]
         (trees,) = load_probes()["gbm"].run(vectors, [data], Options(threads=options.threads))
         cells += [f"{probe:.4f}", f"{common:.2%}", f"{ready:.4f}", f"{other:.2%}", f"{trees.best.auroc:.4f}"]
         print("| " + " | ".join(cells) + " |", flush=True)
@@ -122,13 +122,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clients", type=int, nargs="+", default=[8_000])
     parser.add_argument("--shape", choices=SHAPES, default="official")
-    parser.add_argument("--task", action="append", choices=[task.value for task in Task if task.is_propensity])
+    parser.add_argument("--task", action="append", choices=[task.name for task in CHALLENGE if task.column is not None])
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16")
     parser.add_argument("--work", type=Path, default=Path("data/bench/reading"))
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     given = parser.parse_args()
-    tasks = [Task(name) for name in given.task or [task.value for task in Task if task.is_propensity]]
+    tasks = [find_task(name) for name in given.task or [task.name for task in CHALLENGE if task.column is not None]]
     options = Options(precision=given.precision, threads=given.threads, keep_logits=True)
     columns = ["clients", "task", "buyers of the median label", "ceiling", "rate", "choice", "probe", "common"]
     columns += ["prepared", "common", "trees"]

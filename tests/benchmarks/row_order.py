@@ -17,13 +17,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kit.challenge import Task
 from kit.data.layout import DataFolder
-from kit.probes.labels import UndefinedTask, load_task
-from kit.probes.metrics import TaskMetrics
 from kit.probes.registry import Options, load_probes
 from kit.probes.slices import read_counts
 from kit.probes.vectors import load_vectors
+from kit.tasks import CHALLENGE, Task, find_task
+from kit.tasks.labels import UndefinedTask, load_task
+from kit.tasks.metric import TaskMetrics
 
 Order = NDArray[np.int64]
 
@@ -48,7 +48,7 @@ def orders_of(ids: NDArray[np.int64], folder: DataFolder, count: int, shares: li
 def show(name: str, task: Task, best: TaskMetrics) -> None:
     """One line."""
     parts = "" if best.novelty is None else f"  novelty {best.novelty:.3f}  diversity {best.diversity:.3f}"
-    print(f"{name:16s} {task.value:20s} {best.score:.4f}  AUROC {best.auroc:.4f}{parts}", flush=True)
+    print(f"{name:16s} {task.name:20s} {best.score:.4f}  AUROC {best.auroc:.4f}{parts}", flush=True)
 
 
 def main() -> None:
@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--orders", type=int, default=4)
     parser.add_argument("--quiet", type=float, action="append", default=[], metavar="SHARE")
-    parser.add_argument("--task", action="append", choices=[task.value for task in Task])
+    parser.add_argument("--task", action="append", choices=[task.name for task in CHALLENGE])
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     given = parser.parse_args()
@@ -66,11 +66,11 @@ def main() -> None:
     spread: dict[Task, list[TaskMetrics]] = {}
     for name, order in orders_of(scorable.client_ids, folder, given.orders, given.quiet).items():
         vectors, total = np.asarray(scorable.vectors)[order], 0.0
-        for task in map(Task, given.task or [task.value for task in Task]):
+        for task in map(find_task, given.task or [task.name for task in CHALLENGE]):
             try:
                 data = load_task(task, scorable.client_ids[order], folder)
             except UndefinedTask as error:
-                print(f"{task.value} is not defined here, because {error.reason}")
+                print(f"{task.name} is not defined here, because {error.reason}")
                 continue
             (found,) = run(vectors, [data], Options(precision=given.precision, threads=given.threads))
             show(name, task, found.best)
@@ -82,7 +82,7 @@ def main() -> None:
         deviation = {
             part: np.std([getattr(r, part) or 0.0 for r in runs], ddof=1) for part in ("score", "auroc", "novelty")
         }
-        print(f"{task.value:20s} over {len(runs)} orders: ±" + ", ±".join(f"{v:.4f} {k}" for k, v in deviation.items()))
+        print(f"{task.name:20s} over {len(runs)} orders: ±" + ", ±".join(f"{v:.4f} {k}" for k, v in deviation.items()))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from kit.blocks.combined import CombinedBlock, CombinedSettings
 from kit.blocks.futures import ITEM_COLUMNS, item_statistics, rewound_futures
 from kit.blocks.quantiles import fit_quantiles, to_quantiles
 from kit.blocks.stats import Stats, StatsSettings
-from kit.challenge import PRICE_BUCKETS, EventType, Task
+from kit.challenge import PRICE_BUCKETS, EventType
 from kit.errors import KitError
 from kit.history import History
 from kit.models.batch import CombinedBatch, Touched
@@ -32,6 +32,7 @@ from kit.models.heads.intensity import INTENSITIES
 from kit.models.heads.published import Published
 from kit.models.market import choose_candidates, make_market
 from kit.recipe import parse
+from kit.tasks import CATEGORY, SKU
 from kit.tokens import TokenSettings, microseconds, tokenise
 
 SMALL = {
@@ -400,7 +401,7 @@ def test_a_shop_with_more_products_than_candidates_trains(toy_history: History):
     output = block.transform(toy_history, toy_history.clients)
     assert np.isfinite(output.values[np.diff(block.tokens.offsets) > 0]).all()
     skus = [name for name in output.columns if name.startswith("choice_sku_")]
-    assert len(skus) == len(toy_history.published_targets(Task.SKU))
+    assert len(skus) == len(toy_history.published_targets(SKU.name))
     assert "buy_product" in block.report.losses[0]
 
 
@@ -408,7 +409,7 @@ def test_forecasts_are_named_by_the_ids_of_the_data(toy_history: History):
     tokens = tokenise(toy_history, TokenSettings())
     catalogue = tokens.vocabulary.catalogue
     items = item_statistics(toy_history, catalogue)
-    few = np.union1d(catalogue.rows(toy_history.published_targets(Task.SKU)), [1, 2])
+    few = np.union1d(catalogue.rows(toy_history.published_targets(SKU.name)), [1, 2])
     for rows in (None, few[few > 0].astype(np.int64)):
         plan = Published.of(toy_history, tokens, make_market(catalogue, items, rows, 10))
         # Every choice of this made-up client is the raw id of what is chosen, so a column must hold the id in its name.
@@ -419,8 +420,8 @@ def test_forecasts_are_named_by_the_ids_of_the_data(toy_history: History):
             "price": torch.arange(PRICE_BUCKETS)[None].double(),
         }
         found = dict(zip(plan.labels, plan.fill(choice)[0].tolist(), strict=True))
-        for task, kind in ((Task.SKU, "sku"), (Task.CATEGORY, "category")):
-            published = toy_history.published_targets(task).tolist()
+        for task, kind in ((SKU, "sku"), (CATEGORY, "category")):
+            published = toy_history.published_targets(task.name).tolist()
             mine = [name for name in plan.labels if name.startswith(f"{kind}_")]
             assert mine == [f"{kind}_{one}" for one in published]
             assert [found[name] for name in mine] == pytest.approx(published)

@@ -12,10 +12,11 @@ from polars.testing import assert_frame_equal
 from toy import SKUS
 
 from kit.blocks.sequence import SequenceBlock, SequenceSettings
-from kit.challenge import SKU_EVENTS, Task
+from kit.challenge import SKU_EVENTS
 from kit.data.check import check_folder
 from kit.data.layout import DataFolder
 from kit.data.split import split_folder
+from kit.data.targets import CHALLENGE_LISTS
 from kit.errors import Severity
 from kit.features.build import build_features
 from kit.history import History
@@ -76,7 +77,7 @@ def test_everything_is_as_with_the_first_rows_alone(shops: dict[str, History]) -
         mine, other = DataFolder(history._source.products.parent), DataFolder(single._source.products.parent)
         for window in ("train", "validation"):
             assert_frame_equal(pl.read_parquet(mine.window(window)), pl.read_parquet(other.window(window)))
-        for task in (task for task in Task if task.is_propensity):
+        for task in CHALLENGE_LISTS:
             assert mine.targets(task).read_bytes() == other.targets(task).read_bytes()
 
 

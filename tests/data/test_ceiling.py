@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from kit.challenge import EventType, Task
+from kit.challenge import EventType
 from kit.data import shop
 from kit.data.layout import DataFolder
 from kit.data.scan import scan_events, scan_products
@@ -25,8 +25,10 @@ from kit.data.shop.world import World, build_world
 from kit.data.split import split_folder
 from kit.errors import KitError
 from kit.probes.ceiling import write_ceiling
-from kit.probes.labels import load_targets, load_task
-from kit.probes.metrics import auroc_multilabel
+from kit.tasks import CATEGORY, CHALLENGE, CHURN, CONVERSION
+from kit.tasks.labels import load_task
+from kit.tasks.lists import load_targets
+from kit.tasks.metrics import auroc_multilabel
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +96,7 @@ def test_hidden_facts_change_nothing(state: tuple[World, Clients, Clients]) -> N
         assert np.array_equal(ours, other, equal_nan=True)
     some = at_cut.take(np.arange(200))
     ours, other = (predict(truth_of(world, c), targets_of(world)) for c in (some, hidden_flipped(some)))
-    assert all(np.array_equal(ours[task], other[task]) for task in Task)
+    assert all(np.array_equal(ours[task.name], other[task.name]) for task in CHALLENGE)
 
 
 def truth_of(world: World, clients: Clients) -> Truth:
@@ -125,7 +127,7 @@ def test_expectation_equals_many_replays_of_the_future(state: tuple[World, Clien
             orders += int(s.ordered.sum())
             in_category += np.bincount(s.category[s.ordered], minlength=len(in_category))
     some = seen.take(chosen)
-    chance = 1 - predict(truth_of(world, some), targets_of(world))[Task.CONVERSION][:, 0]
+    chance = 1 - predict(truth_of(world, some), targets_of(world))[CONVERSION.name][:, 0]
     replayed = bought.reshape(len(chosen), copies).mean(axis=1)
     assert chance.mean() == pytest.approx(replayed.mean(), rel=0.08)
     assert np.corrcoef(chance, replayed)[0, 1] > 0.97
@@ -140,14 +142,14 @@ def test_expectation_equals_many_replays_of_the_future(state: tuple[World, Clien
 
 def test_probabilities_are_calibrated(folder: DataFolder) -> None:
     kept = np.load(folder.root / "truth" / "ceiling_probabilities.npz")
-    for task in Task:
+    for task in CHALLENGE:
         data = load_task(task, kept["client_ids"], folder)
-        chances = kept[task.value][data.rows]
+        chances = kept[task.name][data.rows]
         assert chances.shape == data.validation.shape
         assert chances.min() >= 0
         assert chances.max() <= 1
-        events = data.validation if task.is_propensity else 1 - data.validation.toarray()
-        said = chances if task.is_propensity else 1 - chances
+        events = data.validation if task.column is not None else 1 - data.validation.toarray()
+        said = chances if task.column is not None else 1 - chances
         assert said.sum() == pytest.approx(float(events.sum()), rel=0.3), task
 
 
@@ -156,7 +158,7 @@ def test_ceiling_file_has_the_agreed_shape(folder: DataFolder) -> None:
     assert ceiling["preset"] == "tiny"
     assert ceiling["seed"] == 3
     assert ceiling["clients"] == PRESETS["tiny"].relevant
-    assert set(ceiling["tasks"]) == {task.value for task in Task}
+    assert set(ceiling["tasks"]) == {task.name for task in CHALLENGE}
     fields = {"score", "auroc", "novelty", "diversity", "auroc_defined", "labels_without_positives"}
     assert all(set(entry) == fields for entry in ceiling["tasks"].values())
 
@@ -166,18 +168,18 @@ def test_the_ceiling_beats_what_history_counts_say(folder: DataFolder) -> None:
     ids = folder.clients()
     row = pl.DataFrame({"client_id": ids, "row": np.arange(len(ids))})
     visits = scan_events(folder.input(EventType.VISIT), EventType.VISIT).collect().join(row, on="client_id")
-    churn = load_task(Task.CHURN, ids, folder)
+    churn = load_task(CHURN, ids, folder)
     active = np.bincount(visits["row"], minlength=len(ids))[churn.rows, None]
     assert ceiling["churn"]["auroc"] > np.nanmean(auroc_multilabel(-active.astype("f4"), churn.validation)) + 0.05
 
-    targets = load_targets(folder.targets(Task.CATEGORY))
+    targets = load_targets(folder.targets(CATEGORY.name))
     category = scan_products(folder.products).select("sku", "category")
     carts = scan_events(folder.input(EventType.CART), EventType.CART).join(category, on="sku").collect()
     carts = carts.join(row, on="client_id").filter(pl.col("category").is_in(targets.tolist()))
     label = {int(target): place for place, target in enumerate(targets)}
     counts = np.zeros((len(ids), len(targets)), np.float32)
     np.add.at(counts, (carts["row"].to_numpy(), [label[c] for c in carts["category"].to_list()]), 1)
-    own = np.nanmean(auroc_multilabel(counts, load_task(Task.CATEGORY, ids, folder).validation))
+    own = np.nanmean(auroc_multilabel(counts, load_task(CATEGORY, ids, folder).validation))
     assert ceiling["propensity_category"]["auroc_defined"] > own + 0.1
 
 
@@ -186,8 +188,8 @@ def test_clients_without_history_share_one_prediction(folder: DataFolder) -> Non
     kept = np.load(folder.root / "truth" / "ceiling_probabilities.npz")
     unseen = np.isin(kept["client_ids"], truth.clients.id[truth.clients.last_day < 0])
     assert 0.1 < unseen.mean() < 0.2
-    for task in Task:
-        assert len(np.unique(kept[task.value][unseen], axis=0)) == 1
+    for task in CHALLENGE:
+        assert len(np.unique(kept[task.name][unseen], axis=0)) == 1
 
 
 def test_other_folders_have_no_ceiling(tmp_path: Path) -> None:

@@ -11,12 +11,13 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from kit.challenge import EventType, Task
+from kit.challenge import EventType
 from kit.cli.data import app
 from kit.data.check import check_folder
 from kit.data.layout import DataFolder
 from kit.data.split import split_folder
 from kit.errors import Finding, KitError, Severity
+from kit.tasks import CATEGORY, PRICE, SKU
 
 Make = Callable[..., Path]
 
@@ -158,9 +159,9 @@ def test_a_stale_or_damaged_split_is_an_error(make_folder: Make) -> None:
     folder.input(EventType.CART).unlink()
     leaky = pl.read_parquet(folder.input(EventType.REMOVE)).with_columns(pl.col("timestamp") + pl.duration(days=40))
     leaky.write_parquet(folder.input(EventType.REMOVE))
-    np.save(folder.popularity(Task.SKU), np.arange(3))
-    np.save(folder.popularity(Task.PRICE), np.zeros(100, dtype=np.int64))
-    np.save(folder.targets(Task.CATEGORY), np.zeros(12, dtype=np.int64))
+    np.save(folder.popularity(SKU.name), np.arange(3))
+    np.save(folder.popularity(PRICE.name), np.zeros(100, dtype=np.int64))
+    np.save(folder.targets(CATEGORY.name), np.zeros(12, dtype=np.int64))
     np.save(folder.active_clients, np.array([1, 2, 4242], dtype=np.int64))
     found = check_folder(root)
     assert one(found, "input/page_visit", "the split is stale")

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from kit.challenge import CODE_VALUES, CODES, EventType, Task
+from kit.challenge import CODE_VALUES, CODES, EventType
 from kit.data import shop
 from kit.data.check import check_folder
 from kit.data.layout import DataFolder
@@ -24,6 +24,7 @@ from kit.data.shop.write import Tables
 from kit.data.split import split_folder
 from kit.data.stats import folder_stats
 from kit.errors import KitError, Severity
+from kit.tasks import CHALLENGE
 
 
 def digests(root: Path) -> dict[str, str]:
@@ -87,7 +88,7 @@ def test_bytes_of_a_shard_do_not_depend_on_the_other_shards(tmp_path: Path) -> N
         (tmp_path / name).mkdir()
         tables = Tables(tmp_path / name)
         for shard in order:
-            shop._shard(tables, world, preset, 7, shard)
+            shop._shard(tables, world, preset, 7, shard, CUT_DAY)
         tables.join(preset.shards)
     assert digests(tmp_path / "a") == digests(tmp_path / "b")
     assert set(digests(tmp_path / "a")) == {f"{kind.value}.parquet" for kind in EventType}
@@ -154,9 +155,9 @@ def test_the_split_falls_where_the_raw_data_has_it(split: DataFolder) -> None:
 
 
 def test_every_target_list_is_full_even_at_tiny(split: DataFolder) -> None:
-    for task in Task:
-        if task.is_propensity:
-            assert len(np.load(split.targets(task))) == 100, task
+    for task in CHALLENGE:
+        if task.column is not None:
+            assert len(np.load(split.targets(task.name))) == 100, task
 
 
 def test_statistics_lie_in_their_bands(raw: DataFolder) -> None:

@@ -19,12 +19,13 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from kit.challenge import EventType, Task
+from kit.challenge import EventType
 from kit.cli.main import app
 from kit.content import bytes_digest
 from kit.data.layout import DataFolder, Split
 from kit.data.split import split_folder
 from kit.errors import KitError
+from kit.tasks import CATEGORY, NEW_SKU, PRICE, SKU
 
 Make = Callable[..., Path]
 
@@ -93,20 +94,20 @@ def test_lists_by_slow_counting(make_folder: Make) -> None:
     rows = official_split(root)
     before = {row[2] for row in rows["product_buy"]}
     expected = {
-        Task.CATEGORY: Counter(row[3] for row in rows["train_target"]),
-        Task.SKU: Counter(row[2] for row in rows["train_target"]),
-        Task.PRICE: Counter(row[4] for row in rows["train_target"]),
+        CATEGORY: Counter(row[3] for row in rows["train_target"]),
+        SKU: Counter(row[2] for row in rows["train_target"]),
+        PRICE: Counter(row[4] for row in rows["train_target"]),
     }
     folder = DataFolder(root)
-    for task in (Task.CATEGORY, Task.SKU):
+    for task in (CATEGORY, SKU):
         top = sorted(expected[task].items(), key=lambda item: (-item[1], item[0]))[:100]
-        assert list(zip(np.load(folder.targets(task)), np.load(folder.popularity(task)), strict=True)) == top
-    assert np.load(folder.targets(Task.PRICE)).tolist() == list(range(100))
-    assert np.load(folder.popularity(Task.PRICE)).tolist() == [expected[Task.PRICE][b] for b in range(100)]
-    for task in (Task.CATEGORY, Task.SKU, Task.PRICE):
-        assert np.load(folder.targets(task)).dtype == np.load(folder.popularity(task)).dtype == np.int64
-    if folder.targets(Task.NEW_SKU).exists():
-        assert not before & set(np.load(folder.targets(Task.NEW_SKU)).tolist())
+        assert list(zip(np.load(folder.targets(task.name)), np.load(folder.popularity(task.name)), strict=True)) == top
+    assert np.load(folder.targets(PRICE.name)).tolist() == list(range(100))
+    assert np.load(folder.popularity(PRICE.name)).tolist() == [expected[PRICE][b] for b in range(100)]
+    for task in (CATEGORY, SKU, PRICE):
+        assert np.load(folder.targets(task.name)).dtype == np.load(folder.popularity(task.name)).dtype == np.int64
+    if folder.targets(NEW_SKU.name).exists():
+        assert not before & set(np.load(folder.targets(NEW_SKU.name)).tolist())
 
 
 def test_new_skus_were_never_bought_before_the_cut(make_folder: Make) -> None:
@@ -116,12 +117,12 @@ def test_new_skus_were_never_bought_before_the_cut(make_folder: Make) -> None:
     buys.filter(~young).write_parquet(root / "product_buy.parquet")
     split_folder(root)
     folder = DataFolder(root)
-    new = np.load(folder.targets(Task.NEW_SKU))
+    new = np.load(folder.targets(NEW_SKU.name))
     rows = official_split(root)
     counts = Counter(row[2] for row in rows["train_target"])
     before = {row[2] for row in rows["product_buy"]}
     top = sorted(((s, n) for s, n in counts.items() if s not in before), key=lambda item: (-item[1], item[0]))[:100]
-    assert list(zip(new, np.load(folder.popularity(Task.NEW_SKU)), strict=True)) == top
+    assert list(zip(new, np.load(folder.popularity(NEW_SKU.name)), strict=True)) == top
     assert {1003, 1004, 1005} <= set(new.tolist())
 
 
@@ -141,22 +142,22 @@ def test_brought_lists_are_kept_and_own_lists_are_made_anew(make_folder: Make) -
     (root / "input").mkdir()
     (root / "target").mkdir()
     np.save(folder.relevant_clients, np.array([5, 3, 9999], dtype=np.int64))
-    np.save(folder.targets(Task.SKU), np.array([1009, 1001, 7], dtype=np.int64))
+    np.save(folder.targets(SKU.name), np.array([1009, 1001, 7], dtype=np.int64))
     split_folder(root)
     assert np.load(folder.relevant_clients).tolist() == [5, 3, 9999]
     assert set(np.load(folder.active_clients).tolist()) <= {3, 5}
     counts = Counter(row[2] for row in official_split(root)["train_target"])
-    assert np.load(folder.popularity(Task.SKU)).tolist() == [counts[1009], counts[1001], 0]
-    first = np.load(folder.targets(Task.CATEGORY))
+    assert np.load(folder.popularity(SKU.name)).tolist() == [counts[1009], counts[1001], 0]
+    first = np.load(folder.targets(CATEGORY.name))
     products = pl.read_parquet(folder.products).with_columns(pl.col("category") + 500)
     products.write_parquet(folder.products)
     split_folder(root)
-    assert np.load(folder.targets(Task.CATEGORY)).tolist() == (first + 500).tolist()
-    assert np.load(folder.targets(Task.SKU)).tolist() == [1009, 1001, 7]
+    assert np.load(folder.targets(CATEGORY.name)).tolist() == (first + 500).tolist()
+    assert np.load(folder.targets(SKU.name)).tolist() == [1009, 1001, 7]
     products.with_columns(category=pl.lit(0)).write_parquet(folder.products)
     split_folder(root)
-    assert not folder.targets(Task.CATEGORY).exists()
-    assert not folder.popularity(Task.CATEGORY).exists()
+    assert not folder.targets(CATEGORY.name).exists()
+    assert not folder.popularity(CATEGORY.name).exists()
 
 
 def test_official_active_clients_can_be_had_before_and_after(make_folder: Make) -> None:
@@ -177,13 +178,13 @@ def test_official_active_clients_can_be_had_before_and_after(make_folder: Make) 
 def test_no_categories_no_category_task(make_folder: Make, capsys: pytest.CaptureFixture[str]) -> None:
     root = make_folder(categories=1)
     split_folder(root)
-    assert not DataFolder(root).targets(Task.CATEGORY).exists()
+    assert not DataFolder(root).targets(CATEGORY.name).exists()
     assert "share one category" in capsys.readouterr().err
     products = pl.read_parquet(root / "product_properties.parquet").drop("category")
     products.with_columns(price=pl.lit(0)).write_parquet(root / "product_properties.parquet")
     split_folder(root)
     assert pl.read_parquet(DataFolder(root).window("train"))["category"].unique().to_list() == [0]
-    assert not DataFolder(root).targets(Task.PRICE).exists()
+    assert not DataFolder(root).targets(PRICE.name).exists()
     assert "share one price bucket" in capsys.readouterr().err
 
 
@@ -195,7 +196,7 @@ def test_again_gives_the_same_bytes(make_folder: Make) -> None:
     assert files_of(root) == first
     assert not (root / ".split").exists()
     stored = json.loads((root / "target" / "split.json").read_text())
-    assert set(stored) == {"train_start", "validation_start", "end", "sources"}
+    assert set(stored) == {"days", "train_start", "validation_start", "end", "sources"}
     raw = [*(DataFolder(root).raw(kind) for kind in EventType), DataFolder(root).products]
     assert stored["sources"] == {path.name: bytes_digest(path) for path in raw}
 
@@ -291,6 +292,6 @@ def test_the_command_prints_the_instants_for_programs(make_folder: Make) -> None
     root = make_folder("printed")
     said = json.loads(CliRunner().invoke(app, ["data", "split", str(root), "--json"]).stdout)
     split = DataFolder(root).split()
-    assert said == {"data": str(root)} | {
+    assert said == {"data": str(root), "days": 14} | {
         key: str(getattr(split, key)) for key in ("train_start", "validation_start", "end")
     }

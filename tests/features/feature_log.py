@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from kit.challenge import SKU_EVENTS, EventType, Task
+from kit.challenge import SKU_EVENTS, EventType
 from kit.data.scan import CODE_ARRAY
 from kit.features.build import build_features
 from kit.features.registry import FeatureSettings
@@ -39,7 +39,7 @@ def history(
     clients: Sequence[int],
     *,
     cut: datetime = CUT,
-    targets: Mapping[Task, Sequence[int]] | None = None,
+    targets: Mapping[str, Sequence[int]] | None = None,
 ) -> History:
     folder.mkdir(parents=True, exist_ok=True)
     products.write_parquet(folder / "products.parquet")
@@ -62,8 +62,8 @@ def history(
         frame.sort(order).write_parquet(folder / f"{kind.value}.parquet")
     paths = {}
     for task, ids in (targets or {}).items():
-        paths[task] = folder / f"{task.value}.npy"
-        np.save(paths[task], np.array(ids, dtype=np.int64))
+        paths[str(task)] = folder / f"{task}.npy"
+        np.save(paths[str(task)], np.array(ids, dtype=np.int64))
     source = Source(files, folder / "products.parquet", folder, paths, cut)
     return History(source, cut, np.array(sorted(clients), dtype=np.int64))
 

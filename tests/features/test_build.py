@@ -14,7 +14,7 @@ import pytest
 from feature_log import built, history, product_table
 from toy import write_folder
 
-from kit.challenge import EventType, Task
+from kit.challenge import EventType, TaskName
 from kit.data.layout import DataFolder
 from kit.data.split import split_folder
 from kit.errors import KitError
@@ -115,7 +115,7 @@ EMPTY_CASES = {
 @pytest.mark.parametrize("case", EMPTY_CASES)
 def test_any_table_may_be_empty(tmp_path: Path, case: str) -> None:
     products = product_table([(1, None, None, CODES[0]), (2, 5, 50, CODES[1])])
-    targets = {Task.CATEGORY: [5, 6], Task.SKU: [1, 2, 77]}
+    targets = {TaskName.CATEGORY: [5, 6], TaskName.SKU: [1, 2, 77]}
     view = history(tmp_path, EMPTY_CASES[case], products, [1, 2, 3], targets=targets)
     frame = built(view)
     assert frame["client_id"].to_list() == [1, 2, 3]
@@ -130,7 +130,7 @@ def test_an_empty_catalogue_and_one_constant_category(tmp_path: Path) -> None:
     events = {EventType.BUY: [(1, 3.0, 1), (1, 2.0, 1)], EventType.VISIT: [(1, 3.01, 4)]}
     assert len(built(history(tmp_path / "empty", events, product_table([]), [1, 2]))) == 2
     constant = product_table([(sku, 0, 10, CODES[0]) for sku in range(5)])
-    assert len(built(history(tmp_path / "constant", events, constant, [1, 2], targets={Task.CATEGORY: [0]}))) == 2
+    assert len(built(history(tmp_path / "constant", events, constant, [1, 2], targets={TaskName.CATEGORY: [0]}))) == 2
 
 
 def test_ties_and_exact_duplicates(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from feature_log import built, history, product_table, value
 
-from kit.challenge import EventType, Task
+from kit.challenge import EventType, TaskName
 from kit.features.registry import load_families
 from kit.history import History
 
@@ -28,7 +28,7 @@ EVENTS = {
 
 @pytest.fixture(scope="module")
 def view(tmp_path_factory: pytest.TempPathFactory) -> History:
-    targets = {Task.CATEGORY: [12, 10], Task.SKU: [4, 1]}
+    targets = {TaskName.CATEGORY: [12, 10], TaskName.SKU: [4, 1]}
     return history(tmp_path_factory.mktemp("log"), EVENTS, PRODUCTS, [1, 2, 3], targets=targets)
 
 

@@ -56,10 +56,11 @@ def alter(root: Path, after: datetime, how: str) -> None:
         kept.sample(fraction=1.0, shuffle=True, seed=3).write_parquet(path)
 
 
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=[14, 7])
+def shop(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """A folder that is split into windows of 14 days, or of 7."""
     root = write_folder(tmp_path_factory.mktemp("leak") / "base")
-    split_folder(DataFolder(root).root)
+    split_folder(DataFolder(root).root, days=request.param)
     return root
 
 
@@ -79,9 +80,9 @@ def frames(shop: Path) -> dict[str, pl.DataFrame]:
         other = copied(shop, how)
         alter(other, CUT, how)
         result[how] = built(opened(other, CUT))
-    later = CUT + timedelta(days=14)
-    result["rewound"] = built(opened(shop, later).rewind(14)[0])
-    result["rewound, altered"] = built(opened(copied_add(shop), later).rewind(14)[0])
+    later = CUT + timedelta(days=DataFolder(shop).split().days)
+    result["rewound"] = built(opened(shop, later).rewind()[0])
+    result["rewound, altered"] = built(opened(copied_add(shop), later).rewind()[0])
     return result
 
 

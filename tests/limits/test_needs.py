@@ -146,9 +146,9 @@ def test_counts_are_exact_once_the_tables_are_there(toy: DataFolder, store: Stor
 
 
 def test_widths_are_those_of_the_features(toy_history: History):
-    from kit.challenge import Task
+    from kit.tasks import CATEGORY, SKU
 
-    lists = tuple(len(toy_history.published_targets(task)) for task in (Task.CATEGORY, Task.SKU))
+    lists = tuple(len(toy_history.published_targets(task.name)) for task in (CATEGORY, SKU))
     known = widths(FeatureSettings(top=5), lists)
     block = make_block("b", BlockEntry(kind="stats", top=5, families=["counts", "targets", "top"]), 0)
     got = block.transform(toy_history, toy_history.clients).values.shape[1]

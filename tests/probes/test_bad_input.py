@@ -12,13 +12,13 @@ import polars as pl
 import pytest
 from probe_world import World
 
-from kit.challenge import Task
 from kit.cli.main import main
 from kit.data.layout import DataFolder
 from kit.errors import Severity
-from kit.probes.labels import load_task
 from kit.probes.registry import Options, load_probes
 from kit.submission import validate
+from kit.tasks import CONVERSION, PRICE
+from kit.tasks.labels import load_task
 
 Kit = Callable[..., tuple[int, str, str]]
 
@@ -159,7 +159,7 @@ def test_one_client_is_said(kit: Kit, folder: DataFolder, submission: Path) -> N
 
 
 def test_a_task_nobody_did_is_said_beside_the_scores_of_the_others(kit: Kit, folder: DataFolder) -> None:
-    np.save(folder.targets(Task.PRICE), np.arange(1000, 1100))
+    np.save(folder.targets(PRICE.name), np.arange(1000, 1100))
     code, out, _ = kit("--task", "price", "--task", "conversion")
     assert code == 0
     assert "none of the 700 clients bought any of its 100 targets in the train window" in out
@@ -186,7 +186,7 @@ def test_two_clients_and_a_single_positive_can_be_scored(world: World, folder: D
     buyer = next(i for i, client in enumerate(ids.tolist()) if all(client in window for window in bought))
     other = next(i for i, client in enumerate(ids.tolist()) if not any(client in window for window in bought))
     rows = np.array([buyer, other])
-    data = load_task(Task.CONVERSION, ids[rows], folder)
+    data = load_task(CONVERSION, ids[rows], folder)
     (run,) = load_probes()[probe].run(vectors[rows], [data], Options(threads=1, keep_logits=True))
     assert run.best.score in (0.0, 0.5, 1.0)
     assert run.logits is not None and np.isfinite(run.logits).all()

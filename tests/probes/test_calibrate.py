@@ -14,13 +14,12 @@ from hypothesis import strategies as st
 from probe_world import World
 from typer.testing import CliRunner
 
-from kit.challenge import MAX_WIDTH, Task
+from kit.challenge import MAX_WIDTH
 from kit.cli.main import app
 from kit.errors import KitError
 from kit.probes import calibrate as study_room
 from kit.probes.agreement import agree, limit, seed_noise, tau
 from kit.probes.calibrate import Contestant, Plan, calibrate, plan_study, spread
-from kit.probes.labels import load_task
 from kit.probes.mlp import train
 from kit.probes.network import OFFICIAL, Dense, Shape, build, parameter_groups
 from kit.probes.random_features import ridge
@@ -28,6 +27,8 @@ from kit.probes.registry import Options
 from kit.probes.stand_ins import STAND_INS, StandIn
 from kit.probes.variants import Source, read_source, variants
 from kit.submission.clean import KEPT_FOLDERS
+from kit.tasks import CHURN, CONVERSION, PRICE, SKU
+from kit.tasks.labels import load_task
 
 
 @pytest.fixture(autouse=True)
@@ -183,17 +184,17 @@ def test_every_stand_in_tells_signal_from_noise(world: World, name: str) -> None
     scores = {}
     for profile in ("scaled", "random"):
         ids, vectors = world.profiles[profile]
-        data = load_task(Task.CONVERSION, ids, world.folder)
+        data = load_task(CONVERSION, ids, world.folder)
         (*runs,) = STAND_INS[name].run(vectors, [data], Options(threads=1))
-        assert [run.task for run in runs] == [Task.CONVERSION]
+        assert [run.task for run in runs] == [CONVERSION]
         scores[profile] = runs[0].best.score
     assert scores["scaled"] > scores["random"] + 0.05
 
 
 def test_closed_form_equals_a_dense_solution_and_knows_the_base_rate(world: World) -> None:
     ids, vectors = world.profiles["scaled"]
-    data = load_task(Task.PRICE, ids, world.folder)
-    others = [load_task(task, ids, world.folder) for task in (Task.CHURN, Task.CONVERSION)]
+    data = load_task(PRICE, ids, world.folder)
+    others = [load_task(task, ids, world.folder) for task in (CHURN, CONVERSION)]
     (run,) = ridge(vectors, [data], Options(keep_logits=True), units=32)
     _, beside, alone = ridge(vectors, [others[1], data, others[0]], Options(keep_logits=True), units=32)
     assert run.logits is not None and beside.logits is not None and alone.logits is not None
@@ -220,7 +221,7 @@ def counted(monkeypatch: pytest.MonkeyPatch, fail_after: int | None = None) -> l
     def tiny(vectors: np.ndarray, tasks: list, options: Options) -> list:
         if fail_after is not None and len(calls) >= fail_after:
             raise KeyboardInterrupt
-        calls.append((str(options.first_seed), *(data.task.value for data in tasks)))
+        calls.append((str(options.first_seed), *(data.task.name for data in tasks)))
         return train(vectors, tasks, options, Shape(16, 32))
 
     def official(plan: Plan, first_seed: int) -> Contestant:
@@ -238,7 +239,7 @@ def counted(monkeypatch: pytest.MonkeyPatch, fail_after: int | None = None) -> l
 
 
 def small_plan(out: Path) -> Plan:
-    return Plan(out, (Task.CONVERSION, Task.SKU), ("good", "other"), profiles=4, twice=2, threads=1)
+    return Plan(out, (CONVERSION, SKU), ("good", "other"), profiles=4, twice=2, threads=1)
 
 
 def test_a_killed_study_goes_on_where_it_was(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -300,7 +301,7 @@ def test_undefined_tasks_and_bad_plans_are_stated(
     for name in ("client_ids.npy", "embeddings.npy"):
         np.save(source / name, np.load(source / name)[:1])
     with pytest.raises(KitError, match="there are 1 clients"):
-        calibrate([source], world.folder, replace(small_plan(tmp_path / "study"), tasks=(Task.CONVERSION,)))
+        calibrate([source], world.folder, replace(small_plan(tmp_path / "study"), tasks=(CONVERSION,)))
     with pytest.raises(KitError, match="--profiles 2"):
         calibrate([source], world.folder, replace(small_plan(tmp_path / "study"), profiles=2))
     with pytest.raises(KitError, match="is no time"):

@@ -14,18 +14,18 @@ from probe_world import World
 from torch import nn
 from typer.testing import CliRunner
 
-from kit.challenge import Task
 from kit.cli.main import app
 from kit.errors import KitError
 from kit.probes import expected_gradients as expected_gradients_room
 from kit.probes import fast as fast_room
 from kit.probes.expected_gradients import best_network, expected_gradients, explain_task
 from kit.probes.explain import check_explainable
-from kit.probes.labels import load_task
 from kit.probes.mlp import train
 from kit.probes.network import Dense, Shape, build, fuse_updates, products
 from kit.probes.registry import Options, Precision
 from kit.report.attributions import read_attributions
+from kit.tasks import CHURN
+from kit.tasks.labels import load_task
 
 needs_shap = pytest.mark.skipif(importlib.util.find_spec("shap") is None, reason="the extra shap is not installed")
 
@@ -122,7 +122,7 @@ def test_the_network_explained_is_the_one_that_was_scored(
 ) -> None:
     """Trained in the probe's precision and handed over in float32; read here as the logits were that were scored."""
     ids, vectors = world.profiles["scaled"]
-    data, options = load_task(Task.CHURN, ids, world.folder), Options(threads=1, keep_logits=True, precision=precision)
+    data, options = load_task(CHURN, ids, world.folder), Options(threads=1, keep_logits=True, precision=precision)
     shape = replace(narrow, scored_from=first)
     (run,) = train(vectors, [data], options, shape)
     assert first == 3 or run.epochs[-1] != run.best, "the best epoch must not be the last, or this test could not fail"
@@ -139,7 +139,7 @@ def test_the_network_explained_is_the_one_that_was_scored(
 def test_what_a_task_is_weighed_by(world: World) -> None:
     ids, vectors = world.profiles["scaled"]
     wide = np.hstack([vectors, np.zeros((len(ids), 2), np.float16)])
-    data = load_task(Task.CHURN, ids, world.folder)
+    data = load_task(CHURN, ids, world.folder)
     outside = np.setdiff1d(np.arange(len(ids)), data.rows)[:1]
     asked = np.sort(np.append(outside, data.rows[[4, 9]]))
     found = explain_task(wide, data, asked, Options(threads=1), Shape(thin=32, wide=64))

@@ -11,15 +11,15 @@ import scipy.sparse as sp
 from probe_world import World
 from typer.testing import CliRunner
 
-from kit.challenge import Task
 from kit.cli.main import app
 from kit.errors import KitError
 from kit.probes import gbm
 from kit.probes.explain import check_explainable, client_rows, read_columns
 from kit.probes.gbm_worker import bin_vectors, learn_task
-from kit.probes.labels import load_task
 from kit.probes.registry import Options
 from kit.report.attributions import read_attributions
+from kit.tasks import CHURN
+from kit.tasks.labels import load_task
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +62,7 @@ def test_nothing_learnt_is_explained_by_the_base_rate_alone() -> None:
 
 def test_the_child_explains_the_clients_that_take_part(world: World) -> None:
     ids, vectors = world.profiles["scaled"]
-    data = load_task(Task.CHURN, ids, world.folder)
+    data = load_task(CHURN, ids, world.folder)
     outside = np.setdiff1d(np.arange(len(ids)), data.rows)[:1]
     asked = np.sort(np.append(outside, data.rows[[4, 9]]))
     (run,) = gbm.gbm(vectors, [data], Options(threads=1, keep_logits=True, explain=asked))

@@ -8,18 +8,19 @@ import numpy as np
 import pytest
 from probe_world import World
 
-from kit.challenge import PROBE_SEED, Task
+from kit.challenge import PROBE_SEED
 from kit.errors import KitError
-from kit.probes.labels import TaskData, load_task
 from kit.probes.mlp import train
 from kit.probes.network import Shape
 from kit.probes.orders import Reordered, reorder
 from kit.probes.registry import Options
 from kit.probes.results import write_scores
 from kit.probes.score import score_submission
+from kit.tasks import CATEGORY, CHURN, CONVERSION
+from kit.tasks.labels import TaskData, load_task
 
 SHAPE = Shape(16, 32)
-TASKS = (Task.CHURN, Task.CATEGORY)
+TASKS = (CHURN, CATEGORY)
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +75,7 @@ def test_a_reordered_run_is_the_run_of_the_permuted_submission(world: World, tas
 def test_the_spread_holds_the_order_and_is_remembered_apart(world: World, tmp_path: Path) -> None:
     place = world.submission("scaled", tmp_path / "scaled")
     reports = [
-        score_submission(place, world.folder, "fast", [Task.CONVERSION], 3, threads=1, reorder=reorder)
+        score_submission(place, world.folder, "fast", [CONVERSION], 3, threads=1, reorder=reorder)
         for reorder in (False, True)
     ]
     start, both = (report.tasks["conversion"] for report in reports)
@@ -82,7 +83,7 @@ def test_the_spread_holds_the_order_and_is_remembered_apart(world: World, tmp_pa
     assert both["per_seed"]["1279"] != start["per_seed"]["1279"]
     assert [report.as_json()["reordered"] for report in reports] == [False, True]
     write_scores(place, [reports[0]])
-    again = score_submission(place, world.folder, "fast", [Task.CONVERSION], 3, threads=1, reorder=True)
+    again = score_submission(place, world.folder, "fast", [CONVERSION], 3, threads=1, reorder=True)
     assert not again.reused, "runs in one order are not runs in several"
     with pytest.raises(KitError, match="--reorder changes the runs after the first"):
-        score_submission(place, world.folder, "fast", [Task.CONVERSION], threads=1, reorder=True)
+        score_submission(place, world.folder, "fast", [CONVERSION], threads=1, reorder=True)

@@ -16,14 +16,14 @@ import pytest
 import scipy.sparse as sp
 from probe_world import World
 
-from kit.challenge import Task
 from kit.errors import KitError
 from kit.probes import gbm
 from kit.probes.gbm_worker import _log_odds, _sample, _shift, bin_vectors, learn_task
-from kit.probes.labels import load_task
-from kit.probes.metrics import auroc, auroc_multilabel, sigmoid
 from kit.probes.registry import Options
 from kit.probes.vectors import load_vectors
+from kit.tasks import CHURN, CONVERSION, SKU
+from kit.tasks.labels import load_task
+from kit.tasks.metrics import auroc, auroc_multilabel, sigmoid
 
 
 def planted(n: int = 3000, labels: int = 6) -> tuple[np.ndarray, np.ndarray]:
@@ -79,10 +79,10 @@ def test_shift_meets_the_base_rate() -> None:
 
 def test_runs_in_a_child_and_returns_in_order(world: World) -> None:
     ids, vectors = world.profiles["scaled"]
-    tasks = [load_task(task, ids, world.folder) for task in (Task.CHURN, Task.CONVERSION)]
+    tasks = [load_task(task, ids, world.folder) for task in (CHURN, CONVERSION)]
     runs = gbm.gbm(vectors, tasks, Options(seeds=2, threads=1, keep_logits=True))
     assert [(run.task, run.seed) for run in runs] == [
-        (task, seed) for task in (Task.CHURN, Task.CONVERSION) for seed in (1278, 1279)
+        (task, seed) for task in (CHURN, CONVERSION) for seed in (1278, 1279)
     ]
     for run, data in zip(runs[::2], tasks, strict=True):
         assert run.logits is not None
@@ -107,7 +107,7 @@ def test_a_submission_is_mapped_where_it_lies_and_what_only_resembles_it_is_writ
     tmp_path: Path, world: World
 ) -> None:
     vectors = load_vectors(world.submission("scaled", tmp_path / "s")).vectors
-    task = load_task(Task.CHURN, world.profiles["scaled"][0], world.folder)
+    task = load_task(CHURN, world.profiles["scaled"][0], world.folder)
 
     def mapped(values: np.ndarray, name: str) -> Path:
         (job := tmp_path / name).mkdir()
@@ -133,7 +133,7 @@ def children() -> set[int]:
 
 def test_leaving_early_stops_the_child(tmp_path: Path, world: World) -> None:
     ids, vectors = world.profiles["scaled"]
-    tasks = [load_task(Task.SKU, ids, world.folder)] * 20
+    tasks = [load_task(SKU, ids, world.folder)] * 20
     gbm.write_job(tmp_path, vectors, tasks, Options(threads=1))
     before = children()
     with pytest.raises(KeyboardInterrupt), gbm.child(tmp_path):
@@ -146,7 +146,7 @@ def test_leaving_early_stops_the_child(tmp_path: Path, world: World) -> None:
 @pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT])
 def test_an_ended_parent_takes_the_child_along(tmp_path: Path, world: World, kill: signal.Signals) -> None:
     ids, vectors = world.profiles["scaled"]
-    gbm.write_job(tmp_path, vectors, [load_task(Task.SKU, ids, world.folder)] * 50, Options(threads=1))
+    gbm.write_job(tmp_path, vectors, [load_task(SKU, ids, world.folder)] * 50, Options(threads=1))
     code = (
         "import sys, time; from pathlib import Path; from kit.probes.gbm import child\n"
         "with child(Path(sys.argv[1])) as lines: print(next(lines), flush=True); time.sleep(600)"

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from torchmetrics import AUROC
 
-from kit.challenge import Task
 from kit.errors import KitError
-from kit.probes.metrics import auroc, auroc_multilabel, diversity, evaluate, novelty, sigmoid
+from kit.tasks import CHURN, PRICE, SKU
+from kit.tasks.metrics import auroc, auroc_multilabel, diversity, novelty, sigmoid
 
 SCORES = hnp.arrays(np.float32, st.integers(2, 40), elements=st.integers(-6, 6).map(lambda x: x / 2))
 
@@ -64,7 +64,7 @@ def test_multilabel_auroc_equals_torchmetrics_updated_in_batches(threads: int) -
     assert np.flatnonzero(np.isnan(ours)).tolist() == [0, 1]
     # ties at saturated sigmoids hang on the last bit of exp(), in which NumPy and torch differ: a pair or two of 10^5
     assert np.nan_to_num(ours) == pytest.approx(metric.compute().numpy(), abs=5e-5)
-    got = evaluate(Task.SKU, logits, labels, np.ones(labels.shape[1]))
+    got = SKU.metric.evaluate(logits, labels, np.ones(labels.shape[1]))
     assert got.auroc == pytest.approx(mean.compute().item(), abs=5e-6)
     assert got.labels_without_positives == 1
     assert got.auroc_defined == pytest.approx(np.nanmean(ours))
@@ -102,8 +102,8 @@ def test_a_batch_within_zero_and_one_is_taken_for_probabilities() -> None:
     for start in range(0, 300, 128):
         metric.update(torch.from_numpy(logits[start : start + 128]), torch.from_numpy(labels[start : start + 128]))
     theirs = metric.compute().item()
-    assert evaluate(Task.CHURN, logits, labels).auroc == pytest.approx(theirs, abs=1e-6)
-    assert evaluate(Task.CHURN, logits, labels, batch=None).auroc != pytest.approx(theirs, abs=1e-3)
+    assert CHURN.metric.evaluate(logits, labels).auroc == pytest.approx(theirs, abs=1e-6)
+    assert CHURN.metric.evaluate(logits, labels, batch=None).auroc != pytest.approx(theirs, abs=1e-3)
 
 
 def test_sigmoid_is_torch_sigmoid_up_to_the_last_bit() -> None:
@@ -125,7 +125,7 @@ def test_novelty_and_diversity_follow_the_written_definition() -> None:
         entropies.append(-(shares * np.log2(shares + 1e-9)).sum() / np.log2(23))
     assert novelty(logits, popularity) == pytest.approx((1 - np.mean(terms)) ** 100, rel=1e-5)
     assert diversity(logits) == pytest.approx(np.mean(entropies), rel=1e-5)
-    got = evaluate(Task.PRICE, logits, logits > 0, popularity)
+    got = PRICE.metric.evaluate(logits, logits > 0, popularity)
     assert got.novelty is not None and got.diversity is not None
     assert got.score == pytest.approx(0.8 * got.auroc + 0.1 * got.novelty + 0.1 * got.diversity)
 
@@ -133,7 +133,7 @@ def test_novelty_and_diversity_follow_the_written_definition() -> None:
 def test_constant_vectors_score_what_is_published() -> None:
     """Equal predictions of 0 give AUROC .5 and diversity 1; few targets make k smaller than ten."""
     logits = np.zeros((10, 4), np.float32)
-    got = evaluate(Task.SKU, logits, np.eye(10, 4), np.array([4, 3, 2, 1]))
+    got = SKU.metric.evaluate(logits, np.eye(10, 4), np.array([4, 3, 2, 1]))
     assert got.auroc == 0.5
     assert got.diversity == pytest.approx(1, abs=1e-6)
     assert got.novelty == pytest.approx(0.5**100, abs=1e-9)
@@ -152,8 +152,8 @@ def test_label_order_does_not_matter(seed: int) -> None:
     popularity = rng.integers(1, 9, 12)
     turn = rng.permutation(12)
     first, second = (
-        evaluate(Task.SKU, logits, labels, popularity),
-        evaluate(Task.SKU, logits[:, turn], labels[:, turn], popularity[turn]),
+        SKU.metric.evaluate(logits, labels, popularity),
+        SKU.metric.evaluate(logits[:, turn], labels[:, turn], popularity[turn]),
     )
     assert first.score == pytest.approx(second.score, abs=1e-6)
     assert first.labels_without_positives == second.labels_without_positives

@@ -14,12 +14,13 @@ import torch
 from probe_world import World, make_world
 from torch.nn import functional as F
 
-from kit.challenge import PROBE_SEED, Task
+from kit.challenge import PROBE_SEED
 from kit.limits.processor import processor_bf16
 from kit.probes import mlp
-from kit.probes.labels import TaskData, load_task
 from kit.probes.network import Dense, Shape, build, fuse_updates, products
 from kit.probes.registry import Options, Precision, load_probes
+from kit.tasks import CHURN, CONVERSION, PRICE, SKU, Task, find_task
+from kit.tasks.labels import TaskData, load_task
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "official.json").read_text())["tasks"]
 """folder/profile/task → what the organisers' own code printed."""
@@ -48,7 +49,7 @@ def test_scores_are_the_organisers_scores(world: World, tiny: World, name: str) 
     folder, profile, task = name.split("/")
     place = {"world": world, "tiny": tiny}[folder]
     ids, vectors = place.profiles[profile]
-    (run,) = load_probes()["official"].run(vectors, [load_task(Task(task), ids, place.folder)], Options())
+    (run,) = load_probes()["official"].run(vectors, [load_task(find_task(task), ids, place.folder)], Options())
     theirs = GOLDEN[name]
     assert run.best.score == pytest.approx(theirs["score"], abs=0.0005)
     assert run.epochs.index(run.best) == theirs["best_epoch"]
@@ -63,7 +64,7 @@ def small_task(world: World, task: Task, profile: str = "scaled") -> tuple[np.nd
     return vectors, load_task(task, ids, world.folder)
 
 
-@pytest.mark.parametrize("task", [Task.CHURN, Task.SKU])
+@pytest.mark.parametrize("task", [CHURN, SKU])
 def test_training_equals_a_plain_pytorch_loop(world: World, task: Task) -> None:
     """The definition, written down with autograd and an ordinary AdamW."""
     vectors, data = small_task(world, task)
@@ -104,7 +105,7 @@ def test_the_network_draws_its_weights_in_the_official_order() -> None:
 
 def test_tasks_do_not_influence_each_other(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Alone or together, in one block of rows or in many, from a memory map or not: the same bytes."""
-    tasks = [small_task(world, task)[1] for task in (Task.CHURN, Task.SKU, Task.CONVERSION)]
+    tasks = [small_task(world, task)[1] for task in (CHURN, SKU, CONVERSION)]
     vectors = world.profiles["scaled"][1]
     together = mlp.train(vectors, tasks, Options(seeds=2, threads=1), SMALL)
     assert [(run.task, run.seed - PROBE_SEED) for run in together] == [
@@ -118,7 +119,7 @@ def test_tasks_do_not_influence_each_other(world: World, monkeypatch: pytest.Mon
 
 
 def test_last_partial_batch_is_trained_on(world: World) -> None:
-    vectors, data = small_task(world, Task.CONVERSION)
+    vectors, data = small_task(world, CONVERSION)
     cut = replace(data, rows=data.rows[:640], train=data.train[:640], validation=data.validation[:640])
     whole, part = (mlp.train(vectors, [one], Options(threads=1), SMALL)[0] for one in (data, cut))
     assert whole.epochs != part.epochs
@@ -151,7 +152,7 @@ def test_the_input_layer_stays_exact_in_bf16() -> None:
 
 
 def test_scores_are_deterministic(world: World) -> None:
-    vectors, data = small_task(world, Task.PRICE)
+    vectors, data = small_task(world, PRICE)
     first, second = (load_probes()["fast"].run(vectors, [data], Options(keep_logits=True))[0] for _ in range(2))
     assert first.logits is not None and second.logits is not None
     assert np.array_equal(first.logits, second.logits)
@@ -160,7 +161,7 @@ def test_scores_are_deterministic(world: World) -> None:
 def test_a_network_is_gone_as_soon_as_it_is_scored(world: World) -> None:
     """Nine hundred megabytes of the official one must not wait for the collector of circles."""
     ids, vectors = world.profiles["scaled"]
-    data = load_task(Task.CONVERSION, ids, world.folder)
+    data = load_task(CONVERSION, ids, world.folder)
     # What torch imports late keeps the frames of the first training.
     mlp.train(vectors, [data], Options(threads=1), Shape(16, 32))
     gc.collect()
@@ -177,7 +178,7 @@ def test_a_network_is_gone_as_soon_as_it_is_scored(world: World) -> None:
 @pytest.mark.parametrize("first", [2, 3])
 def test_epochs_that_are_not_scored_change_nothing(world: World, precision: Precision, first: int) -> None:
     """Scoring moves no weight: a network that is scored from a later epoch on scores there what one scores that always is."""
-    vectors, data = small_task(world, Task.PRICE)
+    vectors, data = small_task(world, PRICE)
     options = Options(threads=1, keep_logits=True, precision=precision)
     (always,) = mlp.train(vectors, [data], options, SMALL)
     (later,) = mlp.train(vectors, [data], options, replace(SMALL, scored_from=first))

@@ -15,7 +15,6 @@ import typer
 from probe_world import World
 from typer.testing import CliRunner
 
-from kit.challenge import Task
 from kit.cli.score import score as score_command
 from kit.data.layout import DataFolder
 from kit.errors import KitError
@@ -28,6 +27,7 @@ from kit.probes.results import read_scored, read_scores, write_scores
 from kit.probes.score import score_submission
 from kit.probes.vectors import load_vectors
 from kit.submission import validate
+from kit.tasks import CHALLENGE, CHURN, CONVERSION, SKU, Task, find_task
 
 OTHER = "fp32" if PRECISION == "bf16" else "bf16"
 """What the fast probe does not know on this machine."""
@@ -55,12 +55,12 @@ def submission(world: World, tmp_path: Path) -> Path:
 def test_a_report_has_the_fields_of_the_contract(submission: Path, folder: DataFolder) -> None:
     report = score_submission(submission, folder, threads=1).as_json()
     assert {"submission", "data", "probe", "precision", "seeds", "tasks", "sum"} <= set(report)
-    assert list(report["tasks"]) == [task.value for task in Task]
+    assert list(report["tasks"]) == [task.name for task in CHALLENGE]
     for name, entry in report["tasks"].items():
         assert set(entry) >= CONTRACT
         assert 0 < entry["score"] < 1
         assert entry["score"] == pytest.approx(max(entry["epochs"]), abs=5e-5)
-        assert (entry["novelty"] is None) == (not Task(name).is_propensity)
+        assert (entry["novelty"] is None) == (find_task(name).column is None)
     assert report["sum"] == pytest.approx(sum(entry["score"] for entry in report["tasks"].values()))
     assert json.loads(json.dumps(report)) == report
 
@@ -68,9 +68,7 @@ def test_a_report_has_the_fields_of_the_contract(submission: Path, folder: DataF
 def test_signal_beats_noise_under_every_probe(world: World, folder: DataFolder, tmp_path: Path) -> None:
     for probe in ("fast", "gbm"):
         good, bad = (
-            score_submission(
-                world.submission(name, tmp_path / name), folder, probe, [Task.CONVERSION, Task.SKU], threads=1
-            )
+            score_submission(world.submission(name, tmp_path / name), folder, probe, [CONVERSION, SKU], threads=1)
             for name in ("scaled", "random")
         )
         assert good.sum > bad.sum + 0.1, probe
@@ -92,43 +90,43 @@ def test_what_is_known_is_not_scored_again(
         write_scores(submission, [report])
         return report
 
-    assert not again(Task.CHURN).reused
-    assert again(Task.CHURN).reused
-    assert not again(Task.CHURN, Task.CONVERSION).reused
-    assert calls == [[Task.CHURN], [Task.CONVERSION]]
+    assert not again(CHURN).reused
+    assert again(CHURN).reused
+    assert not again(CHURN, CONVERSION).reused
+    assert calls == [[CHURN], [CONVERSION]]
     assert set(read_scores(submission)["counted"]["tasks"]) == {"churn", "conversion"}
-    again(Task.CHURN, force=True)
-    again(Task.CHURN, seeds=2)
+    again(CHURN, force=True)
+    again(CHURN, seeds=2)
     assert len(calls) == 4
     kept = read_scores(submission)["counted"]
     assert (set(kept["tasks"]), kept["seeds"]) == ({"churn", "conversion"}, 1)
-    assert again(Task.CHURN).seeds == 2, (
+    assert again(CHURN).seeds == 2, (
         "a single run is the first of two: hours of official runs must not be lost to a look"
     )
     assert len(read_scores(submission)["counted"]["tasks"]["churn"]["per_seed"]) == 2
-    assert not again(Task.CHURN, seeds=3).reused
+    assert not again(CHURN, seeds=3).reused
     assert len(calls) == 5
     vectors = np.load(submission / "embeddings.npy")
     vectors[0, 0] += 1
     np.save(submission / "embeddings.npy", vectors)
     with pytest.raises(KitError, match="are not those that the counted probe scored"):
         read_scored(submission, "counted")
-    again(Task.CHURN, seeds=2)
-    assert set(read_scored(submission, "counted")) == {Task.CHURN}
+    again(CHURN, seeds=2)
+    assert set(read_scored(submission, "counted")) == {CHURN}
     window = pl.read_parquet(folder.window("validation"))
     window.head(window.height - 5).write_parquet(folder.window("validation"))
-    again(Task.CHURN, seeds=2)
+    again(CHURN, seeds=2)
     assert len(calls) == 7
 
 
 def test_what_took_several_runs_is_not_lost_to_one(submission: Path, folder: DataFolder) -> None:
     """An explanation trains once more; another process may have added runs meanwhile."""
-    one, three = (score_submission(submission, folder, "gbm", [Task.CHURN], seeds, threads=1) for seeds in (1, 3))
+    one, three = (score_submission(submission, folder, "gbm", [CHURN], seeds, threads=1) for seeds in (1, 3))
     write_scores(submission, [three])
     write_scores(submission, [one])
     kept = read_scores(submission)["gbm"]
     assert len(kept["tasks"]["churn"]["per_seed"]) == kept["seeds"] == 3
-    write_scores(submission, [score_submission(submission, folder, "gbm", [Task.CHURN], 2, threads=1, reorder=True)])
+    write_scores(submission, [score_submission(submission, folder, "gbm", [CHURN], 2, threads=1, reorder=True)])
     assert read_scores(submission)["gbm"]["tasks"]["churn"]["reordered"], "other orders are asked for on purpose"
 
 
@@ -139,13 +137,13 @@ def test_scores_in_another_precision_are_replaced_only_on_demand(
     monkeypatch.setitem(PROBES._parts, "both", both)
     write_scores(submission, [score_submission(submission, folder, "both", threads=1)])
     with pytest.raises(KitError, match=r"scores in fp32: those in bf16 would replace") as caught:
-        score_submission(submission, folder, "both", [Task.CHURN], precision="bf16", threads=1)
+        score_submission(submission, folder, "both", [CHURN], precision="bf16", threads=1)
     assert "--precision fp32" in caught.value.remedy and "--force" in caught.value.remedy
-    assert score_submission(submission, folder, "both", [Task.CHURN], threads=1).reused
-    new = score_submission(submission, folder, "both", [Task.CHURN], precision="bf16", threads=1, force=True)
+    assert score_submission(submission, folder, "both", [CHURN], threads=1).reused
+    new = score_submission(submission, folder, "both", [CHURN], precision="bf16", threads=1, force=True)
     assert new.precision == "bf16"
     monkeypatch.setitem(PROBES._parts, "both", replace(both, precisions=("bf16",)))  # a machine that has no choice
-    assert score_submission(submission, folder, "both", [Task.CHURN], threads=1).precision == "bf16"
+    assert score_submission(submission, folder, "both", [CHURN], threads=1).precision == "bf16"
 
 
 @pytest.mark.parametrize("probe", ["fast", "gbm"])
@@ -153,20 +151,20 @@ def test_a_stopped_scoring_keeps_the_tasks_that_were_done(
     submission: Path, folder: DataFolder, monkeypatch: pytest.MonkeyPatch, probe: str
 ) -> None:
     monkeypatch.setattr("kit.probes.mlp.MANY_ROWS", 0)  # as at full size: one network after the other
-    tasks = [Task.CHURN, Task.CONVERSION, Task.SKU]
+    tasks = [CHURN, CONVERSION, SKU]
     whole = score_submission(submission, folder, probe, tasks, 2, threads=1)
 
     def keep(part: score_room.ScoreReport) -> None:
-        if Task.SKU.value in part.tasks:
+        if SKU.name in part.tasks:
             raise KeyboardInterrupt
         write_scores(submission, [part])
 
     with pytest.raises(KeyboardInterrupt):
         score_submission(submission, folder, probe, tasks, 2, threads=1, keep=keep)
-    assert set(read_scored(submission, probe)) == {Task.CHURN, Task.CONVERSION}
+    assert set(read_scored(submission, probe)) == {CHURN, CONVERSION}
     told: list[str] = []
     rest = score_submission(submission, folder, probe, tasks, 2, threads=1, keep=lambda part: told.extend(part.tasks))
-    assert told == [Task.SKU.value]
+    assert told == [SKU.name]
     write_scores(submission, [rest])
     kept = read_scores(submission)[probe]
     for name, entry in whole.tasks.items():
@@ -176,8 +174,8 @@ def test_a_stopped_scoring_keeps_the_tasks_that_were_done(
 
 def test_a_training_that_fell_back_is_told_and_stays_told(submission: Path, folder: DataFolder) -> None:
     """Also when another task is scored later; not where several runs show the spread, nor for the usual small losses."""
-    report = score_submission(submission, folder, tasks=[Task.CHURN, Task.SKU], threads=1)
-    churn, sku = (report.tasks[task.value] for task in (Task.CHURN, Task.SKU))
+    report = score_submission(submission, folder, tasks=[CHURN, SKU], threads=1)
+    churn, sku = (report.tasks[task.name] for task in (CHURN, SKU))
     fell = replace(report, notes=["else"], tasks={"churn": {**churn, "epochs": [0.63, 0.664, 0.636]}})
     usual = replace(report, notes=["else"], tasks={"propensity_sku": {**sku, "epochs": [0.7, 0.71, 0.703]}})
     (note,) = fell.remarks[1:]
@@ -195,7 +193,7 @@ def test_a_training_that_fell_back_is_told_and_stays_told(submission: Path, fold
 
 
 def test_vectors_exchanged_during_a_run_are_not_given_its_scores(submission: Path, folder: DataFolder) -> None:
-    report = score_submission(submission, folder, tasks=[Task.CHURN], threads=1)
+    report = score_submission(submission, folder, tasks=[CHURN], threads=1)
     np.save(submission / "embeddings.npy", np.load(submission / "embeddings.npy") * 2)
     with pytest.raises(KitError, match="exchanged while"):
         write_scores(submission, [report])
@@ -205,10 +203,10 @@ def test_vectors_exchanged_during_a_run_are_not_given_its_scores(submission: Pat
 def test_a_write_that_was_stopped_between_its_two_files_is_not_believed(
     submission: Path, folder: DataFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = score_submission(submission, folder, tasks=[Task.CHURN, Task.CONVERSION], threads=1)
+    first = score_submission(submission, folder, tasks=[CHURN, CONVERSION], threads=1)
     write_scores(submission, [first])
     np.save(submission / "embeddings.npy", np.load(submission / "embeddings.npy") * 2)
-    second = score_submission(submission, folder, tasks=[Task.CHURN], threads=1)
+    second = score_submission(submission, folder, tasks=[CHURN], threads=1)
     with monkeypatch.context() as stopped, pytest.raises(KeyboardInterrupt):
         stopped.setattr(results, "write_json", partial(raised, KeyboardInterrupt()))
         write_scores(submission, [second])
@@ -217,7 +215,7 @@ def test_a_write_that_was_stopped_between_its_two_files_is_not_believed(
     np.save(submission / "embeddings.npy", np.load(submission / "embeddings.npy") / 2)
     with pytest.raises(KitError, match="not written to its end"):
         read_scored(submission, "fast")
-    assert not score_submission(submission, folder, tasks=[Task.CHURN], threads=1).reused
+    assert not score_submission(submission, folder, tasks=[CHURN], threads=1).reused
 
 
 def raised(error: BaseException, *_: object) -> None:
@@ -231,8 +229,8 @@ def test_a_folder_that_cannot_be_written_is_refused(submission: Path, monkeypatc
 
 
 def test_several_seeds_give_a_mean_and_its_error(submission: Path, folder: DataFolder) -> None:
-    one = score_submission(submission, folder, tasks=[Task.CONVERSION], threads=1).tasks["conversion"]
-    three = score_submission(submission, folder, tasks=[Task.CONVERSION], seeds=3, threads=1).tasks["conversion"]
+    one = score_submission(submission, folder, tasks=[CONVERSION], threads=1).tasks["conversion"]
+    three = score_submission(submission, folder, tasks=[CONVERSION], seeds=3, threads=1).tasks["conversion"]
     scores = list(three["per_seed"].values())
     assert list(three["per_seed"]) == ["1278", "1279", "1280"]
     assert three["score"] == one["score"]
@@ -241,8 +239,8 @@ def test_several_seeds_give_a_mean_and_its_error(submission: Path, folder: DataF
 
 
 def test_an_undefined_task_is_stated_and_left_out_of_the_sum(submission: Path, folder: DataFolder) -> None:
-    folder.targets(Task.SKU).unlink()
-    report = score_submission(submission, folder, tasks=[Task.SKU, Task.CONVERSION], threads=1)
+    folder.targets(SKU.name).unlink()
+    report = score_submission(submission, folder, tasks=[SKU, CONVERSION], threads=1)
     entry = report.tasks["propensity_sku"]
     assert entry["score"] is None
     assert entry["undefined"] == "not defined here, because the folder has no propensity_sku.npy"
@@ -299,7 +297,7 @@ def damage(submission: Path, kind: str) -> None:
 def test_bad_submissions_are_refused_with_a_reason(submission: Path, folder: DataFolder, kind: str, says: str) -> None:
     damage(submission, kind)
     with pytest.raises(KitError, match=says):
-        score_submission(submission, folder, tasks=[Task.CONVERSION], threads=1)
+        score_submission(submission, folder, tasks=[CONVERSION], threads=1)
 
 
 def test_one_client_is_undefined_not_zero(submission: Path, folder: DataFolder) -> None:
@@ -409,8 +407,8 @@ def test_an_archive_under_the_name_of_an_array_is_no_vectors(submission: Path, f
 
 def test_a_manifest_from_elsewhere_costs_no_scores(submission: Path, folder: DataFolder) -> None:
     (submission / "manifest.json").write_text('{"name": "mine"}')
-    write_scores(submission, [score_submission(submission, folder, tasks=[Task.CONVERSION], threads=1)])
-    assert set(read_scored(submission, "fast")) == {Task.CONVERSION}
+    write_scores(submission, [score_submission(submission, folder, tasks=[CONVERSION], threads=1)])
+    assert set(read_scored(submission, "fast")) == {CONVERSION}
 
 
 def test_a_bare_name_is_led_to_its_folder(submission: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -428,4 +426,4 @@ def test_another_shops_submission_is_refused_before_training(
     ids[: int(0.6 * len(ids))] += 10**9
     np.save(submission / "client_ids.npy", ids)
     with pytest.raises(KitError, match="Score a submission on the data folder that it was built from"):
-        score_submission(submission, folder, tasks=[Task.CONVERSION], threads=1)
+        score_submission(submission, folder, tasks=[CONVERSION], threads=1)

@@ -13,15 +13,14 @@ import pytest
 import scipy.sparse as sp
 from probe_world import World
 
-from kit.challenge import Task
 from kit.errors import KitError
 from kit.probes import mlp
-from kit.probes.labels import load_task
-from kit.probes.metrics import auroc_multilabel, evaluate
 from kit.probes.network import Shape
 from kit.probes.registry import Options
 from kit.probes.scratch import scratch, scratch_folder
-from kit.probes.statistics import influence
+from kit.tasks import CHURN, CONVERSION, SKU
+from kit.tasks.labels import load_task
+from kit.tasks.metrics import auroc_multilabel
 
 
 def example(n: int, width: int) -> tuple[np.ndarray, sp.csr_matrix, np.ndarray]:
@@ -38,11 +37,11 @@ def test_metrics_are_bitwise_those_of_an_array_in_memory(n: int, width: int) -> 
     logits, labels, popularity = example(n, width)
     filed = scratch(n, width)
     filed[:] = logits
-    assert evaluate(Task.SKU, filed, labels, popularity) == evaluate(Task.SKU, logits, labels, popularity)
+    assert SKU.metric.evaluate(filed, labels, popularity) == SKU.metric.evaluate(logits, labels, popularity)
     one = logits[:, :1]
     filed = scratch(n, 1)
     filed[:] = one
-    assert evaluate(Task.CHURN, filed, labels[:, :1]) == evaluate(Task.CHURN, one, labels[:, :1])
+    assert CHURN.metric.evaluate(filed, labels[:, :1]) == CHURN.metric.evaluate(one, labels[:, :1])
 
 
 def test_influence_and_slices_read_the_file_as_they_read_memory() -> None:
@@ -50,7 +49,7 @@ def test_influence_and_slices_read_the_file_as_they_read_memory() -> None:
     filed = scratch(*logits.shape)
     filed[:] = logits
     assert np.array_equal(
-        influence(Task.SKU, filed, labels, popularity), influence(Task.SKU, logits, labels, popularity)
+        SKU.metric.influence(filed, labels, popularity), SKU.metric.influence(logits, labels, popularity)
     )
     rows = np.flatnonzero(np.random.default_rng(0).random(9000) < 0.3)
     expected = auroc_multilabel(logits[rows], labels[rows])
@@ -65,7 +64,7 @@ def test_a_further_client_costs_a_few_numbers_whatever_the_number_of_labels() ->
         filed = scratch(n, width)
         filed[:] = 0.5 - np.arange(n, dtype=np.float32)[:, None] % 1000
         tracemalloc.start()
-        evaluate(Task.SKU, filed, labels, np.ones(width), threads=1)
+        SKU.metric.evaluate(filed, labels, np.ones(width), threads=1)
         peaks[n] = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     # label by label, in one thread: its logits as probabilities, those sorted, temporaries of the same size
@@ -80,11 +79,11 @@ def test_the_probe_keeps_its_predictions_in_files_without_names(
     monkeypatch.setattr(tempfile, "tempdir", None)
     assert scratch_folder() == tmp_path
     ids, vectors = world.profiles["scaled"]
-    tasks = [load_task(task, ids, world.folder) for task in (Task.CHURN, Task.SKU, Task.CONVERSION)]
+    tasks = [load_task(task, ids, world.folder) for task in (CHURN, SKU, CONVERSION)]
     for run in mlp.train(vectors, tasks, Options(threads=1, keep_logits=True), Shape(16, 32)):
         data = next(data for data in tasks if data.task is run.task)
         assert run.logits is not None and run.logits.base is not None
-        assert evaluate(run.task, run.logits, data.validation, data.popularity) == run.best
+        assert run.task.metric.evaluate(run.logits, data.validation, data.popularity) == run.best
         assert len(run.epochs) == 3
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 

@@ -12,14 +12,15 @@ import scipy.sparse as sp
 from probe_world import World
 from typer.testing import CliRunner
 
-from kit.challenge import EventType, Task
+from kit.challenge import EventType
 from kit.cli.main import app
 from kit.data.layout import DataFolder
 from kit.history import History
-from kit.probes.labels import TaskData
-from kit.probes.metrics import auroc
 from kit.probes.score import score_submission
 from kit.probes.slices import LENGTHS, Counts, cohorts, count_events, read_counts, slice_scores
+from kit.tasks import CONVERSION, PRICE
+from kit.tasks.labels import TaskData
+from kit.tasks.metrics import auroc
 
 
 def test_counts_are_the_rows_before_the_cut(toy: DataFolder, toy_history: History) -> None:
@@ -58,7 +59,7 @@ def test_scores_within_cohorts() -> None:
     logits = rng.normal(size=(150, 3)).astype(np.float32)
     rows = np.sort(rng.permutation(200)[:150])
     mine = sp.csr_matrix(labels[rows])
-    data = TaskData(Task.PRICE, rows, mine, mine, np.ones(3))
+    data = TaskData(PRICE, rows, mine, mine, np.ones(3))
     some = np.arange(200) < 80
     masks = {"group": {"some": some, "nobody": np.zeros(200, dtype=bool), "three": np.arange(200) == rows[0]}}
     found = slice_scores(masks, data, logits)["group"]
@@ -104,5 +105,5 @@ def test_without_events_there_are_no_slices(world: World, tmp_path: Path, monkey
     monkeypatch.chdir(tmp_path)
     submission = world.submission("scaled", tmp_path / "mine")
     assert read_counts(world.folder, world.profiles["scaled"][0]) is None
-    report = score_submission(submission, world.folder, tasks=[Task.CONVERSION], threads=1)
+    report = score_submission(submission, world.folder, tasks=[CONVERSION], threads=1)
     assert report.tasks["conversion"]["slices"] is None

@@ -7,18 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kit.challenge import Task
 from kit.probes import statistics
-from kit.probes.metrics import auroc, evaluate
-from kit.probes.statistics import (
-    Scored,
-    auroc_influence,
-    client_covariance,
-    compare,
-    influence,
-    run_covariance,
-    together,
-)
+from kit.probes.statistics import Scored, client_covariance, compare, run_covariance, together
+from kit.tasks import CHURN, PRICE, Task
+from kit.tasks.influence import auroc_influence
+from kit.tasks.metrics import auroc
 
 
 def weighted_auroc(scores, labels, weights) -> float:
@@ -59,30 +52,30 @@ def example(seed: int, task: Task, n: int = 400, width: int = 6, noise: float = 
     truth = rng.normal(size=(n, width)) - 1.5
     labels = (rng.random((n, width)) < 1 / (1 + np.exp(-truth))).astype(np.float32)
     logits = (truth + noise * rng.normal(size=(n, width))).astype(np.float32)
-    popularity = labels.sum(axis=0) if task.is_propensity else None
+    popularity = labels.sum(axis=0) if task.column is not None else None
     return logits, labels, popularity
 
 
-@pytest.mark.parametrize("task", [Task.CHURN, Task.PRICE])
+@pytest.mark.parametrize("task", [CHURN, PRICE])
 def test_standard_error_agrees_with_resampling_clients(task: Task):
-    logits, labels, popularity = example(0, task, width=1 if task is Task.CHURN else 6)
-    g = influence(task, logits, labels, popularity)
+    logits, labels, popularity = example(0, task, width=1 if task is CHURN else 6)
+    g = task.metric.influence(logits, labels, popularity)
     rng = np.random.default_rng(1)
     scores = []
     for _ in range(400):
         rows = rng.integers(0, len(logits), len(logits))
-        scores.append(evaluate(task, logits[rows], labels[rows], popularity, batch=None).score)
+        scores.append(task.metric.evaluate(logits[rows], labels[rows], popularity, batch=None).score)
     assert np.linalg.norm(g) == pytest.approx(np.std(scores), rel=0.15)
 
 
 def scored(task: Task, logits, labels, popularity, clients=None) -> Scored:
     clients = np.arange(len(logits)) if clients is None else clients
-    score = evaluate(task, logits, labels, popularity, batch=None).score
-    return Scored(score, None, clients, influence(task, logits, labels, popularity))
+    score = task.metric.evaluate(logits, labels, popularity, batch=None).score
+    return Scored(score, None, clients, task.metric.influence(logits, labels, popularity))
 
 
 def test_paired_difference_agrees_with_paired_resampling_and_beats_the_unpaired_one():
-    task = Task.PRICE
+    task = PRICE
     logits, labels, popularity = example(2, task)
     other = logits + 0.3 * np.random.default_rng(3).normal(size=logits.shape).astype(np.float32)
     a, b = scored(task, logits, labels, popularity), scored(task, other, labels, popularity)
@@ -92,15 +85,15 @@ def test_paired_difference_agrees_with_paired_resampling_and_beats_the_unpaired_
     for _ in range(400):
         rows = rng.integers(0, len(logits), len(logits))
         differences.append(
-            evaluate(task, logits[rows], labels[rows], popularity, batch=None).score
-            - evaluate(task, other[rows], labels[rows], popularity, batch=None).score
+            task.metric.evaluate(logits[rows], labels[rows], popularity, batch=None).score
+            - task.metric.evaluate(other[rows], labels[rows], popularity, batch=None).score
         )
     assert got.error == pytest.approx(np.std(differences), rel=0.15)
     assert got.error < 0.5 * np.hypot(a.error, b.error)
 
 
 def test_verdicts():
-    task = Task.CHURN
+    task = CHURN
     logits, labels, _ = example(5, task, n=2_000, width=1, noise=0.3)
     noise = np.random.default_rng(6).normal(size=logits.shape).astype(np.float32)
     good, bad = scored(task, logits, labels, None), scored(task, noise, labels, None)
@@ -115,9 +108,9 @@ def test_verdicts():
 
 
 def test_clients_are_paired_by_id_whatever_their_order_or_number():
-    task = Task.CHURN
+    task = CHURN
     logits, labels, _ = example(7, task, n=300, width=1)
-    g = influence(task, logits, labels)
+    g = task.metric.influence(logits, labels)
     a = Scored(0.6, None, np.arange(300), g)
     b = Scored(0.5, None, np.arange(100, 300), g[100:])
     assert compare(a, b).error == pytest.approx(np.linalg.norm(g[:100])), (
@@ -146,7 +139,7 @@ def test_clients_are_paired_by_id_also_a_block_at_a_time_and_beyond_the_reach_of
 
 
 def test_covariance_is_consistent_with_compare():
-    task = Task.PRICE
+    task = PRICE
     logits, labels, popularity = example(8, task)
     other = logits[:, ::-1].copy()
     a, b = scored(task, logits, labels, popularity), scored(task, other, labels, popularity)

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from browser import Page, browsing, executable
 
-from kit.challenge import Task
 from kit.data.layout import DataFolder
 from kit.probes.explain import client_rows, explain_report
 from kit.probes.registry import Options
 from kit.probes.results import write_scores
 from kit.probes.score import score_submission
 from kit.report import collect, render
+from kit.tasks import CATEGORY, CHURN
 
 pytestmark = [
     pytest.mark.browser,
@@ -64,7 +64,7 @@ def page(scored: Path, toy: DataFolder, tmp_path_factory: pytest.TempPathFactory
     write_scores(named, [scores])
     explain_report(scores, toy, rows, Options(threads=1))
     if importlib.util.find_spec("shap"):
-        scores = score_submission(named, toy, "fast", [Task.CHURN, Task.CATEGORY], threads=1)
+        scores = score_submission(named, toy, "fast", [CHURN, CATEGORY], threads=1)
         explain_report(scores, toy, rows[:1], Options(threads=1))
     path = root / "report.html"
     path.write_text(render(collect(named, toy.root, ablate=True, drift=True, threads=1)), encoding="utf-8")

@@ -6,21 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from kit.challenge import Task
 from kit.data.layout import DataFolder
 from kit.probes.results import read_scores
 from kit.store import write_json
 from kit.submission import read_manifest, write_card
 from kit.submission.card import card, licence
+from kit.tasks import CHALLENGE
 
 
 def test_a_scored_submission_has_its_scores_on_the_card(scored: Path):
     text = (scored / "CARD.md").read_text()
     scores = read_scores(scored)
-    for task in Task:
-        entry = scores["fast"]["tasks"][task.value]
+    for task in CHALLENGE:
+        entry = scores["fast"]["tasks"][task.name]
         if entry["score"] is not None:
-            assert f"| {task.value} | {entry['score']:.4f} |" in text
+            assert f"| {task.name} | {entry['score']:.4f} |" in text
     for part in ("## Data", "## Blocks", "## Intended use and limits", "## How to reproduce", "licence of the data"):
         assert part in text
     assert read_manifest(scored)["fingerprint"] in text

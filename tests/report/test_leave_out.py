@@ -11,7 +11,6 @@ import pytest
 from report_world import MINE, build
 from typer.testing import CliRunner
 
-from kit.challenge import Task
 from kit.cli.main import app
 from kit.data.layout import DataFolder
 from kit.errors import KitError
@@ -28,9 +27,10 @@ from kit.report import collect, render
 from kit.report.ablation import measure_ablation, read_ablation
 from kit.report.leave_out import Part, Study, leave_one_out, submission_of, whole_parts
 from kit.store import Store
+from kit.tasks import CHALLENGE, CHURN, SKU
 from kit.tune.scoring import Measured, Scorer
 
-TASKS = [Task.CHURN, Task.SKU]
+TASKS = [CHURN, SKU]
 
 
 def plan(**changes) -> Recipe:
@@ -77,7 +77,7 @@ def test_left_out_equals_a_submission_built_and_scored_without(toy: DataFolder, 
         scored[name] = read_scored(folder, "fast")
     for other, row in (("less", found.rows[1]), ("alone", found.alone[1])):
         for task in TASKS:
-            oracle, entry = compare(scored["full"][task], scored[other][task]), row.without[task.value]
+            oracle, entry = compare(scored["full"][task], scored[other][task]), row.without[task.name]
             assert entry.score == pytest.approx(scored[other][task].score, abs=1e-4)  # scores.json has four digits
             assert (entry.low, entry.high) == pytest.approx(oracle.interval, abs=2e-4)
     assert found.rows[1].total == pytest.approx(sum(e.difference for e in found.rows[1].without.values()))
@@ -92,7 +92,7 @@ def test_silenced_equals_measuring_the_built_submission(toy: DataFolder, store: 
     assert found.fingerprint == oracle.fingerprint
     for mine, theirs in zip(found.rows, oracle.rows, strict=True):
         for task in TASKS:
-            one, two = mine.without[task.value], theirs.without[task.value]
+            one, two = mine.without[task.name], theirs.without[task.name]
             assert (one.score, one.low, one.high) == pytest.approx((two.score, two.low, two.high), abs=2e-4)
 
 
@@ -154,16 +154,16 @@ def test_known_scores_need_no_profile(toy: DataFolder, store: Store, monkeypatch
 
 
 def test_sums_and_seeds_by_hand():
-    scores = {(Task.CHURN, 0): 0.5, (Task.CHURN, 1): 0.7, (Task.SKU, 0): 0.2, (Task.SKU, 1): 0.2}
+    scores = {(CHURN, 0): 0.5, (CHURN, 1): 0.7, (SKU, 0): 0.2, (SKU, 1): 0.2}
     influence = {
-        Task.CHURN: (np.array([3, 9]), np.array([0.1, -0.1], dtype=np.float32)),
-        Task.SKU: (np.array([3, 5, 9]), np.array([0.2, 0.3, -0.5], dtype=np.float32)),
+        CHURN: (np.array([3, 9]), np.array([0.1, -0.1], dtype=np.float32)),
+        SKU: (np.array([3, 5, 9]), np.array([0.2, 0.3, -0.5], dtype=np.float32)),
     }
-    both = Measured(scores, influence).scored([Task.CHURN, Task.SKU])
+    both = Measured(scores, influence).scored([CHURN, SKU])
     assert (both.score, both.run_error) == pytest.approx((0.8, 0.1))
     np.testing.assert_array_equal(both.clients, [3, 5, 9])
     np.testing.assert_allclose(both.influence, [0.3, 0.3, -0.6], rtol=1e-6)
-    one = Measured({(Task.SKU, 0): 0.2}, influence).scored([Task.SKU])
+    one = Measured({(SKU, 0): 0.2}, influence).scored([SKU])
     assert one.runs is None
 
 
@@ -243,7 +243,7 @@ def test_the_command_writes_what_the_report_reads(toy: DataFolder, tmp_path: Pat
     assert "recency" in done.stdout and "one seed" in done.stdout
     found = read_ablation(Path("submissions/r"))
     assert found is not None
-    assert {*found.full} == {task.value for task in Task}
+    assert {*found.full} == {task.name for task in CHALLENGE}
     page = render(collect(Path("submissions/r"), toy.root))
     assert "assembled anew without it" in page
     assert measure_ablation(Path("submissions/r"), toy, threads=1) == found  # `kit report --ablate` takes it as it is

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kit.challenge import Task
 from kit.errors import Finding, Severity
 from kit.probes.statistics import Scored, compare
 from kit.report.drift import domain_auroc, psi
@@ -19,6 +18,7 @@ from kit.report.scores import Against, Gain, ProbeScores, TaskRow, total_gain
 from kit.report.svg import Domain, decimals
 from kit.report.verdict import judge
 from kit.report.words import listed, number, percent, short, signed
+from kit.tasks import CHALLENGE, CHURN, CONVERSION
 
 
 def submission(folder: Path, matrix: np.ndarray) -> Path:
@@ -116,8 +116,8 @@ def scored(rng: np.random.Generator, clients: np.ndarray, score: float) -> Score
 def test_errors_of_the_sum_respect_shared_clients():
     rng = np.random.default_rng(4)
     everyone, some = np.arange(300), np.arange(0, 300, 3)
-    own = {Task.CHURN: scored(rng, some, 0.7), Task.CONVERSION: scored(rng, everyone, 0.6)}
-    other = {Task.CHURN: scored(rng, some, 0.6), Task.CONVERSION: scored(rng, everyone, 0.65)}
+    own = {CHURN: scored(rng, some, 0.7), CONVERSION: scored(rng, everyone, 0.6)}
+    other = {CHURN: scored(rng, some, 0.6), CONVERSION: scored(rng, everyone, 0.65)}
     gain = total_gain(own, other)
     dense = np.zeros((2, 300))
     for row, task in enumerate(own):
@@ -126,13 +126,13 @@ def test_errors_of_the_sum_respect_shared_clients():
     assert gain.difference == pytest.approx(0.05)
     half = (gain.high - gain.low) / 2
     assert half == pytest.approx(1.96 * (resampled @ dense.sum(axis=0)).std(), rel=0.05)
-    alone = total_gain({Task.CHURN: own[Task.CHURN]}, {Task.CHURN: other[Task.CHURN]})
-    single = compare(own[Task.CHURN], other[Task.CHURN])
+    alone = total_gain({CHURN: own[CHURN]}, {CHURN: other[CHURN]})
+    single = compare(own[CHURN], other[CHURN])
     assert (alone.low, alone.high) == pytest.approx(single.interval)
 
 
 def probe(verdicts: list[str], gap: dict[str, float] | None = None) -> ProbeScores:
-    names = [task.value for task in Task]
+    names = [task.name for task in CHALLENGE]
     rows = [TaskRow(name, 0.5, 0.5, None, None, 0, 0.01, None, None, []) for name in names]
     value = {"better": 0.1, "worse": -0.1, "cannot tell": 0.0}
     gains = {n: Gain(value[v], value[v] - 0.05, value[v] + 0.05, v) for n, v in zip(names, verdicts, strict=True)}

@@ -15,7 +15,6 @@ import pytest
 from report_world import BASELINE, MINE, build
 from typer.testing import CliRunner
 
-from kit.challenge import Task
 from kit.cli.main import app
 from kit.data.layout import DataFolder
 from kit.errors import KitError
@@ -39,6 +38,7 @@ from kit.report.drift import measure_drift, read_drift, write_drift
 from kit.report.html import DRAWN
 from kit.store import Store, write_json
 from kit.submission import read_manifest, submit
+from kit.tasks import CATEGORY, CHURN, CONVERSION
 
 
 def run(*arguments: str):
@@ -101,12 +101,12 @@ def test_numbers_on_the_page_are_those_of_the_scores(scored: Path):
 def test_every_defined_task_has_its_map(scored: Path, toy: DataFolder):
     found = client_map(scored, toy)
     defined = [name for name, entry in read_scores(scored)["fast"]["tasks"].items() if entry["score"] is not None]
-    assert [panel.task.value for panel in found.panels] == defined
+    assert [panel.task.name for panel in found.panels] == defined
     for panel in found.panels:
         stacked = np.stack(list(panel.groups.values()))
         assert (stacked.sum(axis=0) == 1).all()  # each client in exactly one group
     assert found.points.min() >= 0 and found.points.max() <= 1
-    churn, conversion = (next(p for p in found.panels if p.task is t) for t in (Task.CHURN, Task.CONVERSION))
+    churn, conversion = (next(p for p in found.panels if p.task is t) for t in (CHURN, CONVERSION))
     assert (churn.groups["bought again"] <= conversion.groups["bought"]).all()
 
 
@@ -216,12 +216,12 @@ def test_named_clients_are_taken_apart(copy: Path, toy: DataFolder):
 
 def test_a_task_that_the_data_cannot_define_is_said(toy: DataFolder, tmp_path: Path):
     data = DataFolder(Path(shutil.copytree(toy.root, tmp_path / "data")))
-    data.targets(Task.CATEGORY).unlink()
+    data.targets(CATEGORY.name).unlink()
     folder = build(data, tmp_path, BASELINE)
     write_scores(folder, [score_submission(folder, data, "fast", threads=1)])
     report = collect(folder)
     assert "Not defined on this data: category." in report.verdict.sentences
-    assert Task.CATEGORY not in {panel.task for panel in report.clients.panels}
+    assert CATEGORY not in {panel.task for panel in report.clients.panels}
     page = render(report)
     assert Structure(page).stack == []
     assert "not defined here, because the folder has no propensity_category.npy" in page

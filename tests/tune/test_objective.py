@@ -17,11 +17,11 @@ from scipy.stats import norm
 from typer.testing import CliRunner
 
 from kit import tracking
-from kit.challenge import Task
 from kit.data.layout import DataFolder
 from kit.errors import KitError
 from kit.recipe import read_recipe
 from kit.store import Store
+from kit.tasks import CHURN, CONVERSION, PRICE, SKU, Task
 from kit.tune.best import score_officially, winner, write_recipe
 from kit.tune.epochs import FEW, EpochPruner
 from kit.tune.gain import LEAST_NOISE, Reference, task_gain, total_gain
@@ -50,7 +50,6 @@ kind = "stats"
 families = ["recency"]
 scale = { choices = ["quantile", "standard"], default = "quantile" }
 """
-CHURN, SKU = Task.CHURN, Task.SKU
 
 
 def test_noise_is_the_spread_over_seeds_and_gains_are_paired_by_seed():
@@ -142,17 +141,17 @@ def test_training_in_the_lowest_quarter_at_its_epoch_is_stopped():
 def test_scores_are_kept_and_found(toy: DataFolder, store: Store, monkeypatch: pytest.MonkeyPatch):
     ids = np.random.default_rng(0).permutation(toy.clients())
     vectors = np.random.default_rng(1).normal(size=(len(ids), 4)).astype(np.float16)
-    scorer = Scorer(toy, "fast", "fp32", [Task.CONVERSION, Task.CHURN], store)
-    both = scorer.score(vectors, ids, "key", [Task.CONVERSION, Task.CHURN], [0, 1])
-    assert set(both) == {(task, seed) for task in (Task.CONVERSION, Task.CHURN) for seed in (0, 1)}
-    assert both[Task.CONVERSION, 0] != both[Task.CONVERSION, 1]
-    again = Scorer(toy, "fast", "fp32", [Task.CONVERSION], store)
+    scorer = Scorer(toy, "fast", "fp32", [CONVERSION, CHURN], store)
+    both = scorer.score(vectors, ids, "key", [CONVERSION, CHURN], [0, 1])
+    assert set(both) == {(task, seed) for task in (CONVERSION, CHURN) for seed in (0, 1)}
+    assert both[CONVERSION, 0] != both[CONVERSION, 1]
+    again = Scorer(toy, "fast", "fp32", [CONVERSION], store)
     nothing = replace(again._probe, run=partial(pytest.fail, "scored again what is known"))
     again.evidence  # noqa: B018 - before the probe is taken away
     monkeypatch.setattr(again, "_probe", nothing)
-    assert again.score(vectors, ids, "key", [Task.CONVERSION], [1, 0]) == {
-        (Task.CONVERSION, 1): both[Task.CONVERSION, 1],
-        (Task.CONVERSION, 0): both[Task.CONVERSION, 0],
+    assert again.score(vectors, ids, "key", [CONVERSION], [1, 0]) == {
+        (CONVERSION, 1): both[CONVERSION, 1],
+        (CONVERSION, 0): both[CONVERSION, 0],
     }
 
 
@@ -161,7 +160,7 @@ def test_a_killed_scoring_keeps_the_tasks_that_were_done(
 ):
     ids = np.random.default_rng(0).permutation(toy.clients())
     vectors = np.random.default_rng(1).normal(size=(len(ids), 4)).astype(np.float16)
-    tasks = [Task.CONVERSION, Task.CHURN]
+    tasks = [CONVERSION, CHURN]
     scorer = Scorer(toy, "gbm", "fp32", tasks, store, threads=1)
     run = scorer._probe.run
 
@@ -187,12 +186,10 @@ def test_scores_are_those_of_kit_score(toy: DataFolder, store: Store, tmp_path: 
     vectors = np.random.default_rng(1).normal(size=(len(ids), 4)).astype(np.float16)
     np.save(tmp_path / "client_ids.npy", ids)
     np.save(tmp_path / "embeddings.npy", vectors)
-    report = score_submission(tmp_path, toy, "fast", [Task.CONVERSION, Task.PRICE], threads=1)
-    ours = Scorer(toy, "fast", "fp32", [Task.CONVERSION, Task.PRICE], store, 1).score(
-        vectors, ids, "k", [Task.CONVERSION, Task.PRICE], [0]
-    )
-    for task in (Task.CONVERSION, Task.PRICE):
-        assert ours[task, 0] == pytest.approx(report.tasks[task.value]["score"], abs=5e-5)
+    report = score_submission(tmp_path, toy, "fast", [CONVERSION, PRICE], threads=1)
+    ours = Scorer(toy, "fast", "fp32", [CONVERSION, PRICE], store, 1).score(vectors, ids, "k", [CONVERSION, PRICE], [0])
+    for task in (CONVERSION, PRICE):
+        assert ours[task, 0] == pytest.approx(report.tasks[task.name]["score"], abs=5e-5)
 
 
 def test_errors_over_clients_are_those_of_kit_compare(toy: DataFolder, store: Store, tmp_path: Path):
@@ -203,11 +200,9 @@ def test_errors_over_clients_are_those_of_kit_compare(toy: DataFolder, store: St
     vectors = np.random.default_rng(1).normal(size=(len(ids), 4)).astype(np.float16)
     np.save(tmp_path / "client_ids.npy", ids)
     np.save(tmp_path / "embeddings.npy", vectors)
-    write_scores(tmp_path, [score_submission(tmp_path, toy, "fast", [Task.CONVERSION], threads=1)])
-    ours = Scorer(toy, "fast", "fp32", [Task.CONVERSION], store, 1).client_errors(
-        vectors, ids, "key", [Task.CONVERSION]
-    )
-    assert ours[Task.CONVERSION] == pytest.approx(read_scored(tmp_path, "fast")[Task.CONVERSION].error, rel=1e-4)
+    write_scores(tmp_path, [score_submission(tmp_path, toy, "fast", [CONVERSION], threads=1)])
+    ours = Scorer(toy, "fast", "fp32", [CONVERSION], store, 1).client_errors(vectors, ids, "key", [CONVERSION])
+    assert ours[CONVERSION] == pytest.approx(read_scored(tmp_path, "fast")[CONVERSION].error, rel=1e-4)
 
 
 def test_the_hit_rate_counts_blocks_only(tmp_path: Path):
@@ -255,9 +250,11 @@ def test_no_score_of_the_reference_or_the_defaults_is_computed_twice(
     study = begin(space, job.place, objective.identity(), job.cap, str(toy.root))
     objective.prepare(study, job.place)
     defined = {task for task, _ in ran}
-    assert sorted(ran) == sorted((task, seed) for task in defined for seed in range(2))
+    assert sorted((task.name, seed) for task, seed in ran) == sorted(
+        (task.name, seed) for task in defined for seed in range(2)
+    )
     noise = study.user_attrs["reference"]["noise"]
-    assert all(noise[task.value] > LEAST_NOISE for task in defined)
+    assert all(noise[task.name] > LEAST_NOISE for task in defined)
     assert (
         work(job, 0, lambda _: objective) == 1
     )  # reads the reference from the study, the defaults' scores from the store
@@ -280,7 +277,7 @@ def test_a_trial_s_scores_are_those_of_its_recipe(searched: tuple[Job, optuna.St
     built = objective.build(job.space.recipe(from_params(best.params)))
     fresh = Scorer(objective.folder, "fast", "fp32", job.space.search.tasks, Store(job.root.parent / "other"), 1)
     scores = fresh.score(built.vectors, built.clients, built.key, fresh.defined(built.clients), [0])
-    assert best.user_attrs["result"]["scores"] == {task.value: round(score, 6) for (task, _), score in scores.items()}
+    assert best.user_attrs["result"]["scores"] == {task.name: round(score, 6) for (task, _), score in scores.items()}
     reference = Reference.from_json(study.user_attrs["reference"])
     gains = [(score - reference.scores[task][0]) / reference.noise[task] for (task, _), score in scores.items()]
     assert best.value == pytest.approx(float(np.mean(gains)))
@@ -353,7 +350,7 @@ def test_runs_in_other_orders_are_asked_for_and_kept_apart(toy: DataFolder, stor
     vectors = np.random.default_rng(1).normal(size=(len(ids), 4)).astype(np.float16)
     asked: list[tuple[int, bool]] = []
     for reorder in (False, True):
-        scorer = Scorer(toy, "fast", "fp32", [Task.CONVERSION], store, 1, reorder=reorder)
+        scorer = Scorer(toy, "fast", "fp32", [CONVERSION], store, 1, reorder=reorder)
         probe = scorer._probe
 
         def run(vectors, tasks, options, probe=probe):
@@ -362,7 +359,7 @@ def test_runs_in_other_orders_are_asked_for_and_kept_apart(toy: DataFolder, stor
 
         scorer.evidence  # noqa: B018 - before the probe is replaced
         scorer._probe = replace(probe, run=run)
-        scorer.score(vectors, ids, "key", [Task.CONVERSION], [0, 1])
+        scorer.score(vectors, ids, "key", [CONVERSION], [0, 1])
     assert asked == [(0, False), (1, False), (1, True)], "the first run has the submission's order in both"
 
 

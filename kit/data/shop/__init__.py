@@ -33,10 +33,11 @@ from pathlib import Path
 
 import numpy as np
 
+from kit.challenge import TARGET_DAYS
 from kit.data.layout import DataFolder
 from kit.data.shop.clients import Clients, build_clients
 from kit.data.shop.content import fill
-from kit.data.shop.presets import PRESETS, Preset, preset_called
+from kit.data.shop.presets import DAYS, PRESETS, Preset, preset_called
 from kit.data.shop.simulate import simulate
 from kit.data.shop.truth import kept, made_as, save_truth
 from kit.data.shop.world import World, build_world
@@ -45,23 +46,34 @@ from kit.errors import KitError
 from kit.progress import say, track
 
 __all__ = ["PRESETS", "synth"]
+LONGEST = DAYS // 3
+"""Days of a target window at most: as much again is left before the cut."""
 
 
-def is_unfinished(root: Path, preset: str, seed: int) -> bool:
+def is_unfinished(root: Path, preset: str, seed: int, days: int = TARGET_DAYS) -> bool:
     """Whether a folder holds this very shop, whole, but no ceiling yet."""
     made = made_as(root)
-    return made == (preset, seed) and not DataFolder(root).ceiling.exists()
+    return made == (preset, seed, days) and not DataFolder(root).ceiling.exists()
 
 
-def synth(root: Path, preset: str, seed: int) -> None:
+def synth(root: Path, preset: str, seed: int, days: int = TARGET_DAYS) -> None:
     """Write a synthetic shop in the challenge layout. Same preset and seed: same bytes.
 
+    Args:
+        root: the folder to make.
+        preset: its size.
+        seed: 0 or more.
+        days: length of the target windows that it will be split into. It decides at which day the truth is kept, and nothing of
+            the events.
+
     Raises:
-        KitError: the preset does not exist, the seed is negative, or `root` exists and is not an empty folder.
+        KitError: the preset does not exist, the seed or the length makes no sense, or `root` exists and is not an empty folder.
     """
     size = preset_called(preset)
     if seed < 0:
         raise KitError(f"The seed {seed} is negative.", "Choose 0 or more.")
+    if not 1 <= days <= LONGEST:
+        raise KitError(f"--days {days} does not fit the shop's {DAYS} days.", f"Choose 1 to {LONGEST}.")
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise KitError(f"{str(root)!r} exists and is not empty.", "Choose another folder, or remove it first.")
     root.parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +81,7 @@ def synth(root: Path, preset: str, seed: int) -> None:
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir()
     try:
-        _write(building, size, seed)
+        _write(building, size, seed, days)
         if root.exists():
             root.rmdir()
         building.replace(root)
@@ -78,7 +90,7 @@ def synth(root: Path, preset: str, seed: int) -> None:
     say(f"  {size.name} shop, seed {seed}: {size.relevant} relevant and {size.other} other clients in {root}")
 
 
-def _write(root: Path, preset: Preset, seed: int) -> None:
+def _write(root: Path, preset: Preset, seed: int, days: int) -> None:
     world = build_world(preset, np.random.default_rng([seed, 0]))
     folder = DataFolder(root)
     folder.relevant_clients.parent.mkdir()
@@ -86,12 +98,12 @@ def _write(root: Path, preset: Preset, seed: int) -> None:
     np.save(folder.relevant_clients, np.sort(world.client_ids[: preset.relevant].astype(np.int64)))
     tables, truth = Tables(root), []
     for shard in track(range(preset.shards), "shards", preset.shards):
-        truth.append(_shard(tables, world, preset, seed, shard))
+        truth.append(_shard(tables, world, preset, seed, shard, DAYS - 2 * days))
     tables.join(preset.shards)
-    save_truth(root, world, seed, truth)
+    save_truth(root, world, seed, truth, days)
 
 
-def _shard(tables: Tables, world: World, preset: Preset, seed: int, shard: int) -> Clients:
+def _shard(tables: Tables, world: World, preset: Preset, seed: int, shard: int, cut: int) -> Clients:
     """Simulate and write every `shards`-th client, returning those whose truth is kept.
 
     The random numbers depend on the seed and the shard's number alone, not on the order of shards.
@@ -99,6 +111,6 @@ def _shard(tables: Tables, world: World, preset: Preset, seed: int, shard: int) 
     rng = np.random.default_rng([seed, 1, shard])
     rows = np.arange(shard, preset.clients, preset.shards)
     clients = build_clients(world, preset, rows, rng)
-    sessions, at_cut = simulate(clients, world, rng)
+    sessions, at_cut = simulate(clients, world, rng, cut)
     tables.add(shard, fill(sessions, clients, world, rng))
     return kept(preset, at_cut, shard)

@@ -14,9 +14,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from kit.challenge import TARGET_DAYS
 from kit.data.shop.belief import Belief
 from kit.data.shop.clients import Clients
-from kit.data.shop.presets import BEHAVIOUR, CUT_DAY, DAYS, INTERESTS, VALIDATION_DAY, Behaviour, sale, traffic
+from kit.data.shop.presets import BEHAVIOUR, DAYS, INTERESTS, Behaviour, sale, traffic
 from kit.data.shop.simulate import cart_chance, restock_hazard
 from kit.data.shop.truth import Catalogue
 from kit.data.shop.world import Floats
@@ -54,10 +55,14 @@ class Future:
         shop: the catalogue.
         clients: as they stood at the cut.
         belief: what is believed about them then.
+        days: length of each target window: the cut lies two of them before the end.
     """
 
-    def __init__(self, shop: Catalogue, clients: Clients, belief: Belief, b: Behaviour = BEHAVIOUR) -> None:
+    def __init__(
+        self, shop: Catalogue, clients: Clients, belief: Belief, b: Behaviour = BEHAVIOUR, days: int = TARGET_DAYS
+    ) -> None:
         self.shop, self.clients, self.b = shop, clients, b
+        self.cut, self.window = DAYS - 2 * days, DAYS - days
         self.known = clients.last_day >= 0
         n, k = len(clients), len(shop.popularity)
         rows = np.arange(n)
@@ -74,7 +79,7 @@ class Future:
         self.interest, self.stray = self._interests()
         self.age = np.zeros((n, OLDEST + 1), np.float32)
         stocked = rows[(clients.restock >= 0) & (clients.restock_day >= 0)]
-        self.age[stocked, np.minimum(CUT_DAY - clients.restock_day[stocked], OLDEST)] = 1.0
+        self.age[stocked, np.minimum(self.cut - clients.restock_day[stocked], OLDEST)] = 1.0
         self.renewed = np.zeros_like(self.want)
         self.here = np.where(self.known, 1.0, 0.0)
         self.back = np.zeros(n)
@@ -96,8 +101,8 @@ class Future:
         return own, 0.5 * near + 0.5 * shop.popularity.astype(np.float32)
 
     def __iter__(self) -> Iterator[Day]:
-        for day in range(CUT_DAY, DAYS):
-            if day == VALIDATION_DAY:
+        for day in range(self.cut, DAYS):
+            if day == self.window:
                 self._begin_window()
             born = ~self.known & (self.clients.birth == day)
             self.here = np.where(born, 1.0, self.here)
@@ -108,7 +113,7 @@ class Future:
 
     def _begin_window(self) -> None:
         """From here on presence is told apart by who is present now, and orders by whether they can be the first."""
-        begun = self.known | (self.clients.birth < VALIDATION_DAY)
+        begun = self.known | (self.clients.birth < self.window)
         now = np.where(self.known, self.present * self.here + (1 - self.present) * self.back, self.here)
         self.present = np.where(begun, now, 1.0)
         self.here, self.back = np.where(begun, 1.0, 0.0), np.zeros(len(begun))
@@ -121,7 +126,7 @@ class Future:
     def _browse(self, day: int) -> Matrix:
         """(n, categories) category of a browsing session."""
         b = self.b
-        kept = np.float32(np.exp(-(day - CUT_DAY) * b.switch / INTERESTS))
+        kept = np.float32(np.exp(-(day - self.cut) * b.switch / INTERESTS))
         crowd = self.shop.popularity.astype(np.float32)
         free = (1 - b.crowd) * (kept * self.interest + (1 - kept) * self.stray) + b.crowd * crowd
         path = STEP[0] * self.last[:, self.came_from[:, 0]] + STEP[1] * self.last[:, self.came_from[:, 1]]

@@ -8,11 +8,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from kit.challenge import PRICE_BUCKETS, Task
+from kit.challenge import PRICE_BUCKETS, TaskName
 from kit.data.shop.belief import believe
 from kit.data.shop.clients import Clients, taste
 from kit.data.shop.expect import Day, Future, Matrix
-from kit.data.shop.presets import BEHAVIOUR, CELLS, DAYS, VALIDATION_DAY
+from kit.data.shop.presets import BEHAVIOUR, CELLS, DAYS
 from kit.data.shop.truth import Catalogue, Truth
 from kit.data.shop.world import Floats, Ints, attraction, epoch_of
 from kit.progress import track
@@ -31,14 +31,14 @@ class Targets:
     price: Ints
 
     @classmethod
-    def of(cls, shop: Catalogue, lists: dict[Task, Ints]) -> Targets:
+    def of(cls, shop: Catalogue, lists: dict[str, Ints]) -> Targets:
         """From the ids of the split's lists; a missing list is empty."""
         none = np.zeros(0, dtype=np.int64)
         return cls(
-            _positions(shop.category_ids, lists.get(Task.CATEGORY, none)),
-            _positions(shop.sku_ids, lists.get(Task.SKU, none)),
-            _positions(shop.sku_ids, lists.get(Task.NEW_SKU, none)),
-            lists.get(Task.PRICE, none),
+            _positions(shop.category_ids, lists.get(TaskName.CATEGORY, none)),
+            _positions(shop.sku_ids, lists.get(TaskName.SKU, none)),
+            _positions(shop.sku_ids, lists.get(TaskName.NEW_SKU, none)),
+            lists.get(TaskName.PRICE, none),
         )
 
 
@@ -48,21 +48,21 @@ def _positions(ids: Ints, wanted: Ints) -> Ints:
     return np.where(ids[at] == wanted, at, -1)
 
 
-def predict(truth: Truth, targets: Targets) -> dict[Task, Matrix]:
+def predict(truth: Truth, targets: Targets) -> dict[str, Matrix]:
     """(n, labels) probabilities per task, rows as in `truth.clients`; churn and conversion: of no purchase.
 
     Clients without a session before the cut all get the mean of their group's.
     """
     clients, shop = truth.clients, truth.catalogue
     shelves = {
-        int(e): _Tables.of(shop, int(e)) for e in np.unique(np.asarray(epoch_of(np.arange(VALIDATION_DAY, DAYS))))
+        int(e): _Tables.of(shop, int(e)) for e in np.unique(np.asarray(epoch_of(np.arange(DAYS - truth.days, DAYS))))
     }
     size = max(1, PAIRS_AT_ONCE // len(shop.popularity))
     chunks = [
-        _predict(shop, clients.take(np.arange(start, min(start + size, len(clients)))), targets, shelves)
+        _predict(shop, clients.take(np.arange(start, min(start + size, len(clients)))), targets, shelves, truth.days)
         for start in track(range(0, len(clients), size), "expected orders", -(-len(clients) // size))
     ]
-    whole = {task: np.concatenate([chunk[task] for chunk in chunks]) for task in Task}
+    whole = {task.value: np.concatenate([chunk[task] for chunk in chunks]) for task in TaskName}
     unseen = clients.last_day < 0
     for chances in whole.values():
         if unseen.any():
@@ -102,19 +102,25 @@ class _Tables:
         return cls(weight, cell, mass, squares, prices)
 
 
-def _predict(shop: Catalogue, clients: Clients, targets: Targets, shelves: dict[int, _Tables]) -> dict[Task, Matrix]:
-    """Probabilities of a chunk of clients, present and away ones mixed by the posterior."""
-    meetings, future = _Meetings(shop, clients, targets, shelves), Future(shop, clients, believe(clients))
+def _predict(
+    shop: Catalogue, clients: Clients, targets: Targets, shelves: dict[int, _Tables], days: int
+) -> dict[str, Matrix]:
+    """Probabilities of a chunk of clients in the second window of `days`, present and away ones mixed by the posterior."""
+    future = Future(shop, clients, believe(clients, DAYS - 2 * days), days=days)
+    meetings = _Meetings(shop, clients, targets, shelves)
     for day in future:
-        if day.day >= VALIDATION_DAY:
+        if day.day >= future.window:
             meetings.add(day)
     present = future.present.astype(np.float32)[:, None]
     mixed = {
         task: -present * np.expm1(-here) - (1 - present) * np.expm1(-back)
         for task, (here, back) in meetings.finish().items()
     }
-    mixed[Task.CONVERSION] = 1 - mixed[Task.CONVERSION]
-    return {task: values.astype(np.float32) for task, values in (mixed | {Task.CHURN: mixed[Task.CONVERSION]}).items()}
+    mixed[TaskName.CONVERSION] = 1 - mixed[TaskName.CONVERSION]
+    return {
+        task: values.astype(np.float32)
+        for task, values in (mixed | {TaskName.CHURN: mixed[TaskName.CONVERSION]}).items()
+    }
 
 
 class _Meetings:
@@ -143,9 +149,9 @@ class _Meetings:
         self.chained[epoch] = self.chained.get(epoch, nothing) + day.chained * day.here
         self.back[epoch] = self.back.get(epoch, nothing) + day.orders.sum(axis=1) * day.back
 
-    def finish(self) -> dict[Task, tuple[Matrix, Matrix]]:
+    def finish(self) -> dict[str, tuple[Matrix, Matrix]]:
         """Per task the expected meetings if present and if away at first (purchases; conversion: possible first orders)."""
-        totals: dict[Task, list[Matrix]] = {}
+        totals: dict[str, list[Matrix]] = {}
         for epoch, orders in self.orders.items():
             sums = orders.sum(axis=1)
             share = (self.back[epoch] / np.maximum(sums, 1e-12)).astype(np.float32)[:, None]
@@ -156,7 +162,7 @@ class _Meetings:
         self._sharpen(totals)
         return {task: (pair[0], pair[1]) for task, pair in totals.items()}
 
-    def _meet(self, epoch: int, orders: Matrix, sums: NDArray[np.float32]) -> dict[Task, Matrix]:
+    def _meet(self, epoch: int, orders: Matrix, sums: NDArray[np.float32]) -> dict[str, Matrix]:
         shelf, bundled = self.shelves[epoch], np.float32(BEHAVIOUR.bundle) * orders[:, self.bundled]
         demand = self.taste @ shelf.mass.T  # (n, categories)
         per_mass = (self._items(epoch, orders, demand) + bundled) / np.maximum(demand, np.float32(1e-12))
@@ -167,27 +173,27 @@ class _Meetings:
         rows = np.flatnonzero(self.clients.restock_sku >= 0)
         price[rows, self.shop.price[self.clients.restock_sku[rows]]] += again[rows]
         return {
-            Task.CATEGORY: _columns(orders + bundled, self.targets.category),
-            Task.SKU: self._products(self.targets.sku, shelf, per_mass, again),
-            Task.NEW_SKU: self._products(self.targets.new_sku, shelf, per_mass, again),
-            Task.PRICE: np.asarray(price[:, self.targets.price]),
-            Task.CONVERSION: (sums - self.chained[epoch]).astype(np.float32)[:, None],
+            TaskName.CATEGORY: _columns(orders + bundled, self.targets.category),
+            TaskName.SKU: self._products(self.targets.sku, shelf, per_mass, again),
+            TaskName.NEW_SKU: self._products(self.targets.new_sku, shelf, per_mass, again),
+            TaskName.PRICE: np.asarray(price[:, self.targets.price]),
+            TaskName.CONVERSION: (sums - self.chained[epoch]).astype(np.float32)[:, None],
         }
 
-    def _sharpen(self, totals: dict[Task, list[Matrix]]) -> None:
+    def _sharpen(self, totals: dict[str, list[Matrix]]) -> None:
         """Meetings are taken as Poisson, P = 1 - exp(-m), but what happens at most once with chance p has P = p.
 
         Adds to the meetings of present clients what makes up for that.
         """
         restock, entry = _deficit(self.once)
         again = _deficit(BEHAVIOUR.restock_same * self.once[0])[:, None]
-        totals[Task.CONVERSION][0] += (restock + entry)[:, None]
-        totals[Task.CATEGORY][0] += restock[:, None] * (self.clients.restock[:, None] == self.targets.category)
-        for task, wanted in ((Task.SKU, self.targets.sku), (Task.NEW_SKU, self.targets.new_sku)):
+        totals[TaskName.CONVERSION][0] += (restock + entry)[:, None]
+        totals[TaskName.CATEGORY][0] += restock[:, None] * (self.clients.restock[:, None] == self.targets.category)
+        for task, wanted in ((TaskName.SKU, self.targets.sku), (TaskName.NEW_SKU, self.targets.new_sku)):
             totals[task][0] += again * ((self.clients.restock_sku[:, None] == wanted) & (wanted >= 0))
         rows = np.flatnonzero(self.clients.restock_sku >= 0)
         bucket = self.shop.price[self.clients.restock_sku[rows]]
-        totals[Task.PRICE][0][rows] += again[rows] * (bucket[:, None] == self.targets.price)
+        totals[TaskName.PRICE][0][rows] += again[rows] * (bucket[:, None] == self.targets.price)
 
     def _items(self, epoch: int, orders: Matrix, demand: Matrix) -> Matrix:
         """(n, categories) distinct products of the main category drawn from the shelf; a basket holds none twice.

@@ -19,7 +19,8 @@ FIRST_DAY: Final = date(2022, 6, 23)
 """Day 0. The last day is 2022-12-06, so that the last purchase falls where the raw data's does."""
 DAYS: Final = 167
 CUT_DAY: Final = DAYS - 2 * TARGET_DAYS
-"""Day of train_start (2022-11-09): the organisers' rule counts the last purchase's day as day 28."""
+"""Day of train_start (2022-11-09) where windows are as long as the challenge's: the organisers' rule counts the last purchase's
+day as day 28. With windows of `days` it is DAYS - 2 * days, and validation_start is DAYS - days."""
 VALIDATION_DAY: Final = CUT_DAY + TARGET_DAYS
 """Day of validation_start (2022-11-23)."""
 EPOCH_DAYS: Final = 7

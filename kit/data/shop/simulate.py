@@ -170,11 +170,11 @@ def simulate_day(
     return sessions
 
 
-def simulate(clients: Clients, world: World, rng: np.random.Generator) -> tuple[Sessions, Clients]:
-    """All days. Returns the sessions and a copy of the relevant clients as they stood at the cut."""
+def simulate(clients: Clients, world: World, rng: np.random.Generator, cut: int = CUT_DAY) -> tuple[Sessions, Clients]:
+    """All days. Returns the sessions and a copy of the relevant clients as they stood at the start of day `cut`."""
     days, at_cut = [], clients
     for day in range(DAYS):
-        if day == CUT_DAY:
+        if day == cut:
             at_cut = clients.take(clients.relevant)
         days.append(simulate_day(clients, world, day, rng))
     columns = {name: np.concatenate([getattr(d, name) for d in days]) for name in Sessions.__dataclass_fields__}

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from kit.challenge import TARGET_DAYS
 from kit.data.shop.clients import Clients
 from kit.data.shop.presets import CELLS, PRICE_BINS, STYLES, Preset, preset_called
 from kit.data.shop.world import Floats, Ints, World, cell_of
@@ -47,12 +48,16 @@ class Catalogue:
 
 @dataclass(frozen=True)
 class Truth:
-    """Catalogue and clients, with the preset and seed they came from."""
+    """Catalogue and clients, with the preset and seed they came from.
+
+    `days` is the length of the target windows: the clients are as they stood two of them before the end.
+    """
 
     preset: Preset
     seed: int
     catalogue: Catalogue
     clients: Clients
+    days: int = TARGET_DAYS
 
 
 def kept(preset: Preset, clients_at_cut: Clients, shard: int) -> Clients:
@@ -61,11 +66,11 @@ def kept(preset: Preset, clients_at_cut: Clients, shard: int) -> Clients:
     return clients_at_cut.take(np.arange(min(share, len(clients_at_cut))))
 
 
-def save_truth(root: Path, world: World, seed: int, shards: list[Clients]) -> None:
+def save_truth(root: Path, world: World, seed: int, shards: list[Clients], days: int = TARGET_DAYS) -> None:
     """Write truth/: shop.json, catalogue.npz, clients.npz."""
     folder = root / FOLDER
     folder.mkdir()
-    shop = {"preset": world.preset.name, "seed": seed, "cells": [PRICE_BINS, STYLES, CELLS]}
+    shop = {"preset": world.preset.name, "seed": seed, "cells": [PRICE_BINS, STYLES, CELLS], "days": days}
     (folder / "shop.json").write_text(json.dumps(shop) + "\n", encoding="utf-8")
     catalogue: dict[str, Any] = {name: getattr(world, name) for name in CATALOGUE}
     np.savez_compressed(folder / "catalogue.npz", **catalogue)
@@ -74,11 +79,11 @@ def save_truth(root: Path, world: World, seed: int, shards: list[Clients]) -> No
     np.savez_compressed(folder / "clients.npz", **columns)
 
 
-def made_as(root: Path) -> tuple[str, int] | None:
-    """Preset and seed of the shop in a folder; None where there is none."""
+def made_as(root: Path) -> tuple[str, int, int] | None:
+    """Preset and seed of the shop in a folder, and the windows' length it was made for; None where there is none."""
     try:
         shop = json.loads((root / FOLDER / "shop.json").read_text(encoding="utf-8"))
-        return str(shop["preset"]), int(shop["seed"])
+        return str(shop["preset"]), int(shop["seed"]), int(shop.get("days", TARGET_DAYS))
     except (OSError, ValueError, KeyError):
         return None
 
@@ -102,4 +107,6 @@ def load_truth(root: Path) -> Truth:
         raise KitError(f"{folder} cannot be read ({error}).", "Make the shop again with this version.") from error
     if shop["cells"] != [PRICE_BINS, STYLES, CELLS]:
         raise KitError(f"{folder} was written by another version of the shop.", "Make the shop again.")
-    return Truth(preset_called(shop["preset"]), int(shop["seed"]), catalogue, clients)
+    return Truth(
+        preset_called(shop["preset"]), int(shop["seed"]), catalogue, clients, int(shop.get("days", TARGET_DAYS))
+    )

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from kit.challenge import TARGET_DAYS, EventType
+from kit.challenge import EventType
 from kit.history import History, Window
 from kit.tokens import Tokens
 
@@ -50,7 +50,7 @@ class Ahead:
 
     def __init__(self, past: History, window: Window, tokens: Tokens) -> None:
         self.past, self.window, self.tokens = past, window, tokens
-        self.days = TARGET_DAYS
+        self.days = past.days
         self._positives: dict[EventType, Positives] = {}
 
     @property

@@ -23,7 +23,8 @@ from kit.models.heads.base import Head, HeadShape, Names, Shared, head
 from kit.recipe import Strict
 
 INTENSITIES: Final = ("near", "far", "cart", "return")
-"""A purchase in days 1-14; in days 15-28; a cart add in days 1-14; a purchase in days 1-14 by a client who bought before."""
+"""A purchase in the first window after the cut; in the second; a cart add in the first; a purchase in the first by a client who
+bought before. Windows are as long as the data folder's target windows (days 1-14 and 15-28 in the challenge)."""
 
 
 class IntensitySettings(Strict):

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kit.challenge import PRICE_BUCKETS, Task
+from kit.challenge import PRICE_BUCKETS, TaskName
 from kit.history import History
 from kit.models.batch import Market
 from kit.tokens import Catalogue, Tokens
@@ -24,7 +24,7 @@ NEVER_BOUGHT: Final = 6
 
 def published_rows(history: History, catalogue: Catalogue) -> NDArray[np.int64]:
     """Catalogue rows of the published target skus, in their order."""
-    rows = catalogue.rows(history.published_targets(Task.SKU)).astype(np.int64)
+    rows = catalogue.rows(history.published_targets(TaskName.SKU)).astype(np.int64)
     return rows[rows > 0]
 
 
@@ -48,7 +48,7 @@ class Published:
     def of(cls, history: History, tokens: Tokens, market: Market) -> Published:
         """Published categories and skus, and the categories richest in products that nobody has bought."""
         catalogue = tokens.vocabulary.catalogue
-        published = history.published_targets(Task.CATEGORY)
+        published = history.published_targets(TaskName.CATEGORY)
         known = published[np.isin(published, catalogue.categories)]
         rows = published_rows(history, catalogue)
         position = market.positions(torch.from_numpy(rows)).cpu().numpy()

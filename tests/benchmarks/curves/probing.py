@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from curves.child import Job
 
 if TYPE_CHECKING:
-    from kit.probes.labels import TaskData
+    from kit.tasks.labels import TaskData
 
 MARGIN: Final = 1.25
 """The whole is run if it is foretold to take the remaining time divided by this, or less."""
@@ -26,8 +26,8 @@ def labels(job: Job) -> None:
     with job.clock():
         _, tasks = loaded(job)
     job.details |= {
-        "positives": {data.task.value: int(data.train.nnz) for data in tasks},
-        "clients": {data.task.value: len(data.rows) for data in tasks},
+        "positives": {data.task.name: int(data.train.nnz) for data in tasks},
+        "clients": {data.task.name: len(data.rows) for data in tasks},
     }
 
 
@@ -36,18 +36,18 @@ def loaded(job: Job) -> tuple[Any, list[TaskData]]:
     import numpy as np
 
     from curves.stages import submission_of
-    from kit.challenge import Task
     from kit.data.layout import DataFolder
-    from kit.probes.labels import UndefinedTask, load_task
+    from kit.tasks import CHALLENGE
+    from kit.tasks.labels import UndefinedTask, load_task
 
     folder = submission_of(job)
     ids = np.load(folder / "client_ids.npy")
     found = []
-    for task in Task:
+    for task in CHALLENGE:
         try:
             found.append(load_task(task, ids, DataFolder(job.order.data)))
         except UndefinedTask as reason:
-            job.details.setdefault("undefined", {})[task.value] = reason.reason
+            job.details.setdefault("undefined", {})[task.name] = reason.reason
     return np.load(folder / "embeddings.npy", mmap_mode="r"), found
 
 
@@ -121,13 +121,13 @@ def gbm(job: Job) -> None:
     whole = shared + singles + sum(of_few + label * (data.width - few) for data in wide)
     job.details["parts"] = {
         "binning, starting, metrics": shared,
-        f"{part[0].task.value}, 1 label": of_one,
-        f"{part[1].task.value}, {few} labels": of_few,
-        f"{part[2].task.value}, {more} labels": of_more,
+        f"{part[0].task.name}, 1 label": of_one,
+        f"{part[1].task.name}, {few} labels": of_few,
+        f"{part[2].task.name}, {more} labels": of_more,
         "each further label": label,
     }
     how = (
-        f"all clients; {part[0].task.value}, and {few} and {more} labels of {part[1].task.value}; each further label as the "
+        f"all clients; {part[0].task.name}, and {few} and {more} labels of {part[1].task.name}; each further label as the "
         f"{more - few} between them, {len(narrow)} and {len(wide)} such tasks"
     )
     if whole * MARGIN > job.left:
@@ -143,17 +143,17 @@ def official(job: Job) -> None:
     import numpy as np
     import torch
 
-    from kit.challenge import PROBE_SEED, Task
+    from kit.challenge import PROBE_SEED
     from kit.doctor import look
-    from kit.probes.metrics import evaluate
     from kit.probes.mlp import BATCH, EPOCHS, EVALUATION_BATCH, Learner
     from kit.probes.network import OFFICIAL, products
     from kit.probes.registry import Options, Precision
+    from kit.tasks import SKU
 
     vectors, tasks = loaded(job)
     torch.set_num_threads(job.order.threads)
     precision: Precision = "bf16" if look(job.order.place).bf16 == "fast" else "fp32"
-    data = next((one for one in tasks if one.task is Task.SKU), tasks[-1])
+    data = next((one for one in tasks if one.task is SKU), tasks[-1])
     learner = Learner(data, PROBE_SEED, vectors.shape[1], OFFICIAL, Options(precision=precision))
     budget = job.order.cap / 10
 
@@ -182,7 +182,7 @@ def official(job: Job) -> None:
             like = next(one for one in tasks if one.width == width)
             logits = rng.standard_normal(like.validation.shape, dtype=np.float32)
             began = perf_counter()
-            evaluate(like.task, logits, like.validation, like.popularity, threads=job.order.threads)
+            like.task.metric.evaluate(logits, like.validation, like.popularity, threads=job.order.threads)
             metrics[width] = perf_counter() - began
     batches = sum(-(-len(one.rows) // BATCH) for one in tasks)
     passes = sum(-(-len(one.rows) // pass_rows) for one in tasks)

@@ -1,4 +1,4 @@
-"""The evaluator's metrics: AUROC, novelty, diversity and the score made of them, vectorised and lean in memory.
+"""The evaluator's metrics: AUROC, novelty and diversity, vectorised and lean in memory; the score made of them: `metric`.
 
 Source: sections 4 and 5 of the challenge contract; the organisers compute AUROC with torchmetrics and the other two with
 their own code in float32 (epsilon 1e-9). Logits are (n, L) float32: one row per client, one column per label.
@@ -9,14 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from kit.challenge import AUROC_WEIGHT, DIVERSITY_WEIGHT, NOVELTY_TOP, NOVELTY_WEIGHT, Task
+from kit.challenge import NOVELTY_TOP
 from kit.errors import KitError
 
 EPSILON: Final = 1e-9
@@ -30,27 +29,6 @@ COLUMNS: Final = 8
 
 Matrix: TypeAlias = Any
 """(n, L) dense array or scipy.sparse matrix; scipy ships no types."""
-
-
-@dataclass(frozen=True)
-class TaskMetrics:
-    """What one epoch of one task is worth. Fields that do not apply to the task are None.
-
-    Attributes:
-        score: the challenge's score: AUROC, or 0.8 AUROC + 0.1 novelty + 0.1 diversity.
-        auroc: mean over all labels, in which a label without positives or negatives counts 0, as in the challenge.
-        novelty: see `novelty`.
-        diversity: see `diversity`.
-        auroc_defined: mean over the labels that have positives and negatives; None if there is no such label.
-        labels_without_positives: number of labels nobody bought.
-    """
-
-    score: float
-    auroc: float
-    novelty: float | None
-    diversity: float | None
-    auroc_defined: float | None
-    labels_without_positives: int
 
 
 def sigmoid(logits: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
@@ -153,41 +131,6 @@ def diversity(logits: NDArray[Any]) -> float:
         shares = chances / sums
         total -= float(np.sum(shares * np.log2(shares + shares.dtype.type(EPSILON)), dtype=np.float64))
     return float(total / ((len(logits) + EPSILON) * np.log2(logits.shape[1])))
-
-
-def evaluate(
-    task: Task,
-    logits: NDArray[Any],
-    labels: Matrix,
-    popularity: NDArray[Any] | None = None,
-    batch: int | None = EVALUATOR_BATCH,
-    threads: int | None = None,
-) -> TaskMetrics:
-    """The metrics of one task as the evaluator computes them.
-
-    Args:
-        task: decides which metrics apply.
-        logits: (n, L) float32.
-        labels: (n, L) sparse or dense.
-        popularity: (L,) for propensity tasks.
-        batch: see `auroc_multilabel`; the default is what the evaluator does.
-        threads: see `auroc_multilabel`.
-
-    Raises:
-        KitError: the logits hold NaN.
-    """
-    per_label = auroc_multilabel(logits, labels, batch, threads)
-    defined = per_label[~np.isnan(per_label)]
-    mean = float(np.nan_to_num(per_label, nan=0.0).mean())
-    empty = int(np.count_nonzero(np.asarray((labels != 0).sum(axis=0)).ravel() == 0))
-    mean_defined = float(defined.mean()) if len(defined) else None
-    if not task.is_propensity:
-        return TaskMetrics(mean, mean, None, None, mean_defined, empty)
-    if popularity is None:
-        raise ValueError(f"{task.value} needs the popularity of its targets")
-    new, wide = novelty(logits, popularity), diversity(logits)
-    score = AUROC_WEIGHT * mean + NOVELTY_WEIGHT * new + DIVERSITY_WEIGHT * wide
-    return TaskMetrics(score, mean, new, wide, mean_defined, empty)
 
 
 def _ranked(scores: NDArray[Any], squash: NDArray[np.bool_] | None) -> NDArray[Any]:

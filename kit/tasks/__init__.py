@@ -1,0 +1,20 @@
+"""Tasks: what is predicted in a window. The challenge's six, and anybody's own."""
+
+from kit.tasks.base import TASKS, Task, Window, find_task, load_tasks, register
+from kit.tasks.challenge import CATEGORY, CHALLENGE, CHURN, CONVERSION, NEW_SKU, PRICE, SKU
+
+__all__ = [
+    "CATEGORY",
+    "CHALLENGE",
+    "CHURN",
+    "CONVERSION",
+    "NEW_SKU",
+    "PRICE",
+    "SKU",
+    "TASKS",
+    "Task",
+    "Window",
+    "find_task",
+    "load_tasks",
+    "register",
+]
