@@ -26,6 +26,10 @@ from kit.models.graph.convolution import (
 from kit.models.graph.edges import CLIENT, RELATIONS, Edges, Graph
 from kit.models.graph.pairs import pair_batches
 from kit.models.graph.sampler import NeighbourSampler
+from kit.models.losses import AnyLoss, LossSettings, make_loss
+from kit.models.losses.bpr import BPRSettings
+from kit.models.negatives import AnySampler
+from kit.models.negatives.batch import BatchSettings
 from kit.models.training import TrainSettings, train
 from kit.recipe import Strict
 
@@ -43,10 +47,18 @@ class GCNSettings(GraphSettings):
     batch: int = Field(8192, ge=2, description="Positive pairs per step.")
     negatives: int = Field(512, ge=2, description="Shared negatives per step.")
     steps: int = Field(12, ge=1, description="Steps per epoch.")
-    objective: Literal["bpr", "softmax"] = "bpr"
+    sampler: AnySampler = Field(BatchSettings(), description="What draws negatives.")
+    objective: AnyLoss = Field(BPRSettings(), description="Loss of positives against their negatives.")
     temperature: float = Field(1.0, gt=0)
     l2: float = Field(0.0, ge=0)
     train: TrainSettings = TrainSettings(epochs=3, lr=0.05, weight_decay=0.0)
+
+    @field_validator("objective")
+    @classmethod
+    def _uncorrected(cls, objective: LossSettings) -> LossSettings:
+        if getattr(objective, "correction", "none") != "none":
+            raise ValueError("a graph's negatives are not told how likely they were: leave `correction` out")
+        return objective
 
     @field_validator("positives")
     @classmethod
@@ -78,11 +90,11 @@ class GCNBlock(GraphBlock):
         clients = graph.sizes[CLIENT]
         model = LightGCN(
             clients, adjacency.shape[0] - clients, settings.dim, settings.layers, adjacency if whole else None,
-            objective=settings.objective, temperature=settings.temperature, l2=settings.l2,
+            loss=make_loss(settings.objective), temperature=settings.temperature, l2=settings.l2,
         )  # fmt: skip
         batches = pair_batches(
             graph, positives, pairs=settings.batch, negatives=settings.negatives, steps=settings.steps,
-            seed=self.seed, sampler=sampler,
+            seed=self.seed, sampler=sampler, negative=settings.sampler,
         )  # fmt: skip
         size = lambda batch: len(batch.client)  # noqa: E731
         report = train(

@@ -16,6 +16,8 @@ from kit.models.checkpoint import TrainReport
 from kit.models.graph.edges import CLIENT, Edges, Graph
 from kit.models.graph.inductive import Tables, embed_heads
 from kit.models.graph.twhin import TwHIN, edge_batches
+from kit.models.negatives import AnySampler
+from kit.models.negatives.batch import BatchSettings
 from kit.models.optim import RowAdagrad
 from kit.models.training import TrainSettings, train
 from kit.recipe import Strict
@@ -26,6 +28,7 @@ class TwHINSettings(GraphSettings):
 
     batch: int = Field(8192, ge=2, description="Positive edges per step, over all relations.")
     negatives: int = Field(256, ge=2, description="Shared corruptions per relation and side.")
+    sampler: AnySampler = Field(BatchSettings(), description="What draws corruptions.")
     passes: float = Field(1.0, gt=0, description="Edges drawn per epoch, as a multiple of the clients' edges.")
     l2: float = Field(
         0.1,
@@ -67,7 +70,14 @@ class TwHINBlock(GraphBlock):
         model = TwHIN(graph, settings.dim, settings.l2)
         report = train(
             model,
-            edge_batches(graph, edges=settings.batch, negatives=settings.negatives, steps=steps, seed=self.seed),
+            edge_batches(
+                graph,
+                edges=settings.batch,
+                negatives=settings.negatives,
+                steps=steps,
+                seed=self.seed,
+                sampler=settings.sampler,
+            ),
             settings.train,
             seed=self.seed,
             name=self.kind,

@@ -5,7 +5,7 @@
     graph vector ───────────────┘                                      ├─ choice: of which product, category, price bucket?
                                                                        └─ contrast: own future among those of others
 
-Parts, trunk, heads and balance are registered (`kit.models.parts`, `trunks`, `heads`, `balance`), and so are the encoder of
+Parts, trunk, heads and balance are registered (`kit.models.parts`, `trunks`, `heads`, `balances`), and so are the encoder of
 events (`sequence`) and that of products (`items`): the network is what its settings name, kinds from outside the kit included.
 Expected purchases factor into intensity × choice, so one trunk serves all six tasks: a task's logit is the sum of two logs.
 """
@@ -20,7 +20,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from kit.kinds import chosen
-from kit.models.balance import AnyBalanceSettings, Balance, FixedSettings, make_balance
+from kit.models.balances import AnyBalanceSettings, Balance, make_balance
+from kit.models.balances.fixed import FixedSettings
 from kit.models.batch import CombinedBatch
 from kit.models.events import EventSettings
 from kit.models.heads import Head, Heads, HeadShape, Names, Shared, load_heads

@@ -25,7 +25,7 @@ SMALL: dict[str, dict] = {
             "width": 8,
             "events": {"width": 8, "age": True},
             "encoder": {"layers": 1, "heads": 2, "length": 8},
-            "cross": {"hidden": 8, "rank": 2},
+            "trunk": {"hidden": 8, "rank": 2},
         },
         "stats": {"families": ["counts"]},
         "train": {"epochs": 1},

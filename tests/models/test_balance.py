@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kit.models.balance import Balance, load_balances, make_balance
+from kit.models.balances import Balance, load_balances, make_balance
 
 
 def balance_of(kind: str, weights: dict[str, float]) -> Balance:

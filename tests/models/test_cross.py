@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
-from kit.models.numeric import PiecewiseLinear
+from kit.models.parts.numeric import PiecewiseLinear
 from kit.models.training import TrainSettings, train
 from kit.models.trunks.deep_cross import CrossLayer, CrossMixture, DeepCross, DeepCrossSettings
 

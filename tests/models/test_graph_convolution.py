@@ -21,6 +21,7 @@ from kit.models.graph.convolution import (
 from kit.models.graph.edges import Edges, Graph, Relation
 from kit.models.graph.pairs import pair_batches
 from kit.models.graph.sampler import NeighbourSampler
+from kit.models.losses.bpr import BPR, BPRSettings
 from kit.models.training import TrainSettings, train
 
 BUYS = Relation("buys", "client", "sku")
@@ -117,7 +118,7 @@ def test_gradient_equals_the_dense_one():
 
 def test_bpr_by_hand():
     graph = random_graph(2)
-    model = model_of(graph, 1, objective="bpr", temperature=0.5)
+    model = model_of(graph, 1, loss=BPR(BPRSettings()), temperature=0.5)
     batch = PairBatch(torch.tensor([0, 3]), torch.tensor([40, 41]), torch.tensor([40, 50]))
     final = torch.stack(model.propagate()).mean(0).detach().double().numpy()
     gaps = [
@@ -233,7 +234,7 @@ def recovered(graph: Graph, alone: np.ndarray, b: np.ndarray, layers: int, seed:
     clients, n = graph.sizes["client"], sum(graph.sizes.values())
     adjacency, _ = normalised(joint_adjacency(graph))
     torch.manual_seed(seed)
-    model = LightGCN(0 if twin else clients, n if twin else n - clients, 32, layers, adjacency, objective="bpr")
+    model = LightGCN(0 if twin else clients, n if twin else n - clients, 32, layers, adjacency, loss=BPR(BPRSettings()))
     batches = pair_batches(graph, ["buys"], pairs=512, negatives=64, steps=60, seed=seed)
     settings = TrainSettings(epochs=3, lr=0.03, weight_decay=0.0, accelerator="cpu")
     train(model, batches, settings, seed=seed, name="t")

@@ -12,7 +12,8 @@ from sklearn.metrics import roc_auc_score
 
 from kit.models.graph.edges import Edges, Graph, Relation
 from kit.models.graph.inductive import Tables, embed_heads
-from kit.models.graph.twhin import RelationBatch, TwHIN, WeightedSampler, corruptions, edge_batches
+from kit.models.graph.twhin import RelationBatch, TwHIN, WeightedSampler, edge_batches
+from kit.models.negatives.batch import BatchNegatives, BatchSettings
 from kit.models.optim import RowAdagrad
 from kit.models.training import TrainSettings, train
 
@@ -132,8 +133,11 @@ def test_edges_are_drawn_in_proportion_to_weight():
 def test_negatives_are_half_uniform_half_of_the_batch():
     rng = np.random.default_rng(1)
     ends, pool = np.array([3, 3, 3, 7]), np.array([0, 1, 3, 7, 9])
-    drawn = np.bincount(np.concatenate([corruptions(rng, ends, pool, 40) for _ in range(1_000)]), minlength=11)
-    expected = np.full(5, 0.1) + 0.5 * np.array([0, 0, 0.75, 0.25, 0])
+    often = np.array([0, 0, 0.75, 0.25, 0])
+    sampler = BatchNegatives(BatchSettings(), pool, lambda: often)
+    drawn = np.bincount(np.concatenate([sampler.draw(rng, ends, 40) for _ in range(1_000)]), minlength=11)
+    expected = np.full(5, 0.1) + 0.5 * often
+    np.testing.assert_allclose(sampler.chance(), expected)
     assert drawn.sum() == drawn[pool].sum() == 40_000
     assert stats.chisquare(drawn[pool], 40_000 * expected).pvalue > 1e-3
 

@@ -14,12 +14,12 @@ from kit.errors import KitError
 from kit.history import History
 from kit.kinds import chosen
 from kit.models.events import EventSettings
+from kit.models.losses.softmax import SoftmaxSettings, full_softmax, sampled_softmax
+from kit.models.negatives.frequency import FrequencySettings
 from kit.models.objectives import (
     SequenceModel,
-    full_softmax,
     load_objectives,
     make_objectives,
-    sampled_softmax,
 )
 from kit.models.objectives.base import Spans, balance
 from kit.models.objectives.feedback import BOUGHT, LEFT, REMOVED, Fate, cart_fates
@@ -129,10 +129,11 @@ def test_sampling_without_correction_is_cross_entropy():
 
 @pytest.mark.parametrize("uniform", [0.0, 0.5, 1.0])
 def test_negatives_are_drawn_with_the_probability_that_is_corrected_for(tokens: Tokens, uniform: float):
-    part = NextItem(WIDTH, tokens.vocabulary, UpcomingSettings(negatives="sampled", samples=60_000, uniform=uniform))
+    settings = UpcomingSettings(negatives="sampled", samples=60_000, sampler=FrequencySettings(uniform=uniform))
+    part = NextItem(WIDTH, tokens.vocabulary, settings)
     part.bind(tokens)
-    drawn = part._draw(np.random.default_rng(0))["drawn"]
-    expected = part._log_q(torch.arange(part.candidates()), uniform).exp().numpy() * len(drawn)
+    drawn = part.sampler.draw(np.random.default_rng(0), np.empty(0, dtype=np.int64), settings.samples)
+    expected = part.chance * len(drawn)
     assert expected.sum() == pytest.approx(len(drawn), rel=1e-4)
     counts = np.bincount(drawn, minlength=part.candidates())
     likely = expected > 5
@@ -295,7 +296,9 @@ def test_every_objective_learns_and_handles_batches_without_targets(tokens: Toke
 @pytest.mark.parametrize("negatives", ["auto", "full", "in_batch", "sampled"])
 @pytest.mark.parametrize("correction", ["none", "logq", "negatives", "refined"])
 def test_every_kind_of_negatives_trains(tokens: Tokens, negatives: str, correction: str):
-    model = model_of(tokens, {"next_item": {"negatives": negatives, "correction": correction, "samples": 50}})
+    model = model_of(
+        tokens, {"next_item": {"negatives": negatives, "loss": SoftmaxSettings(correction=correction), "samples": 50}}
+    )
     loss = model(model.batch(tokens, np.arange(30), np.random.default_rng(0)))["next_item"]
     loss.backward()
     assert torch.isfinite(loss)

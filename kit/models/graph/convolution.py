@@ -12,23 +12,24 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, embedding, logsigmoid
+from torch.nn.functional import embedding
 from torch_geometric.nn import MessagePassing
 
 from kit.models.graph.edges import CLIENT, Edges, Graph
+from kit.models.losses import PairLoss, PairScores, make_loss
+from kit.models.losses.softmax import SoftmaxSettings
 
 INITIAL = 0.1
 """Standard deviation of fresh item vectors."""
 DENSE_ROWS = 200_000
 """Tables of more rows take row-sparse gradients where neighbourhoods are sampled: a batch meets few of them."""
-Objective = Literal["bpr", "softmax"]
 
 
 def offsets(graph: Graph) -> dict[str, int]:
@@ -153,7 +154,7 @@ class LightGCN(nn.Module):
         dim: d.
         layers: L ≥ 0; 0 is no convolution at all.
         adjacency: normalised, symmetric; None when only sampled batches will come.
-        objective: `bpr` = mean −log σ(positive − negative), `softmax` = cross-entropy against the shared negatives.
+        loss: of positives against the shared negatives.
         temperature: scores are divided by it.
         l2: weight of the mean squared norm of a batch's convolved vectors (the paper's penalty is on E⁽⁰⁾; clients have none
             here). 0 leaves it out.
@@ -167,12 +168,13 @@ class LightGCN(nn.Module):
         layers: int,
         adjacency: sparse.csr_matrix | None,
         *,
-        objective: Objective = "softmax",
+        loss: PairLoss | None = None,
         temperature: float = 1.0,
         l2: float = 0.0,
     ) -> None:
         super().__init__()
-        self.clients, self.layers, self.objective = clients, layers, objective
+        self.clients, self.layers = clients, layers
+        self.loss = loss or make_loss(SoftmaxSettings())
         self.temperature, self.l2 = temperature, l2
         self.table = nn.Parameter(torch.randn(others, dim) * INITIAL)
         self.convolve = Convolution()
@@ -212,19 +214,13 @@ class LightGCN(nn.Module):
         return torch.stack(levels).mean(dim=0)
 
     def forward(self, batch: PairBatch) -> dict[str, Tensor]:
-        """The objective on a batch, plus the norm penalty if there is one."""
+        """The loss of a batch under its kind, plus the norm penalty if there is one."""
         final = self.sampled(batch) if batch.nodes is not None else torch.stack(self.propagate()).mean(dim=0)
         client, item, negative = final[batch.client], final[batch.item], final[batch.negative]
         positive = (client * item).sum(dim=1) / self.temperature
         wrong = client @ negative.T / self.temperature
         same = batch.item[:, None] == batch.negative
-        if self.objective == "bpr":
-            gains = logsigmoid(positive[:, None] - wrong).masked_fill(same, 0.0)
-            loss = -gains.sum() / (~same).sum().clamp(min=1)
-        else:
-            logits = torch.cat([positive[:, None], wrong.masked_fill(same, -torch.inf)], dim=1)
-            loss = cross_entropy(logits, torch.zeros(len(logits), dtype=torch.int64, device=logits.device))
-        terms: dict[str, Tensor] = {self.objective: loss}
+        terms = {self.loss.kind: self.loss(PairScores(positive, wrong, same))}
         if self.l2:
             terms["l2"] = self.l2 * (item.square().sum(dim=1).mean() + client.square().sum(dim=1).mean())
         return terms

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from kit.models.graph.convolution import PairBatch, SparseRows, offsets
 from kit.models.graph.edges import Edges, Graph
 from kit.models.graph.sampler import NeighbourSampler, Sample
-from kit.models.graph.twhin import WeightedSampler, corruptions
+from kit.models.graph.twhin import WeightedSampler, end_sampler
+from kit.models.negatives import SamplerSettings
 
 
 def pair_batches(
@@ -23,9 +24,10 @@ def pair_batches(
     steps: int,
     seed: int,
     sampler: NeighbourSampler | None = None,
+    negative: SamplerSettings | None = None,
 ) -> Callable[[int], Sequence[Callable[[], PairBatch]]]:
-    """epoch → batches of (client, item) drawn in proportion to weight, with shared negatives: half uniform over the
-    items that anybody touched, half the batch's.
+    """epoch → batches of (client, item) drawn in proportion to weight, with shared negatives among the items
+    that anybody touched.
 
     Args:
         graph: what to draw from.
@@ -35,25 +37,26 @@ def pair_batches(
         steps: batches per epoch.
         seed: batch i of epoch e is a function of (seed, e, i).
         sampler: sample neighbourhoods rather than convolve the whole graph.
+        negative: what draws negatives; None = half of them uniform, half the batch's own.
     """
     first = offsets(graph)
     names = [name for name in relations if len(graph.edges[name])]
     kinds = sorted({graph.relations[name].tail for name in names})
     parts = {kind: _pooled(graph, [n for n in names if graph.relations[n].tail == kind]) for kind in kinds}
     samplers = {kind: WeightedSampler(part.weight) for kind, part in parts.items()}
-    pools = {kind: np.unique(part.tail) for kind, part in parts.items()}
+    wrong = {kind: end_sampler(negative, part.tail, part.weight) for kind, part in parts.items()}
 
     def draw(epoch: int, index: int) -> PairBatch:
         rng = np.random.default_rng([seed, epoch, index])
         kind = kinds[index % len(kinds)]
         chosen = samplers[kind].draw(rng, pairs)
         client, item = parts[kind].head[chosen].astype(np.int64), parts[kind].tail[chosen].astype(np.int64)
-        negative = corruptions(rng, item, pools[kind], negatives) + first[kind]
+        others = wrong[kind].draw(rng, item, negatives) + first[kind]
         item = item + first[kind]
         if sampler is None:
-            return PairBatch(torch.from_numpy(client), torch.from_numpy(item), torch.from_numpy(negative))
-        seeds = np.unique(np.concatenate([client, item, negative]))
-        return _sampled(sampler.sample(seeds, rng), seeds, client, item, negative)
+            return PairBatch(torch.from_numpy(client), torch.from_numpy(item), torch.from_numpy(others))
+        seeds = np.unique(np.concatenate([client, item, others]))
+        return _sampled(sampler.sample(seeds, rng), seeds, client, item, others)
 
     def epoch_batches(epoch: int) -> Sequence[Callable[[], PairBatch]]:
         return [lambda index=index: draw(epoch, index) for index in range(steps)]  # type: ignore[misc]

@@ -21,6 +21,8 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from kit.models.graph.edges import CLIENT, Graph
+from kit.models.negatives import NegativeSampler, SamplerSettings, make_sampler
+from kit.models.negatives.batch import BatchSettings
 
 INITIAL = 0.1
 """Standard deviation of fresh vectors: scores start near 0."""
@@ -138,7 +140,7 @@ def _same(ends: Tensor, corrupt: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def edge_batches(
-    graph: Graph, *, edges: int, negatives: int, steps: int, seed: int
+    graph: Graph, *, edges: int, negatives: int, steps: int, seed: int, sampler: SamplerSettings | None = None
 ) -> Callable[[int], Sequence[Callable[[], Batch]]]:
     """epoch → batches: every one holds edges of all relations, drawn in proportion to weight.
 
@@ -147,28 +149,33 @@ def edge_batches(
     Args:
         graph: what to draw from.
         edges: positives per batch, over all relations.
-        negatives: shared corruptions per relation and side; the first half uniform, the rest from the batch.
+        negatives: shared corruptions per relation and side.
         steps: batches per epoch.
         seed: batch i of epoch e is a function of (seed, e, i).
+        sampler: what draws corruptions, among nodes that stand at that end of some edge of the relation; None = half of them
+            uniform, half the batch's own.
     """
     names = graph.trained
     roots = np.sqrt([float(graph.edges[name].weight.sum(dtype=np.float64)) for name in names])
     shares = roots / roots.sum() if len(names) else roots
     samplers = [WeightedSampler(graph.edges[name].weight) for name in names]
-    pools = [(np.unique(graph.edges[name].head), np.unique(graph.edges[name].tail)) for name in names]
+    corrupt = [
+        tuple(
+            end_sampler(sampler, end, graph.edges[name].weight)
+            for end in (graph.edges[name].head, graph.edges[name].tail)
+        )
+        for name in names
+    ]
 
     def draw(epoch: int, index: int) -> Batch:
         rng = np.random.default_rng([seed, epoch, index])
         batch = {}
-        for name, share, sampler, pool in zip(names, shares, samplers, pools, strict=True):
+        for name, share, positives, (heads, tails) in zip(names, shares, samplers, corrupt, strict=True):
             part = graph.edges[name]
-            chosen = sampler.draw(rng, max(2, round(edges * share)))
+            chosen = positives.draw(rng, max(2, round(edges * share)))
             head, tail = part.head[chosen].astype(np.int64), part.tail[chosen].astype(np.int64)
-            corrupt = (
-                corruptions(rng, head, pool[0], negatives),
-                corruptions(rng, tail, pool[1], negatives),
-            )
-            ends = [torch.from_numpy(end) for end in (head, tail, *corrupt)]
+            wrong = heads.draw(rng, head, negatives), tails.draw(rng, tail, negatives)
+            ends = [torch.from_numpy(end) for end in (head, tail, *wrong)]
             batch[name] = RelationBatch(ends[0], ends[1], ends[2], ends[3], float(share))
         return batch
 
@@ -178,12 +185,18 @@ def edge_batches(
     return epoch_batches
 
 
-def corruptions(
-    rng: np.random.Generator, ends: NDArray[np.int64], pool: NDArray[np.int32], count: int
-) -> NDArray[np.int64]:
-    """`count` nodes: half uniform over `pool`, the rest drawn from `ends`, the batch's own nodes."""
-    uniform = pool[rng.integers(0, len(pool), count // 2)].astype(np.int64)
-    return np.concatenate([uniform, ends[rng.integers(0, len(ends), count - len(uniform))]])
+def end_sampler(
+    settings: SamplerSettings | None, ends: NDArray[np.int32], weight: NDArray[np.float32]
+) -> NegativeSampler:
+    """A sampler of the nodes that stand at one end of some edges; `frequency` is by the edges' weights."""
+    pool = np.unique(ends)
+
+    def frequency() -> NDArray[np.float64]:
+        total = np.bincount(np.searchsorted(pool, ends), weights=weight, minlength=len(pool))
+        share: NDArray[np.float64] = total / total.sum()
+        return share
+
+    return make_sampler(settings or BatchSettings(), pool, frequency)
 
 
 class WeightedSampler:

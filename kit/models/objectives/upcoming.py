@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal, cast
 
 import numpy as np
@@ -15,8 +16,11 @@ from kit.arrays import where
 from kit.challenge import DAY_US
 from kit.models.events import Batch
 from kit.models.items import ItemEncoder
+from kit.models.losses import AnyLoss, PairScores, make_loss
+from kit.models.losses.softmax import SoftmaxSettings, full_softmax
+from kit.models.negatives import AnySampler, make_sampler
+from kit.models.negatives.frequency import FrequencySettings
 from kit.models.objectives.base import Arrays, Objective, ObjectiveSettings, Spans, balance, objective
-from kit.models.objectives.softmax import Correction, full_softmax, sampled_softmax
 from kit.tokens import SequenceBatch, Tokens, Vocabulary
 
 MAX_SCALE = 100.0
@@ -36,11 +40,13 @@ class UpcomingSettings(ObjectiveSettings):
     negatives: Literal["auto", "full", "in_batch", "sampled"] = Field(
         "auto", description="What the target competes with; auto = everything if that is few enough, else a sample."
     )
-    correction: Correction = Field("refined", description="For in_batch and sampled negatives.")
+    loss: AnyLoss = Field(SoftmaxSettings(correction="refined"), description="For in_batch and sampled negatives.")
+    sampler: AnySampler = Field(FrequencySettings(), description="What draws sampled negatives.")
     few: int = Field(8192, ge=1, description="Most candidates for which auto takes them all.")
     samples: int = Field(1024, ge=1, description="Negatives per batch, shared by its positions.")
-    uniform: float = Field(0.5, ge=0, le=1, description="Share drawn uniformly; the rest in proportion to frequency.")
     positions: int = Field(256, ge=1, description="Positions per batch at most; drawn when there are more.")
+
+    moved: ClassVar[Mapping[str, str]] = {"correction": "`loss.correction`", "uniform": "`sampler.uniform`"}
 
 
 class Upcoming(Objective):
@@ -52,8 +58,8 @@ class Upcoming(Objective):
         super().__init__(width, vocabulary, settings)
         self.head = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
         self.log_scale = nn.Parameter(torch.tensor(2.5))
-        self.frequency: NDArray[np.float64] = np.ones(max(self.candidates(), 1)) / max(self.candidates(), 1)
-        self.cumulative: NDArray[np.float64] = np.cumsum(self.frequency)
+        self.loss = make_loss(cast(UpcomingSettings, settings).loss)
+        self.count(np.ones(max(self.candidates(), 1)))
 
     def candidates(self) -> int:
         """How many there are; candidate i has the value i + 1 in the tokens."""
@@ -78,9 +84,16 @@ class Upcoming(Objective):
         """Frequencies of the candidates, and where the targets lie."""
         values = self.values(tokens)
         self.where = where(values, lambda value: value > 0)
-        counts = np.bincount(values[self.where] - 1, minlength=max(self.candidates(), 1)) + 1e-3
-        self.frequency = counts / counts.sum()
-        self.cumulative = np.cumsum(self.frequency)
+        counts = np.bincount(values[self.where] - 1, minlength=max(self.candidates(), 1))
+        self.count(counts.astype(np.float64) + 1e-3)
+
+    def count(self, counts: NDArray[np.float64]) -> None:
+        """Frequencies of the candidates, and the sampler that goes by them."""
+        frequency = counts / counts.sum()
+        self.frequency: NDArray[np.float64] = frequency
+        pool = np.arange(len(frequency))
+        self.sampler = make_sampler(cast(UpcomingSettings, self.settings).sampler, pool, lambda: frequency)
+        self.chance = self.sampler.chance()
 
     def targets(self, tokens: Tokens, batch: SequenceBatch, spans: Spans, rng: np.random.Generator) -> Arrays:
         """at: states; target: candidates from 0; weight: of each; drawn: negatives."""
@@ -98,11 +111,10 @@ class Upcoming(Objective):
         step = (rng.random(len(chosen)) * ahead).astype(np.int64) if settings.target == "window" else 0
         target = self.values(tokens)[self.where[first[chosen] + step]].astype(np.int64) - 1
         weight = balance(spans.at[chosen] < 0, settings.at_cut)
-        return {"at": spans.flat[chosen], "target": target, "weight": weight, **self._draw(rng)}
+        return {"at": spans.flat[chosen], "target": target, "weight": weight, **self._draw(rng, target)}
 
     def forward(self, states: Tensor, targets: Batch, batch: Batch, items: ItemEncoder) -> Tensor:
         """Mean softmax loss over the chosen positions."""
-        settings = cast(UpcomingSettings, self.settings)
         at, target = targets["at"], targets["target"]
         if len(at) == 0:
             return states.sum() * 0.0
@@ -116,32 +128,23 @@ class Upcoming(Objective):
         own = F.normalize(self.vectors(items, distinct, live).float(), dim=-1)[place]
         positive = (user * own).sum(dim=-1)
         if self.negatives() == "in_batch":
-            drawn, negative, log_q = target, user @ own.T, self._log_q(target, 0.0)
-            share = 0.0
+            drawn, negative, chance = target, user @ own.T, self.frequency
         else:
-            drawn, share = targets["drawn"], settings.uniform
+            drawn, chance = targets["drawn"], self.chance
             negative = user @ F.normalize(self.vectors(items, drawn, live).float(), dim=-1).T
-            log_q = self._log_q(drawn, share)
+        positive_q, negative_q = (_log_of(chance, which) for which in (target, drawn))
         same = target[:, None] == drawn
-        losses = sampled_softmax(positive, negative, self._log_q(target, share), log_q, same, settings.correction)
-        return (losses * targets["weight"]).mean()
+        return self.loss(PairScores(positive, negative, same, targets["weight"], positive_q, negative_q))
 
-    def _draw(self, rng: np.random.Generator) -> Arrays:
-        settings = cast(UpcomingSettings, self.settings)
+    def _draw(self, rng: np.random.Generator, target: NDArray[np.int64]) -> Arrays:
         if self.negatives() != "sampled":
             return {}
-        points = rng.random(settings.samples)
-        order = np.argsort(points)  # ascending points are found faster: a search goes on where the last one ended
-        by_frequency = np.empty(settings.samples, dtype=np.int64)
-        by_frequency[order] = np.searchsorted(self.cumulative, points[order])
-        uniform = rng.integers(max(self.candidates(), 1), size=settings.samples)
-        mixed = np.where(rng.random(settings.samples) < settings.uniform, uniform, by_frequency)
-        return {"drawn": np.minimum(mixed, len(self.frequency) - 1).astype(np.int64)}
+        return {"drawn": self.sampler.draw(rng, target, cast(UpcomingSettings, self.settings).samples)}
 
-    def _log_q(self, candidates: Tensor, uniform: float) -> Tensor:
-        """Log of the probability with which each candidate is drawn: that of the mixture actually used."""
-        frequency = torch.from_numpy(self.frequency)[candidates.cpu()]
-        return (uniform / len(self.frequency) + (1 - uniform) * frequency).log().to(candidates.device, torch.float32)
+
+def _log_of(chance: NDArray[np.float64], candidates: Tensor) -> Tensor:
+    """Log of the probability with which each candidate is drawn."""
+    return torch.from_numpy(chance)[candidates.cpu()].log().to(candidates.device, torch.float32)
 
 
 @objective

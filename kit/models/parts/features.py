@@ -9,8 +9,8 @@ from pydantic import Field
 from torch import Tensor
 
 from kit.models.batch import CombinedBatch
-from kit.models.numeric import AnyNumericSettings, QuantileSettings, load_numeric
 from kit.models.parts.base import Part, PartSettings, part
+from kit.models.parts.numeric import AnyNumericSettings, QuantileSettings, load_numeric
 from kit.models.sequence import ClientEncoder
 
 

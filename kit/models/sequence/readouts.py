@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from kit.errors import require_known
 from kit.models.events import Batch
-from kit.registry import Registry
+from kit.registry import Registry, import_modules
 
 HALF_LIFE_US: Final = 7 * 86_400 * 1_000_000
 """Half-life of an event's weight in the readout `recent`, microseconds."""
@@ -56,7 +56,8 @@ def readout(cls: AnyReadout) -> AnyReadout:
 
 @cache
 def load_readouts() -> Registry[type[Readout]]:
-    """All readouts."""
+    """All readouts of this folder."""
+    import_modules("kit.models.sequence")
     return READOUTS
 
 

@@ -14,13 +14,49 @@ Corrections (TECHNIQUES F4, F5): Q(d) is the probability with which a negative w
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import ClassVar, Literal, cast
 
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from kit.models.losses.base import LossSettings, PairLoss, PairScores, loss
+
 Correction = Literal["none", "logq", "negatives", "refined"]
+
+
+class SoftmaxSettings(LossSettings):
+    """How the draw of negatives is corrected for."""
+
+    kind: Literal["softmax"] = "softmax"
+    correction: Correction = Field("none", description="For how negatives were drawn: none, logq, negatives, refined.")
+
+
+@loss
+class Softmax(PairLoss):
+    """Cross-entropy of the positive among its negatives."""
+
+    kind: ClassVar[str] = "softmax"
+    description: ClassVar[str] = "Cross-entropy of the positive among its negatives, corrected for how they were drawn."
+    Settings: ClassVar[type[LossSettings]] = SoftmaxSettings
+
+    def __call__(self, scores: PairScores) -> Tensor:
+        """See PairLoss.
+
+        Raises:
+            ValueError: a correction, and scores that do not say how negatives were drawn.
+        """
+        how = cast(SoftmaxSettings, self.settings).correction
+        log_q = scores.log_q_positive, scores.log_q_negative
+        if log_q[0] is None or log_q[1] is None:
+            if how != "none":
+                raise ValueError(f"the correction {how!r} needs to know how negatives were drawn")
+            log_q = torch.zeros_like(scores.positive), torch.zeros_like(scores.negative)
+        losses = sampled_softmax(
+            scores.positive, scores.negative, *cast(tuple[Tensor, Tensor], log_q), scores.same, how
+        )
+        return losses.mean() if scores.weight is None else (losses * scores.weight).mean()
 
 
 def full_softmax(logits: Tensor, target: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from kit.kinds import OneOf, register
 from kit.recipe import Strict
-from kit.registry import Registry
+from kit.registry import Registry, import_modules
 
 PIECEWISE_WIDTH: Final = 2
 """Numbers per feature after the piecewise-linear encoding."""
@@ -64,7 +64,8 @@ def numeric_encoding(cls: AnyNumeric) -> AnyNumeric:
 
 @cache
 def load_numeric() -> Registry[type[NumericEncoding]]:
-    """All encodings."""
+    """All encodings of this folder."""
+    import_modules("kit.models.parts")
     return NUMERIC
 
 
