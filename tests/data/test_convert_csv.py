@@ -196,10 +196,16 @@ def test_a_column_that_is_there_twice_is_refused_if_it_is_wanted(tmp_path: Path)
         ("", "log.csv is empty .0 bytes."),
         ("\n \n", "nothing but blank lines"),
         ('"user,product', "header of log.csv .line 1. cannot be read"),
+        ("1,a,x,t\n2,b,x,t\n", "wants column 'user'.*Or has it no header. Then write one"),
+        (
+            HEADER.replace("note", "caf\xe9").encode("latin-1"),
+            "header of log.csv .line 1. cannot be read: byte 0xE9.*encoding",
+        ),
+        (HEADER.encode("utf-16-le"), "header of log.csv .line 1. cannot be read: a NUL byte.*utf-16"),
         (HEADER.replace(",", ";") + "1;a;x;t\n", "Say `separator = ';'`"),
     ],
 )
-def test_a_file_without_rows_or_header_is_refused(tmp_path: Path, data: str, message: str) -> None:
+def test_a_file_without_rows_or_header_is_refused(tmp_path: Path, data: str | bytes, message: str) -> None:
     with pytest.raises(KitError, match=message):
         sources(tmp_path, {"log.csv": data})
 

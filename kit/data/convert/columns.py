@@ -23,8 +23,12 @@ def require_columns(present: Sequence[str], wanted: Mapping[str, str], name: str
                     f"{name} has the one column {present[0]!r}.",
                     f"Say `separator = {marks[0]!r}` beside the file's path.",
                 )
+            headless = (
+                "" if any(other in present for other in wanted) else " Or has it no header? Then write one at its top."
+            )
             raise KitError(
-                f"{what} wants column {column!r} of {name}, which has {list(present)};", f"{nearest(column, present)}."
+                f"{what} wants column {column!r} of {name}, which has {list(present)};",
+                f"{nearest(column, present)}.{headless}",
             )
         if present.count(column) > 1:
             places = [str(at) for at, name_ in enumerate(present, 1) if name_ == column]

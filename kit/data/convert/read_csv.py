@@ -15,7 +15,7 @@ import polars as pl
 
 from kit.data.convert.columns import require_columns
 from kit.data.convert.counts import Tally
-from kit.data.convert.csv_exact import ExactReader, open_reader
+from kit.data.convert.csv_exact import ExactReader, odd_bytes, open_reader
 from kit.data.convert.dialect import Dialect, count_records, line_feeds, regular_records
 from kit.data.convert.mapping import Source
 from kit.data.convert.staging import Staging, with_place
@@ -84,6 +84,8 @@ class CsvReader:
                 f"The header of {self.tally.name} (line {blank + 1}) cannot be read ({error}).",
                 'Check `separator` and `quote`; `quote = ""` reads quotes as text.',
             ) from error
+        if odd := odd_bytes("".join(names)):
+            raise KitError(f"The header of {self.tally.name} (line {blank + 1}) cannot be read: {odd[0]}.", odd[1])
         require_columns(names, self.wanted, self.tally.name)
         self.tally.blank += blank
         self.line = blank + reader.line_num + 1
