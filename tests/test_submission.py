@@ -7,8 +7,10 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
+from kit.challenge import EventType
 from kit.content import bytes_digest
 from kit.data.layout import DataFolder
 from kit.errors import KitError, Severity
@@ -334,3 +336,17 @@ def test_an_invalid_submission_that_an_older_version_left_is_not_called_fresh(
     (copy / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(KitError, match="is not valid: 1 values are NaN"):
         submit(plan, toy.root, copy, store=store)
+
+
+@pytest.mark.parametrize("raw", [True, False])
+def test_clients_that_the_data_folder_calls_invalid_are_an_error(
+    toy: DataFolder, copy: Path, tmp_path: Path, raw: bool
+):
+    folder = DataFolder(Path(shutil.copytree(toy.root, tmp_path / "shop")))
+    assert [finding for finding in validate(copy, folder) if finding.severity is Severity.ERROR] == []
+    path = (folder.raw if raw else folder.input)(EventType.VISIT)
+    frame = pl.read_parquet(path)
+    first = pl.int_range(frame.height) == 0
+    frame.with_columns(client_id=pl.when(first).then(None).otherwise(pl.col("client_id"))).write_parquet(path)
+    (found,) = [finding for finding in validate(copy, folder) if finding.severity is Severity.ERROR]
+    assert "client_id" in found.where and "page_visit.parquet" in found.where and "empty" in found.what

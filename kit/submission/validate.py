@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kit.challenge import EventType
 from kit.contract import IDS, MISSING_ID, VECTORS, Statistics, client_errors, examine
+from kit.data.contract import inspect
 from kit.data.layout import DataFolder
 from kit.data.prepare import plan_events
+from kit.data.scan import columns_of
 from kit.errors import Finding, KitError, Severity
 from kit.store import Store
 from kit.submission.card import as_built, clipped, read_manifest
@@ -26,18 +29,28 @@ def validate(folder: Path, data: DataFolder) -> list[Finding]:
     """Everything wrong or odd about a submission, at once; a superset of the organisers' validator.
 
     Errors: missing or unreadable files, wrong shape or dtype, more than 2048 columns, NaN or infinity, duplicate ids, ids that
-    are not exactly the relevant clients, lengths that differ. Warnings: constant or duplicate columns, duplicate rows, values
-    near float16's limit, blocks of very different scale, ids sorted instead of permuted, negative ids.
+    are not exactly the relevant clients, lengths that differ, event tables whose clients cannot be read. Warnings: constant or
+    duplicate columns, duplicate rows, values near float16's limit, blocks of very different scale, values that were cut, ids
+    sorted instead of permuted, negative ids, a manifest of other vectors.
     """
     found = examine(folder)
     findings = list(found.errors)
     if found.ids is not None:
         findings += client_errors(found.ids, asked_for(folder, data))
         findings += _odd_ids(found.ids)
-    findings += _told(folder)
+    findings += [*client_column_errors(data), *_told(folder)]
     if found.vectors is not None and found.statistics is not None and not found.statistics.bad:
         findings += _oddities(found.vectors, found.statistics)
     return findings
+
+
+def client_column_errors(data: DataFolder) -> list[Finding]:
+    """What `kit data check` calls an error about the clients of the event tables: ids that were read from them all the same are
+    not the shop's. Remembered by the tables' content."""
+    files = [(kind, path) for kind in EventType for path in (data.input(kind), data.raw(kind)) if path.exists()]
+    tables = [inspect(path, columns_of(kind), Store()) for kind, path in files]
+    findings = [finding for table in tables for finding in table.findings]
+    return [found for found in findings if found.severity is Severity.ERROR and "client_id" in found.where]
 
 
 def errors_of(folder: Path, data: DataFolder) -> list[Finding]:
