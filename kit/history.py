@@ -9,7 +9,7 @@ Labels for training come from `rewind` alone, so they lie before the cut too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -26,7 +26,8 @@ from kit.data.clients import Clients
 from kit.data.layout import DataFolder, load_ids
 from kit.data.prepare import Duplicates, dated, of_clients, plan_events, require_sound
 from kit.data.scan import empty_events, scan_events, scan_products
-from kit.store import Plan, Store, code_digest
+from kit.fingerprint import code_of
+from kit.store import Plan, Store
 
 T = TypeVar("T")
 
@@ -229,18 +230,15 @@ class History:
         value: T = self._here[key]
         return value
 
-    def keep(
-        self, stage: str, inputs: Mapping[str, object], sources: Sequence[str], build: Callable[[Path], None]
-    ) -> Path:
+    def keep(self, stage: str, inputs: Mapping[str, object], build: Callable[[Path], None]) -> Path:
         """The folder that `build(folder)` filled from this view's events: made once, then found again in the store.
 
         For what is to be mapped into memory rather than held there. Nothing of a build that was broken off remains.
 
         Args:
             stage: folder under the store's root.
-            inputs: what decides the bytes beside this History, its clients and `sources`.
-            sources: files and folders under kit/ whose code decides the bytes.
-            build: writes the files.
+            inputs: what decides the bytes beside this History, its clients and the code.
+            build: writes the files. The module that it is written in decides the bytes, with all that this imports.
 
         Raises:
             ValueError: this History was not opened from a data folder, so it has no store.
@@ -249,13 +247,16 @@ class History:
         store = self._memo.get("store")
         if not isinstance(store, Store):
             raise ValueError("a History without a store cannot keep anything")
+        code = code_of(build)
         whole = {
             "history": self.fingerprint,
             "clients": digest_of(self.clients),
-            "code": code_digest(*sources),
+            "code": code.digest,
             **inputs,
         }
-        return store.make(Plan(stage, whole, sources, parents=[self.artefact] if self.artefact else []), build).folder
+        return store.make(
+            Plan(stage, whole, code.files, parents=[self.artefact] if self.artefact else []), build
+        ).folder
 
     def among(self, clients: NDArray[np.int64]) -> History:
         """The same History narrowed to some of its clients; what concerns everyone is shared, not computed again."""

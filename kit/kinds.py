@@ -10,11 +10,11 @@ the kit are known by then. Naming one key, or one part, never resets the others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeVar
 
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
+from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
 
 from kit.errors import nearest
@@ -208,6 +208,22 @@ def register(registry: Registry[Any], part: AnyPart) -> AnyPart:
 def chosen(table: Mapping[str, Any]) -> dict[str, Any]:
     """The parts of a table that are not left out."""
     return {name: settings for name, settings in table.items() if settings is not False}
+
+
+def chosen_modules(settings: object) -> Iterator[str]:
+    """Where the parts were written that settings choose, at any depth: their code decides what is made with these settings."""
+    if isinstance(settings, BaseModel):
+        for name, field in type(settings).model_fields.items():
+            value = getattr(settings, name)
+            for item in field.metadata:
+                if isinstance(item, OneOf):
+                    yield from item.load().modules([value.kind])
+                elif isinstance(item, TableOf):
+                    yield from item.load().modules(chosen(value))
+            yield from chosen_modules(value)
+    elif isinstance(settings, Mapping | list | tuple):
+        for inner in settings.values() if isinstance(settings, Mapping) else settings:
+            yield from chosen_modules(inner)
 
 
 def _unknown(known: Any) -> PydanticCustomError:  # noqa: ANN401

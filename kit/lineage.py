@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-from kit.store import Plan, Store, code_files, is_whole, read_record, versions
+from kit.store import Plan, Store, is_whole, read_record, versions
 
 DIGEST = re.compile(r"[0-9a-f]{16,}(@.*)?")
 SHOWN = 48
@@ -74,9 +74,8 @@ def stage_state(store: Store, plan: Plan, name: str, like: str | None, taken: Co
         return Stage(name, plan.key, Freshness.FRESH, notes, record["made"], record["seconds"], size)
     if folder.exists():
         return Stage(name, plan.key, Freshness.STALE, ("it was cut short or altered",))
-    now = code_files(*plan.sources)
     others = [
-        (record, changes(record["inputs"], plan.inputs, record.get("sources", {}), now))
+        (record, changes(record["inputs"], plan.inputs, record.get("sources", {}), plan.sources))
         for record in store.records(plan.stage)
         if record["key"] not in taken
     ]

@@ -10,12 +10,13 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, ClassVar, Final, Literal, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from kit.challenge import MAX_WIDTH
 from kit.errors import KitError, nearest
+from kit.plugins import use_plugins
 
 Model = TypeVar("Model", bound=BaseModel)
 Scale = Literal["none", "quantile", "standard", "signed-log"]
@@ -128,6 +129,11 @@ class Recipe(Strict):
 
     name: str = Field(pattern=NAME, description="Folder name under submissions/.")
     description: str = ""
+    plugins: tuple[str, ...] = Field(
+        (),
+        description="Modules that bring parts of your own (blocks, families …), imported before any of them is looked up: from "
+        "what is installed or on PYTHONPATH, the recipe's folder, the working directory.",
+    )
     seed: int = Field(0, ge=0, description="Seeds every block and the permutation of rows.")
     duplicates: Literal["keep", "drop"] = Field(
         "keep",
@@ -136,6 +142,14 @@ class Recipe(Strict):
     )
     blocks: dict[str, BlockEntry] = Field(min_length=1)
     assembly: Assembly = Assembly()
+
+    @field_validator("plugins")
+    @classmethod
+    def _import(cls, plugins: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        """Whoever holds a recipe can look its kinds up."""
+        where = str((info.context or {}).get("where", "the recipe"))
+        use_plugins(plugins, where, [Path(where).parent] if Path(where).is_file() else [])
+        return plugins
 
     @field_validator("blocks")
     @classmethod
@@ -178,7 +192,8 @@ def read_recipe(path: Path) -> Recipe:
     """Read and check a recipe.
 
     Raises:
-        KitError: missing file, TOML syntax, unknown or ill-typed key; the message names file, key and nearest valid key.
+        KitError: missing file, TOML syntax, unknown or ill-typed key (the message names file, key and nearest valid key), or a
+            plugin that cannot be imported.
     """
     if not path.is_file():
         beside = sorted(p.stem for p in Path("pipelines").glob("*.toml"))
@@ -194,7 +209,7 @@ def parse(model: type[Model], raw: dict[str, Any], where: str, also: Iterable[st
     """Validate `raw` against `model`; KitError naming the key, the value found and the nearest valid key, of those `also` that
     another schema takes beside them."""
     try:
-        return model.model_validate(raw)
+        return model.model_validate(raw, context={"where": where})
     except ValidationError as error:
         # An unknown key first: the required one that it was meant to be would only be reported as missing.
         first = min(error.errors(include_url=False), key=lambda item: item["type"] != "extra_forbidden")

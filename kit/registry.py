@@ -1,13 +1,18 @@
-"""Named parts (families, blocks, probes …): a duplicate name is an error, an unknown one lists what exists."""
+"""Named parts (families, blocks, probes …): a duplicate name is an error, an unknown one lists what exists.
+
+Parts of the kit are found by looking through a folder, those of others by their plugins (`kit.plugins`).
+"""
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Generic, TypeVar
 
 from kit.errors import KitError, nearest
+from kit.fingerprint import module_of, note_loaded
+from kit.plugins import use_known
 
 T = TypeVar("T")
 
@@ -22,18 +27,45 @@ class Registry(Generic[T]):
     def __init__(self, noun: str) -> None:
         self.noun = noun
         self._parts: dict[str, T] = {}
+        self._modules: dict[str, str] = {}
 
-    def add(self, name: str, part: T) -> T:
-        """Register `part` under `name`; ValueError if the name is taken (a programming error, so no KitError)."""
+    def add(self, name: str, part: T, module: str | None = None) -> T:
+        """Register `part` under `name`.
+
+        Args:
+            name: the key in recipes or on the command line.
+            part: a class or a function, or an object about one.
+            module: where it was written, if `part` does not say so itself; its code is that of the part.
+
+        Raises:
+            KitError: the name is taken.
+        """
+        module = module or module_of(part)
         if name in self._parts:
-            raise ValueError(f"{self.noun} {name!r} is registered twice: {self._parts[name]!r} and {part!r}")
+            raise KitError(
+                f"The {self.noun} {name!r} is registered twice: by {self._modules[name]} and by {module}.",
+                "Give one of them another name.",
+            )
+        note_loaded(module)
         self._parts[name] = part
+        self._modules[name] = module
         return part
 
     def __getitem__(self, name: str) -> T:
+        self.require(name)
+        return self._parts[name]
+
+    def require(self, name: str) -> None:
+        """KitError at a name that does not exist."""
         if name not in self._parts:
             raise KitError(f"There is no {self.noun} called {name!r};", nearest(name, self._parts))
-        return self._parts[name]
+
+    def modules(self, names: Iterable[str]) -> list[str]:
+        """Where the parts of these names were written: what `Block.parts` returns. KitError at a name that does not exist."""
+        known = list(names)
+        for name in known:
+            self.require(name)
+        return [self._modules[name] for name in known]
 
     def __contains__(self, name: object) -> bool:
         return name in self._parts
@@ -50,12 +82,17 @@ class Registry(Generic[T]):
 
 
 def import_modules(package: str, only: str | None = None) -> None:
-    """Import a package's modules, so that whatever they register is known.
+    """Import a package's modules, so that whatever they register is known; then the plugins.
 
     Args:
         package: dotted name («kit.blocks»).
-        only: the module of this name alone, if there is one.
+        only: the module of this name alone, if there is one, and no plugins.
+
+    Raises:
+        KitError: a plugin cannot be imported, or brings a name that is taken.
     """
     for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
         if only in (None, module.name):
             importlib.import_module(f"{package}.{module.name}")
+    if only is None:
+        use_known()

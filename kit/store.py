@@ -20,7 +20,6 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -44,33 +43,6 @@ def digest(value: object) -> str:
     """32 hex digits of any JSON-able value; keys are sorted, so the order of a mapping does not matter."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def code_digest(*parts: str) -> str:
-    """Digest of the package's own sources: each part is a file or folder under kit/ («history.py», «features»)."""
-    hasher = hashlib.blake2b(digest_size=16)
-    for name, file in _sources(parts):
-        hasher.update(name.encode() + b"\0" + _source(file) + b"\0")
-    return hasher.hexdigest()
-
-
-def code_files(*parts: str) -> dict[str, str]:
-    """Digest of each source file behind `code_digest(*parts)`, to say later which of them changed."""
-    return {name: hashlib.blake2b(_source(file), digest_size=8).hexdigest() for name, file in _sources(parts)}
-
-
-@cache
-def _source(file: Path) -> bytes:
-    """A source file as it was when this process first asked for any of the same path: whoever edits it meanwhile does not change
-    what is running, and results must not be filed under code that did not make them."""
-    return file.read_bytes()
-
-
-def _sources(parts: Iterable[str]) -> Iterator[tuple[str, Path]]:
-    for part in sorted(parts):
-        path = PACKAGE / part
-        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-            yield file.relative_to(PACKAGE).as_posix(), file
 
 
 def versions() -> dict[str, str]:
@@ -168,14 +140,14 @@ class Plan:
     Attributes:
         stage: kind of artefact: its folder under the store's root.
         inputs: everything that decides the bytes; their digest is the fingerprint.
-        sources: the parts behind inputs["code"], recorded file by file to say later which one changed.
+        sources: the files behind inputs["code"] and their digests (`Code.files`), to say later which one changed.
         parents: keys of the artefacts it is made from.
         notes: what else helps to explain it, such as where the data lay; decides nothing.
     """
 
     stage: str
     inputs: Mapping[str, object]
-    sources: Sequence[str] = ()
+    sources: Mapping[str, str] = field(default_factory=dict)
     parents: Sequence[str] = ()
     notes: Mapping[str, object] = field(default_factory=dict)
 
@@ -342,7 +314,7 @@ def _build(final: Path, plan: Plan, build: Callable[[Path], None]) -> None:
             "fingerprint": final.name,
             "inputs": dict(plan.inputs),
             "parents": list(plan.parents),
-            "sources": code_files(*plan.sources),
+            "sources": dict(plan.sources),
             "notes": dict(plan.notes),
             "libraries": versions(),
             "files": files,

@@ -130,9 +130,9 @@ def test_kept_in_the_store_and_mapped(toy, toy_history: History, tmp_path: Path)
     (record,) = [r for r in Store(tmp_path).records("tokens") if Path(r["folder"]).name == made[0]]
     assert record["parents"] == [history.artefact]
     with pytest.raises(ValueError, match="without a store"):
-        History(history._source, history.cut, history.clients).keep("tokens", {}, (), lambda folder: None)
+        History(history._source, history.cut, history.clients).keep("tokens", {}, lambda folder: None)
     with pytest.raises(KitError, match="so broken"):
-        history.keep("tokens", {"x": 1}, (), _broken)
+        history.keep("tokens", {"x": 1}, _broken)
     assert not list((tmp_path / "tokens").rglob("half"))
 
 

@@ -57,7 +57,6 @@ class ALS(Block):
 
     kind = "als"
     description = "Matrix factorisation (ALS) of client × category, sku or url."
-    sources = ("blocks/als.py", "history.py")
     Settings: ClassVar[type[Strict]] = ALSSettings
 
     def fit(self, history: History) -> ALS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kit.challenge import MAX_WIDTH
+from kit.fingerprint import Code, code_of
 from kit.history import History
+from kit.kinds import chosen_modules
 from kit.limits.need import Counts, Need, matrix
 from kit.recipe import BlockEntry, Strict, parse
 from kit.registry import Registry, import_modules
@@ -45,14 +48,12 @@ class Block(ABC):
     Attributes:
         kind: name in recipes.
         description: one line.
-        sources: files and folders under kit/ whose code decides the numbers; a change makes stored outputs stale.
         Settings: pydantic schema of the block's own keys in a recipe.
         scratch: folder for `checkpoint`, if whoever runs the block has one; it outlives a killed run.
     """
 
     kind: ClassVar[str]
     description: ClassVar[str]
-    sources: ClassVar[tuple[str, ...]]
     Settings: ClassVar[type[Strict]] = NoSettings
 
     def __init__(self, settings: Strict, seed: int) -> None:
@@ -75,6 +76,15 @@ class Block(ABC):
         return Need(
             3 * size, 3 * size, size, MAX_WIDTH, "fewer clients: this block does not say what it needs (`Block.need`)"
         )
+
+    def parts(self) -> Iterable[str]:
+        """Modules of the registered parts (`Registry.modules`) whose code decides the numbers too and which neither this block's
+        module imports nor a setting marked by `OneOf` or `TableOf` chooses. None by default."""
+        return ()
+
+    def code(self) -> Code:
+        """The code that decides the numbers; a change there makes stored outputs stale."""
+        return code_of(type(self), *self.parts(), *chosen_modules(self.settings))
 
     def save(self, folder: Path) -> None:  # noqa: B027 - most blocks have nothing to keep
         """Write what was learned, for inspection and for other cuts; nothing by default."""
@@ -102,7 +112,7 @@ def load_blocks() -> Registry[type[Block]]:
 
 
 def find_block(kind: str) -> type[Block]:
-    """The block of that kind. A file named after its kind is imported alone: the others may need torch.
+    """The block of that kind. A file named after its kind is imported alone: the others, and plugins, may need torch.
 
     Raises:
         KitError: unknown kind.

@@ -11,7 +11,7 @@ Its columns, to be picked apart in a recipe by `columns` (so that each part can 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,7 +30,7 @@ from kit.blocks.combined_need import combined_need
 from kit.blocks.futures import ITEM_COLUMNS, Future, item_statistics, rewound_futures
 from kit.blocks.inputs import Input, load_inputs
 from kit.blocks.kept import kept
-from kit.blocks.stats import StatsSettings
+from kit.blocks.stats import Stats, StatsSettings
 from kit.blocks.twhin import TwHINSettings
 from kit.errors import KitError
 from kit.history import History
@@ -114,24 +114,6 @@ class CombinedBlock(Block):
 
     kind = "combined"
     description = "Deep & cross network over features and the event sequence, trained on future windows."
-    sources = (
-        "arrays.py",
-        "blocks/batches.py",
-        "blocks/combined.py",
-        "blocks/combined_need.py",
-        "blocks/inputs",
-        "blocks/futures.py",
-        "blocks/quantiles.py",
-        "blocks/stats.py",
-        "blocks/edges.py",
-        "blocks/graph.py",
-        "blocks/kept.py",
-        "blocks/twhin.py",
-        "features",
-        "history.py",
-        "models",
-        "tokens",
-    )
     Settings: ClassVar[type[Strict]] = CombinedSettings
 
     @property
@@ -143,6 +125,12 @@ class CombinedBlock(Block):
     def network(self) -> Combined:
         """The trained network."""
         return self.state.network
+
+    def parts(self) -> Iterable[str]:
+        """What makes the numbers of the network's parts, and the families."""
+        inputs = load_inputs()
+        kinds = [kind for kind in chosen(self.own.network.parts) if kind in inputs]
+        return [*inputs.modules(kinds), *Stats(self.own.stats, self.seed).parts()]
 
     def fit(self, history: History) -> CombinedBlock:
         """Train on the history's rewound cuts.

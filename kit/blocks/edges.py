@@ -42,15 +42,6 @@ MERGE: Final = 4_000_000
 """Counts of values that wait to be added up."""
 PARTS: Final[Mapping[str, str]] = {"head": "i4", "tail": "i4", "weight": "f4"}
 """Arrays of a relation's edges and their types."""
-SOURCES: Final = (
-    "arrays.py",
-    "history.py",
-    "data/scan.py",
-    "features/shared.py",
-    "features/matrix.py",
-    "models/graph/edges.py",
-    "blocks/edges.py",
-)
 SECONDS_PER_DAY = 86_400
 UNIT = 1 << 24
 """Decayed weights are summed as integers of 1/UNIT: exact, so any order and engine gives the same sum."""
@@ -198,9 +189,7 @@ def build_graph(history: History, vocabulary: Vocabulary, settings: EdgeSettings
     """The whole graph of the history's clients and the catalogue; clients' edges are files of the store, mapped into memory."""
     known = digest_of(vocabulary.skus, vocabulary.urls, vocabulary.categories)
     inputs = {"settings": settings.model_dump(mode="json"), "vocabulary": known}
-    folder = history.keep(
-        "edges", inputs, SOURCES, lambda folder: write_client_edges(folder, history, vocabulary, settings)
-    )
+    folder = history.keep("edges", inputs, lambda folder: write_client_edges(folder, history, vocabulary, settings))
     edges = {name: _read_edges(folder, name) for name in _of_clients(settings)}
     edges |= catalogue_edges(history, vocabulary, settings)
     relations = settings.relations()

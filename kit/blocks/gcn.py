@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from kit.blocks.base import block
-from kit.blocks.graph import SOURCES, GraphBlock, GraphSettings
+from kit.blocks.graph import GraphBlock, GraphSettings
 from kit.blocks.sizes import graph_size
 from kit.errors import require_known
 from kit.limits.need import Counts, Need, matrix
@@ -73,7 +73,6 @@ class GCNBlock(GraphBlock):
 
     kind = "gcn"
     description = "Graph convolution (LightGCN) over clients, products, urls, categories, prices and codes."
-    sources = (*SOURCES, "blocks/gcn.py")
     prefix = "gcn"
     Settings: ClassVar[type[Strict]] = GCNSettings
 

@@ -22,24 +22,6 @@ from kit.models.graph.edges import SKU, Edges, Graph
 from kit.recipe import Strict
 from kit.store import write_json
 
-SOURCES = (
-    "arrays.py",
-    "history.py",
-    "features/shared.py",
-    "features/embedding.py",
-    "features/matrix.py",
-    "kinds.py",
-    "models/graph",
-    "models/losses",
-    "models/negatives",
-    "models/checkpoint.py",
-    "models/training.py",
-    "models/loader.py",
-    "models/optim.py",
-    "blocks/edges.py",
-    "blocks/graph.py",
-)
-"""Code that decides a graph block's numbers, beside its own file."""
 CLIENTS_AT_ONCE = 50_000
 """Clients embedded at a time: bounds the memory of their edges."""
 

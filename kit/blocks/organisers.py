@@ -39,7 +39,6 @@ class Organisers(Block):
 
     kind = "organisers"
     description = "The organisers' baseline features, as a yardstick."
-    sources = ("blocks/organisers.py", "history.py")
 
     def fit(self, history: History) -> Organisers:
         """Find the most frequent values and the last event of each type, among the relevant clients as they do."""

@@ -5,7 +5,7 @@ Self-supervised: what comes next, what happens to it and when, all of it before 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
 
@@ -25,7 +25,7 @@ from kit.models.objectives import Objectives, ObjectiveSettings, SequenceModel, 
 from kit.models.objectives.feedback import FateSettings
 from kit.models.objectives.timing import TimingSettings
 from kit.models.objectives.upcoming import NextUrlSettings, UpcomingSettings
-from kit.models.sequence import ClientEncoder, Encoder, known_readouts
+from kit.models.sequence import ClientEncoder, Encoder, known_readouts, load_readouts
 from kit.models.sequence.transformer import TransformerSettings
 from kit.models.training import TrainSettings, train
 from kit.recipe import Strict
@@ -71,25 +71,11 @@ class SequenceBlock(Block):
 
     kind = "sequence"
     description = "Sequence encoder trained on histories alone: next item, feedback, time to next."
-    sources = (
-        "arrays.py",
-        "tokens",
-        "models/events.py",
-        "models/table.py",
-        "models/items",
-        "models/sequence",
-        "kinds.py",
-        "models/losses",
-        "models/negatives",
-        "models/objectives",
-        "models/checkpoint.py",
-        "models/loader.py",
-        "models/optim.py",
-        "models/training.py",
-        "history.py",
-        "blocks/sequence.py",
-    )
     Settings: ClassVar[type[Strict]] = SequenceSettings
+
+    def parts(self) -> Iterable[str]:
+        """The readouts; encoder and objectives have settings of their own."""
+        return load_readouts().modules(cast(SequenceSettings, self.settings).pools)
 
     def fit(self, history: History) -> SequenceBlock:
         """Train on every client with at least two tokens. Without any token, rows come out NaN."""

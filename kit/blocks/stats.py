@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import ClassVar, cast
 
 import numpy as np
@@ -13,11 +13,10 @@ from pydantic import Field
 from kit.blocks.base import Block, BlockOutput, block
 from kit.challenge import PUBLISHED_LISTS, EventType
 from kit.errors import KitError
-from kit.features.browsing import SAMPLE_VISITS
 from kit.features.build import AT_ONCE, CHUNK, build_features
 from kit.features.describe import widths
-from kit.features.embedding import DIMS
-from kit.features.registry import FeatureSettings
+from kit.features.registry import FeatureSettings, default_families, load_families
+from kit.features.sizes import client_bytes, once_bytes
 from kit.history import History
 from kit.limits import memory as limits
 from kit.limits.need import SAFETY, Counts, Need, matrix
@@ -27,11 +26,14 @@ LEAST = 5_000
 """Clients per pass at least: every pass opens the tables anew."""
 
 
-class StatsSettings(FeatureSettings, Strict):
+class StatsSettings(FeatureSettings):
     """The families' shared settings and which families to run."""
 
     families: tuple[str, ...] = Field(
         (), description="Feature families; those on by default when empty. `kit features list` names them."
+    )
+    also: tuple[str, ...] = Field(
+        (), description="Families beside these, such as a plugin's: none of them is on by default."
     )
     without: tuple[str, ...] = Field((), description="Families to leave out of the above.")
 
@@ -42,8 +44,11 @@ class Stats(Block):
 
     kind = "stats"
     description = "Hand-made features of every registered family."
-    sources = ("features", "history.py", "blocks/stats.py")
     Settings: ClassVar[type[Strict]] = StatsSettings
+
+    def parts(self) -> Iterable[str]:
+        """The families that are run: another one may change, come or go."""
+        return load_families().modules(chosen_families(cast(StatsSettings, self.settings)))
 
     def fit(self, history: History) -> Stats:
         """Nothing to learn."""
@@ -103,36 +108,13 @@ class Stats(Block):
         yield from build_features(history, families, shared, chunk=CHUNK)
 
 
-def client_bytes(counts: Counts, width: int, widest: int) -> float:
-    """Bytes per client of a chunk: its events in every table that families share, and its columns.
-
-    A row of `table` has client, time, value, age and gap (8 each) and day (4), sku rows also category and price; `touches`
-    repeats sku rows with kind, weight and item (13 more), `timeline` all rows (37); both are sorted copies, so they exist
-    twice for a moment. Visits and touches are also entries of sparse matrices (position, index and weight, 24).
-    Columns exist as the families' frames, aligned, joined and as NumPy (float32), and those of the widest family in four
-    float64 matrices on the way.
-    """
-    rows = 44 * counts.visits + 52 * counts.searches + 60 * counts.touches
-    rows += 2 * (73 * counts.touches + 37 * counts.all_events) + 24 * (counts.visits + counts.touches)
-    return rows / max(counts.clients, 1) + 4 * 4 * width + 4 * 8 * widest
-
-
-def once_bytes(counts: Counts) -> int:
-    """Bytes of what is learned of everybody once per cut: catalogue (40 bytes a product) and its vectors (DIMS numbers, for a
-    moment in float64 thrice), and the sample of visits from which urls get their meaning: counted by url (a table entry of
-    32), and those of buyers sorted and joined to what followed (client, time, url, twice, and the match)."""
-    visits = min(counts.rows[EventType.VISIT], SAMPLE_VISITS)
-    return counts.products * (40 + DIMS * (4 + 3 * 8)) + visits * (32 + 2 * 24 + 16)
-
-
 def chosen_families(settings: StatsSettings) -> list[str]:
     """Names of the families that the settings ask for; KitError on an unknown name."""
-    from kit.features.registry import default_families, load_families
-
     known = load_families()
-    for name in (*settings.families, *settings.without):
-        known[name]
-    return [name for name in (settings.families or default_families()) if name not in settings.without]
+    for name in (*settings.families, *settings.also, *settings.without):
+        known.require(name)
+    chosen = dict.fromkeys((*(settings.families or default_families()), *settings.also))
+    return [name for name in chosen if name not in settings.without and settings.family.get(name) is not False]
 
 
 def stats_plans(recipe: Recipe) -> dict[str, tuple[list[str], FeatureSettings]]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from kit.blocks.base import block
-from kit.blocks.graph import SOURCES, GraphBlock, GraphSettings
+from kit.blocks.graph import GraphBlock, GraphSettings
 from kit.models.checkpoint import TrainReport
 from kit.models.graph.edges import CLIENT, Edges, Graph
 from kit.models.graph.inductive import Tables, embed_heads
@@ -55,7 +55,6 @@ class TwHINBlock(GraphBlock):
 
     kind = "twhin"
     description = "Translating graph embeddings (TwHIN) over buys, carts, removes, visits, searches and the catalogue."
-    sources = (*SOURCES, "blocks/twhin.py")
     prefix = "twhin"
     Settings: ClassVar[type[Strict]] = TwHINSettings
 

@@ -44,6 +44,7 @@ def report(
     """
     use_threads(threads)
     from kit.errors import KitError, nearest
+    from kit.plugins import use_plugins_of
     from kit.report import collect, render, render_markdown
     from kit.store import Store, write_atomically
 
@@ -54,6 +55,8 @@ def report(
     if as_json and style == "markdown":
         raise KitError("--json and --format markdown are two formats.", "Give one of them.")
     axes: Literal["pca", "umap"] = "umap" if method == "umap" else "pca"
+    for folder in (submission, *(against or ())):
+        use_plugins_of(folder)
     with Store().in_use(f"The report on {submission}"):
         found = collect(submission, data, against or (), drift=drift, ablate=ablate, threads=threads, method=axes)
     if as_json and out is None:

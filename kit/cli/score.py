@@ -105,6 +105,7 @@ def score(
     from kit.cli.score_table import show
     from kit.data.layout import DataFolder
     from kit.errors import KitError
+    from kit.plugins import use_plugins_of
     from kit.probes.explain import check_explainable
     from kit.store import Store
 
@@ -123,6 +124,8 @@ def score(
     }  # fmt: skip
     study = {"out": out, "stand-in": stand_in, "profiles": profiles, "minutes": minutes, "twice": twice is not None}
     check_options({name: bool(value) for name, value in (asked if calibrate else study).items()}, calibrate=calibrate)
+    for submission in submissions:
+        use_plugins_of(submission)
     with Store().in_use(f"The scoring of {', '.join(map(str, submissions))}"):
         if calibrate:
             from kit.cli.calibrate import run_study

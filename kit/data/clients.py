@@ -20,11 +20,10 @@ from kit.challenge import EventType
 from kit.data.layout import DataFolder
 from kit.data.scan import ids_of, reading, scan_events
 from kit.errors import KitError
-from kit.store import Plan, Store, code_digest
+from kit.fingerprint import code_of
+from kit.store import Plan, Store
 
 Clients = Literal["relevant", "all"]
-SOURCES = ("data/clients.py", "data/scan.py")
-"""Code that decides who is known."""
 
 
 def parse_clients(word: str) -> Clients:
@@ -47,10 +46,11 @@ def brings_list(folder: DataFolder) -> bool:
 def known_clients(files: dict[EventType, Path], cut: datetime, store: Store) -> NDArray[np.int64]:
     """Everybody with an event before the cut, sorted, int64 (n,); found once per content of the files and cut."""
     there = {kind: path for kind, path in files.items() if path.exists()}
+    code = code_of(known_clients)
     inputs = {
         "events": store.files_digest(there.values()),
         "cut": cut.isoformat(),
-        "code": code_digest(*SOURCES),
+        "code": code.digest,
     }
 
     def find(out: Path) -> None:
@@ -62,7 +62,7 @@ def known_clients(files: dict[EventType, Path], cut: datetime, store: Store) -> 
         ids = pl.concat(found)["client_id"].unique().sort() if found else pl.Series("client_id", [], dtype=pl.Int64)
         np.save(out / "clients.npy", ids_of(ids))
 
-    artefact = store.make(Plan("clients", inputs, SOURCES), find)
+    artefact = store.make(Plan("clients", inputs, code.files), find)
     ids: NDArray[np.int64] = read_array(artefact.folder / "clients.npy", mapped=False)
     return ids
 

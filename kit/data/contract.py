@@ -18,19 +18,18 @@ from kit.data.scan import columns_of
 from kit.data.table import Table, check_table
 from kit.data.times import latest_year
 from kit.errors import Finding, KitError, Severity
-from kit.store import Store, code_digest, digest, write_json
+from kit.fingerprint import code_of
+from kit.store import Store, digest, write_json
 
 ROOM = "contract"
 """Folder of the store that remembers what was found."""
-SOURCES = ("data/rules.py", "data/scan.py", "data/table.py", "data/times.py")
-"""Code that decides what is found."""
 
 
 def inspect(path: Path, columns: tuple[str, ...], store: Store) -> Table:
     """`check_table`, remembered by the file's content."""
     if not path.exists():
         return check_table(path, columns)
-    key = [store.file_digest(path), Table(path).name, columns, latest_year(), code_digest(*SOURCES)]
+    key = [store.file_digest(path), Table(path).name, columns, latest_year(), code_of(check_table).digest]
     memory = store.root / ROOM / f"{digest(key)[:16]}.json"
     with suppress(OSError, ValueError, TypeError, KeyError):
         return Table.from_json(path, json.loads(memory.read_text(encoding="utf-8")))

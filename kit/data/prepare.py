@@ -18,10 +18,11 @@ from kit.data.contract import event_findings, inspect, require
 from kit.data.layout import DataFolder
 from kit.data.scan import columns_of, empty_events, scan_events, scan_products
 from kit.errors import KitError
+from kit.fingerprint import code_of
 from kit.limits import memory as limits
 from kit.limits.need import SAFETY, Counts, Need
 from kit.progress import stage
-from kit.store import Plan, Store, code_digest, digest, write_json
+from kit.store import Plan, Store, digest, write_json
 
 Duplicates = Literal["keep", "drop"]
 ROW_GROUP = 250_000
@@ -37,9 +38,6 @@ SORTED_BYTES = {
 }
 """Bytes per row while a table is sorted: client, time and value (sku, category and price; codes and their text; url), the encoded
 key (three numbers of 8 with a mark, and where each begins) and the order. Measured on up to 4.7 M rows: .6 to .9 of this."""
-
-SOURCES = ("data/prepare.py", "data/scan.py")
-"""Code that decides the prepared tables."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +88,7 @@ def plan_events(
     clients = folder.clients() if who == "relevant" else known_clients(files, instant, store)
     if len(clients) == 0:
         raise KitError(f"{folder.relevant_clients} is empty.", "A submission needs at least one relevant client.")
+    code = code_of(plan_events)
     inputs = {
         "events": store.files_digest(files.values()),
         "layout": sorted(str(path.parent.name) for path in files.values()),
@@ -97,9 +96,9 @@ def plan_events(
         "clients": store.files_digest([folder.relevant_clients]) if who == "relevant" else digest_of(clients),
         "cut": instant.isoformat(),
         "duplicates": duplicates,
-        "code": code_digest(*SOURCES),
+        "code": code.digest,
     }
-    stage = Plan("events", inputs, SOURCES, notes={"data": str(folder.root)})
+    stage = Plan("events", inputs, code.files, notes={"data": str(folder.root)})
     targets = {str(task): folder.targets(task) for task in PUBLISHED_LISTS}
     days = folder.split().days
     fingerprint = digest([stage.fingerprint, store.files_digest(targets.values()), days])[:16]

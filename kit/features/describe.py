@@ -63,7 +63,6 @@ def describe(settings: FeatureSettings | None = None) -> list[Description]:
     return lines
 
 
-@cache
 def widths(settings: FeatureSettings, targets: tuple[int, int]) -> dict[str, int]:
     """Family → its number of columns on a shop that has enough of everything: as many as any data give.
 
@@ -74,6 +73,12 @@ def widths(settings: FeatureSettings, targets: tuple[int, int]) -> dict[str, int
     Raises:
         KitError: no room for a few temporary files.
     """
+    return _widths(settings.model_dump_json(), targets, tuple(load_families()))
+
+
+@cache
+def _widths(shared: str, targets: tuple[int, int], families: tuple[str, ...]) -> dict[str, int]:
+    settings = FeatureSettings.model_validate_json(shared)
     things = max(settings.top, *targets, SKUS // 2)
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -82,7 +87,8 @@ def widths(settings: FeatureSettings, targets: tuple[int, int]) -> dict[str, int
             )
         except (OSError, pl.exceptions.PolarsError) as error:
             raise disk_trouble(error, Path(folder)) from error
-        return {name: run_family(item, history, settings).width - 1 for name, item in load_families().items()}
+        known = dict(load_families().items())
+        return {name: run_family(known[name], history, settings).width - 1 for name in families}
 
 
 def _windows(columns: list[str]) -> str:

@@ -1,6 +1,6 @@
 """Families of hand-made features: each a function from a History to a lazy frame keyed by client, registered by name.
 
-A new family is one file in this folder that decorates a function with `family`; it is found by itself.
+A new family is one file in this folder, or in a plugin, that decorates a function with `family`; it is found by itself.
 """
 
 from __future__ import annotations
@@ -8,19 +8,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated
+from typing import Annotated, Literal, TypeVar, overload
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from kit.history import History
+from kit.kinds import TableOf
+from kit.recipe import Strict
 from kit.registry import Registry, import_modules
 
 
-class FeatureSettings(BaseModel):
+class FeatureSettings(Strict):
     """What all families share; a recipe sets it under `[blocks.<name>]`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     windows: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (1, 3, 7, 14, 28, 56), description="Days before the cut that are counted over."
@@ -30,6 +30,9 @@ class FeatureSettings(BaseModel):
     )
     top: int = Field(50, ge=1, description="How many of the most popular categories, skus and urls get a column.")
     session_minutes: int = Field(30, ge=1, description="A silence of this many minutes ends a session.")
+    family: Annotated[dict[str, Strict | Literal[False]], TableOf(lambda: configurable())] = Field(  # noqa: PLW0108 - below
+        {}, description="Family → settings that it has for itself, `[blocks.NAME.family.FAMILY]`; false leaves it out."
+    )
 
     @field_validator("windows", "half_lives")
     @classmethod
@@ -39,7 +42,9 @@ class FeatureSettings(BaseModel):
         return values
 
 
+Own = TypeVar("Own", bound=Strict)
 Build = Callable[[History, FeatureSettings], pl.LazyFrame]
+BuildWith = Callable[[History, FeatureSettings, Own], pl.LazyFrame]
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,7 @@ class Family:
         build: History, settings → lazy frame with client_id and numeric columns, at most one row per client.
         absent: value of every column for clients without a row (None = missing: imputed later).
         default: whether a recipe that names no families gets it; False for those that measured as dead weight.
+        Settings: schema of the family's own settings.
     """
 
     name: str
@@ -59,30 +65,68 @@ class Family:
     build: Build
     absent: float | None
     default: bool = True
+    Settings: type[Strict] = Strict
 
 
 FAMILIES: Registry[Family] = Registry("feature family")
 
 
+@overload
 def family(
     name: str, description: str, *, absent: float | None = None, default: bool = True
-) -> Callable[[Build], Build]:
-    """Decorator that registers a family; see `Family` for the arguments."""
+) -> Callable[[Build], Build]: ...
+@overload
+def family(
+    name: str, description: str, *, absent: float | None = None, default: bool = True, settings: type[Own]
+) -> Callable[[BuildWith[Own]], BuildWith[Own]]: ...
+def family(
+    name: str,
+    description: str,
+    *,
+    absent: float | None = None,
+    default: bool = True,
+    settings: type[Strict] | None = None,
+) -> Callable[[Callable[..., pl.LazyFrame]], Callable[..., pl.LazyFrame]]:
+    """Decorator that registers a family; see `Family` for the arguments.
 
-    def register(build: Build) -> Build:
-        FAMILIES.add(name, Family(name, description, build, absent, default))
+    Args:
+        name: key in recipes and prefix of its columns.
+        description: one line on what it is for.
+        absent: value of every column for clients without a row.
+        default: whether a recipe that names no families gets it; those of a plugin are asked for by name all the same, so that
+            installing a package changes no recipe's columns.
+        settings: a schema whose keys all have defaults; the function then takes its own settings as a third argument.
+    """
+
+    def register(build: Callable[..., pl.LazyFrame]) -> Callable[..., pl.LazyFrame]:
+        def with_own(history: History, shared: FeatureSettings) -> pl.LazyFrame:
+            return build(history, shared, shared.family.get(name) or settings()) if settings else build(history, shared)
+
+        FAMILIES.add(name, Family(name, description, with_own, absent, default, settings or Strict), build.__module__)
         return build
 
     return register
 
 
 def default_families() -> list[str]:
-    """Names of the families that a recipe gets when it names none."""
-    return [name for name, item in load_families().items() if item.default]
+    """Names of the families that a recipe gets when it names none: of the kit's own, those that are on by default."""
+    known = load_families()
+    usual = [name for name, item in known.items() if item.default]
+    return [name for name, module in zip(usual, known.modules(usual), strict=True) if module.partition(".")[0] == "kit"]
 
 
 @cache
 def load_families() -> Registry[Family]:
-    """All families of this folder, imported on first use."""
+    """All families of this folder and of plugins, imported on first use."""
     import_modules("kit.features")
     return FAMILIES
+
+
+def configurable() -> Registry[Family]:
+    """The families that have settings of their own."""
+    known = load_families()
+    found: Registry[Family] = Registry("feature family with settings of its own")
+    for name, item in known.items():
+        if item.Settings.model_fields:
+            found.add(name, item, *known.modules([name]))
+    return found

@@ -7,7 +7,6 @@ what decided it. A study can be stopped at any time; the same call goes on, and 
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -22,13 +21,14 @@ from numpy.typing import NDArray
 from kit.challenge import PROBE_SEED
 from kit.data.layout import DataFolder
 from kit.errors import KitError
+from kit.fingerprint import code_of, function_code
 from kit.probes.calibration_report import OFFICIAL, Study, write_report
-from kit.probes.registry import RUN_CODE, Options, Precision, Run, TaskRun, load_probes
+from kit.probes.registry import Options, Precision, Run, TaskRun, load_probes
 from kit.probes.slices import read_counts
 from kit.probes.stand_ins import STAND_INS
 from kit.probes.variants import Variant, read_source, variants
 from kit.progress import say
-from kit.store import DEFAULT_ROOT, code_digest, digest, write_json
+from kit.store import DEFAULT_ROOT, digest, write_json
 from kit.tasks import CHALLENGE, Task
 from kit.tasks.labels import TaskData, UndefinedTask, load_task, own_digest, targets_digest
 
@@ -243,9 +243,7 @@ def _stand_in(name: str, plan: Plan) -> Contestant:
     part = STAND_INS[name]
     probes = load_probes()
     precision: Precision = probes[name].usual if name in probes else "fp32"  # as the machine decides
-    return Contestant(
-        name, part.run, Options(part.seeds, precision, plan.threads), True, _code(part.run, *part.sources)
-    )
+    return Contestant(name, part.run, Options(part.seeds, precision, plan.threads), True, _code(part.run))
 
 
 def _official(plan: Plan, first_seed: int) -> Contestant:
@@ -255,9 +253,9 @@ def _official(plan: Plan, first_seed: int) -> Contestant:
     return Contestant(name, run, options, together=False, code=_code(run))
 
 
-def _code(run: Callable[..., Any], *extra: str) -> str:
+def _code(run: Callable[..., Any]) -> str:
     """Of one contestant alone: another one's change must not throw away hours of results."""
-    return digest([inspect.getsource(run), code_digest(*RUN_CODE, *extra)])
+    return (function_code(run) | code_of("kit.tasks.challenge", "kit.tasks.labels")).digest
 
 
 def _activity(folder: DataFolder, ids: NDArray[np.int64]) -> NDArray[np.int64] | None:

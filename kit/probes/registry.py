@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,17 +22,6 @@ from kit.tasks.metric import TaskMetrics
 Vectors: TypeAlias = NDArray[np.floating[Any]]
 """(n, d) one row per client of the submission, usually a read-only memory map of float16."""
 Precision = Literal["fp32", "bf16"]
-
-
-RUN_CODE: Final = (
-    "challenge.py",
-    "probes/mlp.py",
-    "probes/network.py",
-    "probes/orders.py",
-    "probes/registry.py",
-    "tasks",
-)
-"""Sources that decide the scores of a run, besides the probe's own file."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +152,7 @@ def probe(name: str, description: str, *, precisions: tuple[Precision, ...] = ("
     """Decorator that registers a probe; see `Probe` for the arguments."""
 
     def register(run: Run) -> Run:
-        PROBES.add(name, Probe(name, description, run, precisions))
+        PROBES.add(name, Probe(name, description, run, precisions), run.__module__)
         return run
 
     return register

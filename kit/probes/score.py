@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,18 +18,19 @@ from kit.data.check_split import require_targets
 from kit.data.layout import DataFolder
 from kit.data.origin import FILES, changed, listed
 from kit.errors import KitError
+from kit.fingerprint import code_of
 from kit.probes.conditions import conditions, precision_notes, require_clients
-from kit.probes.registry import RUN_CODE, Explanation, Options, Precision, Probe, TaskRun, load_probes
+from kit.probes.registry import Explanation, Options, Precision, Probe, TaskRun, load_probes
 from kit.probes.results import Influence, ScoreReport, known_tasks, read_scores, runs_of
 from kit.probes.slices import Counts, Masks, cohorts, read_counts, slice_scores
 from kit.probes.vectors import Scorable, load_vectors
 from kit.progress import say
-from kit.store import DEFAULT_ROOT, PACKAGE, Store, code_digest, digest
+from kit.store import DEFAULT_ROOT, Store, digest
 from kit.tasks import CHALLENGE, Task
 from kit.tasks.labels import TaskData, UndefinedTask, load_task, own_digest, target_files, targets_digest
 
-SHARED_CODE: Final = (*RUN_CODE, "probes/statistics.py", "probes/slices.py")
-"""Sources that decide scores, besides the probe's own file."""
+SHARED_CODE: Final = ("kit.tasks.challenge", "kit.tasks.labels", "kit.probes.slices")
+"""Modules that decide scores of the challenge's tasks, besides the probe's own; other tasks have `own_digest`."""
 Entries: TypeAlias = dict[str, dict[str, Any]]
 FIELDS: Final = ("score", "auroc", "novelty", "diversity", "auroc_defined", "labels_without_positives")
 
@@ -280,14 +280,11 @@ def fingerprint_of(submission: Path, folder: DataFolder, decided: dict[str, Any]
 
 def evidence(folder: DataFolder, probe: Probe, precision: str) -> dict[str, Any]:
     """All that decides a score besides vectors and seeds: target files, probe, precision and the code of the probe."""
-    own = Path(str(sys.modules[probe.run.__module__].__file__)).resolve()
-    parts = [path for path in own.parent.glob(f"{own.stem}*.py") if path.is_relative_to(PACKAGE.resolve())]
-    sources = {*SHARED_CODE, *(path.relative_to(PACKAGE.resolve()).as_posix() for path in parts)}
     return {
         "targets": Store().files_digest(target_files(folder)),
         "probe": probe.name,
         "precision": precision,
-        "code": code_digest(*sources),
+        "code": code_of(probe.run, *SHARED_CODE).digest,
     }
 
 

@@ -17,7 +17,7 @@ from kit.probes.fast import fast
 from kit.probes.mlp import train
 from kit.probes.network import Shape
 from kit.probes.random_features import ridge
-from kit.probes.registry import Options, Run, TaskRun, Vectors, load_probes
+from kit.probes.registry import Options, Run, TaskRun, Vectors
 from kit.registry import Registry
 from kit.tasks.labels import TaskData
 
@@ -32,7 +32,6 @@ class StandIn:
         run: as a probe's.
         seeds: runs per task whose mean score is the candidate's: several small networks may cost less than one large.
         default: whether a study that names no candidates includes it.
-        sources: files under kit/ that decide its scores, besides the function itself and what all networks share.
     """
 
     name: str
@@ -40,19 +39,16 @@ class StandIn:
     run: Run
     seeds: int = 1
     default: bool = True
-    sources: tuple[str, ...] = ()
 
 
 STAND_INS: Final[Registry[StandIn]] = Registry("stand-in")
 
 
-def stand_in(
-    name: str, description: str, *, seeds: int = 1, default: bool = True, sources: tuple[str, ...] = ()
-) -> Callable[[Run], Run]:
+def stand_in(name: str, description: str, *, seeds: int = 1, default: bool = True) -> Callable[[Run], Run]:
     """Decorator that registers a candidate; see `StandIn` for the arguments."""
 
     def register(run: Run) -> Run:
-        STAND_INS.add(name, StandIn(name, description, run, seeds, default, sources))
+        STAND_INS.add(name, StandIn(name, description, run, seeds, default), run.__module__)
         return run
 
     return register
@@ -93,7 +89,6 @@ def stream_256(vectors: Vectors, tasks: Sequence[TaskData], options: Options) ->
 @stand_in(
     "fast",
     "The fast probe: stream of 1,024 with bottlenecks of 1,024, paced, in bf16; the first epoch is not scored.",
-    sources=("probes/fast.py",),
 )
 def today(vectors: Vectors, tasks: Sequence[TaskData], options: Options) -> list[TaskRun]:
     """An eighth of the official products."""
@@ -115,7 +110,6 @@ def three_128(vectors: Vectors, tasks: Sequence[TaskData], options: Options) -> 
 @stand_in(
     "ridge",
     "Closed form: logistic ridge on random features, its penalty given by the official number of steps.",
-    sources=("probes/random_features.py",),
 )
 def closed_form(vectors: Vectors, tasks: Sequence[TaskData], options: Options) -> list[TaskRun]:
     """Blind to row order."""
@@ -126,8 +120,9 @@ def closed_form(vectors: Vectors, tasks: Sequence[TaskData], options: Options) -
     "gbm",
     "The boosted-tree probe, for comparison: blind to scale, norm and order.",
     default=False,
-    sources=("probes/gbm.py", "probes/gbm_worker.py"),
 )
 def gbm(vectors: Vectors, tasks: Sequence[TaskData], options: Options) -> list[TaskRun]:
     """Only if asked for."""
-    return load_probes()["gbm"].run(vectors, tasks, options)
+    from kit.probes.gbm import gbm as trees
+
+    return trees(vectors, tasks, options)

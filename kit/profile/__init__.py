@@ -5,8 +5,8 @@ from kit.profile.build import (
     Profile,
     build_profile,
     plan_block,
+    profile_code,
     profile_fingerprint,
-    profile_sources,
     run_block,
     spine,
 )
@@ -16,8 +16,8 @@ __all__ = [
     "Profile",
     "build_profile",
     "plan_block",
+    "profile_code",
     "profile_fingerprint",
-    "profile_sources",
     "run_block",
     "spine",
 ]

@@ -11,20 +11,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kit.blocks.base import find_block, make_block
+from kit.blocks.base import make_block
 from kit.challenge import MAX_WIDTH
 from kit.contract import ONE_CLIENT
 from kit.errors import KitError
+from kit.fingerprint import Code, code_of
 from kit.history import History
 from kit.limits.crowd import give_way
 from kit.limits.watchdog import doing
 from kit.profile.assemble import CUT_SHARE, Cut, all_finite, cut_words, finish, missing_rows, prepare_block
 from kit.progress import say, track
 from kit.recipe import BlockEntry, Recipe
-from kit.store import Artefact, Plan, Store, code_digest, digest
-
-ASSEMBLY = {"profile", "blocks/base.py"}
-"""Sources that decide every profile."""
+from kit.store import Artefact, Plan, Store, digest
 
 
 @dataclass(frozen=True)
@@ -74,16 +72,23 @@ def spine(history: History, seed: int) -> NDArray[np.int64]:
 
 def profile_fingerprint(recipe: Recipe, history: str) -> str:
     """What decides the profile's bytes: recipe (not its name), the history's fingerprint, the code of blocks and assembly."""
-    settings = recipe.model_dump(mode="json", exclude={"name", "description"})
+    settings = recipe.model_dump(mode="json", exclude={"name", "description", "plugins"})
     settings["blocks"] = list(
         settings["blocks"].items()
     )  # their order is that of the columns, on which a probe's start rests
-    return digest([settings, history, code_digest(*profile_sources(recipe))])
+    return digest([settings, history, profile_code(recipe).digest])
 
 
-def profile_sources(recipe: Recipe) -> list[str]:
-    """Files and folders under kit/ whose code decides a recipe's profile."""
-    return sorted({source for entry in recipe.blocks.values() for source in find_block(entry.kind).sources} | ASSEMBLY)
+def profile_code(recipe: Recipe) -> Code:
+    """The code that decides a recipe's profile: of its blocks, and of what joins them.
+
+    Raises:
+        KitError: unknown block kind or setting.
+    """
+    code = code_of(build_profile)
+    for name, entry in recipe.blocks.items():
+        code |= make_block(name, entry, recipe.seed).code()
+    return code
 
 
 def build_profile(recipe: Recipe, history: History, store: Store) -> Profile:
@@ -174,15 +179,15 @@ def _not_finite(block: str, settings: str) -> KitError:
 def plan_block(name: str, entry: BlockEntry, seed: int, history: str, events: str) -> Plan:
     """What a block's output is made from; `history` is a History's fingerprint and `events` the key of its tables."""
     unit = make_block(name, entry, seed)
-    sources = (*unit.sources, "blocks/base.py")
+    code = unit.code()
     inputs = {
         "kind": entry.kind,
         "settings": unit.settings.model_dump(mode="json"),
         "seed": seed,
         "history": history,
-        "code": code_digest(*sources),
+        "code": code.digest,
     }
-    return Plan(f"block-{entry.kind}", inputs, sources, parents=[events], notes={"block": name})
+    return Plan(f"block-{entry.kind}", inputs, code.files, parents=[events], notes={"block": name})
 
 
 def _training(blocks: list[tuple[str, Artefact]]) -> dict[str, Any]:

@@ -140,7 +140,7 @@ def _content(folder: Path, recorded: Mapping[str, str], verify: bool) -> dict[st
 def _code(sources: Mapping[str, str]) -> str:
     rooms: dict[str, int] = {}
     for name in sources:
-        room = name.split("/")[0] + ("/" if "/" in name else "")
+        room = name.rpartition("/")[0] + "/" if name.count("/") > 1 else name
         rooms[room] = rooms.get(room, 0) + 1
     return ", ".join(f"{room} ({count})" if count > 1 else room for room, count in rooms.items())
 

@@ -59,7 +59,7 @@ def check_recipe(path: Path, data: Path | None = None, store: Store | None = Non
     except (OSError, ValueError):
         read_recipe(path)  # says which of them it is
         raise
-    found = list(_errors(Recipe, raw, ""))
+    found = list(_errors(Recipe, raw, "", file=path))
     blocks = raw.get("blocks")
     for name, table in blocks.items() if isinstance(blocks, dict) else ():
         if isinstance(table, dict) and table.get("kind"):
@@ -80,10 +80,14 @@ def _block_errors(where: str, table: dict[str, Any]) -> list[Finding]:
     return found + list(_unknown_families(settings, where))
 
 
-def _errors(model: type[BaseModel], raw: dict[str, Any], prefix: str, also: Iterable[str] = ()) -> Iterable[Finding]:
+def _errors(
+    model: type[BaseModel], raw: dict[str, Any], prefix: str, also: Iterable[str] = (), file: Path | None = None
+) -> Iterable[Finding]:
     """One finding per mistake that pydantic sees; unknown keys with the nearest valid one (`also`: further valid keys)."""
     try:
-        model.model_validate(raw)
+        model.model_validate(raw, context={"where": str(file or prefix.rstrip("."))})
+    except KitError as error:  # a plugin
+        yield _error(error.what, prefix.rstrip(".") or "(top)", error.remedy)
     except ValidationError as error:
         for item in error.errors(include_url=False):
             where = prefix + ".".join(map(str, item["loc"]))
@@ -100,14 +104,14 @@ def _errors(model: type[BaseModel], raw: dict[str, Any], prefix: str, also: Iter
 
 
 def _unknown_families(settings: dict[str, Any], where: str) -> Iterable[Finding]:
-    """Families in `families`, `without` and the combined block's `stats` that do not exist."""
+    """Families in `families`, `also`, `without` and the combined block's `stats` that do not exist."""
     from kit.features.registry import load_families
 
     known = load_families()
     inner = settings.get("stats")
     tables = [(settings, where)] + ([(inner, f"{where}.stats")] if isinstance(inner, dict) else [])
     for table, place in tables:
-        for key in ("families", "without"):
+        for key in ("families", "also", "without"):
             names = table.get(key, [])
             for name in names if isinstance(names, list) else ():
                 if name not in known:

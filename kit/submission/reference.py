@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -114,6 +114,8 @@ def _type(annotation: Any) -> str:  # noqa: ANN401
         get_origin(annotation),
         [part for part in get_args(annotation) if part not in (type(None), Ellipsis)],
     )
+    if origin is Annotated:
+        return _type(inside[0])
     if origin is Literal:
         return "one of " + ", ".join(map(str, inside))
     if origin in (tuple, list, Sequence):
@@ -122,6 +124,8 @@ def _type(annotation: Any) -> str:  # noqa: ANN401
         return f"table of {_type(inside[1])}"
     if origin in (Union, UnionType):
         return " or ".join(_type(part) for part in inside)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "table"
     return str(getattr(annotation, "__name__", annotation))
 
 

@@ -10,9 +10,10 @@ from kit.data.layout import DataFolder
 from kit.data.prepare import dated, plan_events
 from kit.errors import KitError
 from kit.lineage import Freshness, Stage, changes, stage_state, upgrades
-from kit.profile import plan_block, profile_sources
+from kit.plugins import use_plugins_of
+from kit.profile import plan_block, profile_code
 from kit.recipe import Recipe, parse
-from kit.store import Store, code_files
+from kit.store import Store
 from kit.submission.card import read_manifest
 from kit.submission.write import is_fresh, parse_cut
 
@@ -58,9 +59,10 @@ def submission_status(folder: Path, store: Store | None = None) -> list[Stage]:
     """The same for a submission, by the recipe and the data folder that its manifest names.
 
     Raises:
-        KitError: no manifest, or one that is too old to say; the data folder is gone.
+        KitError: no manifest, or one that is too old to say; the data folder or a plugin is gone.
     """
     manifest = read_manifest(folder)
+    use_plugins_of(folder)
     try:
         recipe, data = manifest["recipe"], manifest["data"]
         blocks = {name: {**entry, "like": ""} for name, entry in recipe["blocks"].items()}
@@ -80,10 +82,10 @@ def _submission(recipe: Recipe, folder: Path, history: str, manifest: dict[str, 
         size = sum(manifest["bytes"].values())
         notes = upgrades(manifest.get("libraries", {}))
         return Stage("submission", str(folder), Freshness.FRESH, notes, manifest["made"], manifest["seconds"], size)
-    unread = {"name", "description"}
+    unread = {"name", "description", "plugins"}
     before = {key: value for key, value in manifest.get("recipe", {}).items() if key not in unread}
     now = recipe.model_dump(mode="json", exclude=unread)
-    files = code_files(*profile_sources(recipe))
+    files = profile_code(recipe).files
     old = manifest.get("sources", {})
     code = {"code": "now"} if old != files else {}
     found = changes(

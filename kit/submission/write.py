@@ -28,10 +28,11 @@ from kit.errors import KitError
 from kit.history import History
 from kit.limits.memory import in_use, memory, within
 from kit.limits.watchdog import doing, watched
-from kit.profile import Profile, profile_fingerprint, profile_sources
+from kit.plugins import places
+from kit.profile import Profile, profile_code, profile_fingerprint
 from kit.progress import say
 from kit.recipe import Recipe
-from kit.store import Store, code_digest, code_files, disk_trouble, remove_tree, versions, write_json
+from kit.store import Store, disk_trouble, remove_tree, versions, write_json
 from kit.submission.card import as_built, licence, read_manifest, write_card
 from kit.submission.validate import asked_for, errors_of
 
@@ -232,11 +233,12 @@ def _beside(folder: Path) -> tuple[Path, Path]:
 
 def _manifest(fresh: Path, profile: Profile, recipe: Recipe, history: History, seconds: float) -> dict[str, Any]:
     blocks = [{key: value for key, value in asdict(row).items() if key != "columns"} for row in profile.blocks]
+    code = profile_code(recipe)
     return {
         "name": recipe.name,
         "fingerprint": profile.fingerprint,
         "kit": __version__,
-        "code": code_digest("."),
+        "code": code.digest,
         "data": {"history": history.fingerprint, "cut": history.cut.isoformat()},
         "seed": recipe.seed,
         "clients": len(profile.clients),
@@ -244,7 +246,8 @@ def _manifest(fresh: Path, profile: Profile, recipe: Recipe, history: History, s
         "blocks": blocks,
         "artefacts": {"events": history.artefact, "blocks": profile.artefacts},
         "recipe": recipe.model_dump(mode="json"),
-        "sources": code_files(*profile_sources(recipe)),
+        "plugins": places(recipe.plugins),
+        "sources": dict(code.files),
         "seconds": round(seconds, 2),
         "peak_memory_mib": round(_peak_mib()),
         "made": time.strftime("%Y-%m-%dT%H:%M:%S%z"),

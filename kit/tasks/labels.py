@@ -6,7 +6,6 @@ equal that slow definition. What a folder cannot define is said in words (`undef
 
 from __future__ import annotations
 
-import inspect
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from kit.data.layout import DataFolder
 from kit.data.scan import reading, scan_events
 from kit.data.targets import CHALLENGE_LISTS, MIN_LABELS, ListRule
 from kit.errors import KitError
+from kit.fingerprint import code_of
 from kit.store import Store, digest
 from kit.tasks.base import Ids, Task, Window, load_tasks
 from kit.tasks.lists import load_popularity, load_targets
@@ -50,10 +50,11 @@ def own_digest(task: Task, folder: DataFolder) -> str | None:
     and where the windows lie; None for the challenge's."""
     if task.in_challenge:
         return None
-    source = Path(inspect.getfile(type(task)))
     split = folder.split()
-    files = [source, folder.targets(task.name), folder.popularity(task.name), *map(folder.raw, task.events)]
-    return digest([Store().files_digest(files), task.days, split.train_start.isoformat(), split.days])
+    files = [folder.targets(task.name), folder.popularity(task.name), *map(folder.raw, task.events)]
+    return digest(
+        [code_of(type(task)).digest, Store().files_digest(files), task.days, split.train_start.isoformat(), split.days]
+    )
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,6 @@ from kit.tokens.vocabulary import Catalogue, Int64s, Vocabulary, Words
 
 CHUNK: Final = 50_000
 """Clients whose events are sorted at a time."""
-SOURCES: Final = ("arrays.py", "history.py", "data/scan.py", "tokens")
 SKU_CODES: Final = tuple(kind_code(kind) for kind in SKU_EVENTS)
 URL_CODES: Final = (kind_code(EventType.VISIT),)
 
@@ -48,7 +47,7 @@ def tokenise(history: History, settings: TokenSettings, vocabulary: Vocabulary |
     """
     given = None if vocabulary is None else digest_of(*vocabulary_arrays(vocabulary).values())
     inputs = {"settings": settings.model_dump(mode="json"), "vocabulary": given}
-    folder = history.keep("tokens", inputs, SOURCES, lambda folder: write_tokens(folder, history, settings, vocabulary))
+    folder = history.keep("tokens", inputs, lambda folder: write_tokens(folder, history, settings, vocabulary))
     return Tokens.load(folder, vocabulary)
 
 

@@ -16,6 +16,7 @@ from kit.blocks.organisers import DAYS, TOP, Organisers
 from kit.challenge import EventType
 from kit.data.layout import DataFolder
 from kit.history import History
+from kit.registry import Registry
 from kit.store import Store
 
 # A new block is tested here by being registered. Kinds whose defaults are too slow for a toy get small settings.
@@ -48,8 +49,19 @@ def make(kind: str) -> Block:
     return cls(cls.Settings(**SMALL.get(kind, {})), seed=0)
 
 
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Modules of all parts that are looked up by name."""
+    found: set[str] = set()
+    lookup = Registry.__getitem__
+    monkeypatch.setattr(
+        Registry, "__getitem__", lambda self, name: found.update(self.modules([name])) or lookup(self, name)
+    )
+    return found
+
+
 @pytest.mark.parametrize("kind", list(load_blocks()))
-def test_rows_are_the_clients_asked_for(toy_history: History, kind: str):
+def test_rows_are_the_clients_asked_for(toy_history: History, kind: str, asked: set[str]):
     fitted = make(kind).fit(toy_history)
     whole = fitted.transform(toy_history, toy_history.clients)
     assert whole.values.shape == (len(toy_history.clients), len(whole.columns))
@@ -57,6 +69,8 @@ def test_rows_are_the_clients_asked_for(toy_history: History, kind: str):
     assert len(set(whole.columns)) == len(whole.columns)
     some = toy_history.clients[[2, 3, 11]]
     np.testing.assert_array_equal(fitted.transform(toy_history, some).values, whole.values[[2, 3, 11]])
+    counted = fitted.code().files
+    assert not {name for name in asked if f"{name.replace('.', '/')}.py" not in counted}, "decides, but is not counted"
 
 
 @pytest.mark.parametrize("kind", list(load_blocks()))

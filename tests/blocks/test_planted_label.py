@@ -115,7 +115,6 @@ class Leaky(Block):
 
     kind = "leaky"
     description = "Cheats."
-    sources = ("blocks/base.py",)
     path: ClassVar[Path]
 
     def fit(self, history: History) -> Leaky:

@@ -68,7 +68,14 @@ def test_the_guide_works(path: Path, desk: Path):
 
 
 def test_the_guides_are_found():
-    assert [path.stem for path in GUIDES] == ["keeping", "own-block", "own-data", "own-features", "own-task"]
+    assert [path.stem for path in GUIDES] == [
+        "keeping",
+        "own-block",
+        "own-data",
+        "own-features",
+        "own-package",
+        "own-task",
+    ]
 
 
 def test_a_block_that_fails_is_noticed(desk: Path):

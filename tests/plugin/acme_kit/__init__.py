@@ -1,0 +1,1 @@
+"""Parts for kit, made outside it."""
