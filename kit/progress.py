@@ -11,8 +11,10 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
 if TYPE_CHECKING:
@@ -48,7 +50,22 @@ def stage(name: str) -> Iterator[None]:
     say(f"  {name}: {now() - began:.1f} s")
 
 
-def track(items: Iterable[T], name: str, total: int, unit: str = "steps") -> Iterator[T]:
+@dataclass(frozen=True)
+class Cost:
+    """What one unit of uneven work is expected to take.
+
+    Attributes:
+        seconds: known beforehand.
+        measured: on this machine, for the like; else reckoned, and corrected by what the reckoned units so far really took.
+    """
+
+    seconds: float
+    measured: bool
+
+
+def track(
+    items: Iterable[T], name: str, total: int, unit: str = "steps", costs: Sequence[Cost] | None = None
+) -> Iterator[T]:
     """Yields `items` while reporting how many of `total` are done, how fast, and how long the rest may take.
 
     Args:
@@ -56,24 +73,27 @@ def track(items: Iterable[T], name: str, total: int, unit: str = "steps") -> Ite
         name: what is being done.
         total: how many items there are.
         unit: what an item is called, in the plural.
+        costs: of every item in order, where they are not alike: the rest is judged by them and not by the mean so far.
     """
-    with progress(name, total, unit) as advance:
+    with progress(name, total, unit, costs) as advance:
         for item in items:
             yield item
             advance(1)
 
 
 @contextmanager
-def progress(name: str, total: int, unit: str = "steps") -> Iterator[Advance]:
+def progress(name: str, total: int, unit: str = "steps", costs: Sequence[Cost] | None = None) -> Iterator[Advance]:
     """Reports on the enclosed work, which says by the function it is given how many units it has done.
 
     Args:
         name: what is being done.
         total: units in all.
         unit: what is counted, in the plural.
+        costs: see `track`.
     """
+    tell = partial(outlook, unit=unit) if costs is None else partial(_Remaining(costs).words, unit=unit)
     if not _on_terminal():
-        yield _lines(name, total, unit)
+        yield _lines(name, total, unit, tell)
         return
     bars = _drawn[-1] if _drawn else _bars()
     outermost = not _drawn
@@ -90,7 +110,7 @@ def progress(name: str, total: int, unit: str = "steps") -> Iterator[Advance]:
         done += count
         if done and now() - drawn >= REDRAW_SECONDS:
             drawn = now()
-            bars.update(line, completed=done, outlook=outlook(done, total, drawn - began, unit), refresh=True)
+            bars.update(line, completed=done, outlook=tell(done, total, drawn - began), refresh=True)
 
     try:
         yield advance
@@ -108,6 +128,42 @@ def outlook(done: int, total: int, seconds: float, unit: str) -> str:
     return f"{pace}, about {_duration((total - done) / rate)} left"
 
 
+class _Remaining:
+    """How long uneven units will still take.
+
+    Args:
+        costs: of all of them, in order.
+    """
+
+    def __init__(self, costs: Sequence[Cost]) -> None:
+        self.costs = costs
+        self.took: list[float] = []
+        self.before = 0.0
+
+    def words(self, done: int, total: int, seconds: float, unit: str) -> str:
+        """«about 12 s left»; there is no rate worth telling. Called after every unit, as their number tells.
+
+        Args:
+            done: units done.
+            total: units in all.
+            seconds: since the beginning.
+            unit: what is counted; not told.
+        """
+        share = (seconds - self.before) / max(done - len(self.took), 1)
+        self.took += [share] * (done - len(self.took))
+        self.before = seconds
+        return f"about {_duration(self.left(done))} left"
+
+    def left(self, done: int) -> float:
+        """Seconds for all units after the first `done`."""
+        reckoned = [
+            (cost.seconds, took) for cost, took in zip(self.costs, self.took, strict=False) if not cost.measured
+        ]
+        expected, took = (sum(each) for each in zip(*reckoned, strict=True)) if reckoned else (0.0, 0.0)
+        pace = took / expected if expected else 1.0
+        return sum(cost.seconds * (1.0 if cost.measured else pace) for cost in self.costs[done:])
+
+
 def _duration(seconds: float) -> str:
     """Two digits or so: nobody plans by more."""
     if seconds < 100:
@@ -121,7 +177,7 @@ def _on_terminal() -> bool:
     return alone and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 
-def _lines(name: str, total: int, unit: str) -> Advance:
+def _lines(name: str, total: int, unit: str, tell: Callable[[int, int, float], str]) -> Advance:
     """Progress as plain lines, none of them after the last unit."""
     began = said = now()
     done = 0
@@ -129,9 +185,12 @@ def _lines(name: str, total: int, unit: str) -> Advance:
     def advance(count: int) -> None:
         nonlocal done, said
         done += count
-        if 0 < done < total and now() - said > QUIET_SECONDS:
+        if not 0 < done < total:
+            return
+        told = tell(done, total, now() - began)  # also where it is not said: costs are learned unit by unit
+        if now() - said > QUIET_SECONDS:
             said = now()
-            say(f"  {name}: {done} of {total} {unit}, {outlook(done, total, said - began, unit)}")
+            say(f"  {name}: {done} of {total} {unit}, {told}")
 
     return advance
 

@@ -10,7 +10,6 @@ written, the artefacts it was made from, where the data lay, versions, when and 
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -18,7 +17,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -30,8 +29,10 @@ from kit import content, tracking
 from kit.content import bytes_digest
 from kit.errors import KitError
 from kit.progress import say
+from kit.trouble import disk_trouble
 
-DEFAULT_ROOT = Path(os.environ.get("KIT_STORE", ".kit"))
+DEFAULT_ROOT = Path(os.path.expanduser(os.environ.get("KIT_STORE", "").strip() or ".kit"))  # noqa: PTH111 - never fails
+"""`.kit` in the working directory unless KIT_STORE names another folder; an empty KIT_STORE names none."""
 PACKAGE = Path(__file__).parent
 LIBRARIES = ("implicit", "lightgbm", "numpy", "polars", "scikit-learn", "scipy", "torch")
 """Recorded with what they made; an upgrade does not make it stale, but `kit status` says so."""
@@ -68,41 +69,18 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         write(temporary)
         os.replace(temporary, path)
     except OSError as error:
+        if error.filename == str(temporary):
+            error.filename = str(path)  # the name that the caller knows
         raise disk_trouble(error, path) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: object) -> None:
     """Atomically write indented JSON that ends in a newline."""
     text = json.dumps(value, indent=2, default=str) + "\n"
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-
-
-def disk_trouble(error: Exception, path: Path) -> Exception:
-    """A KitError if `error` means that no more could be written at `path` (full disk, quota, size limit), else `error`.
-
-    NumPy («requested and … written») and Polars («os error 28») drop the error number, so their words are read too.
-    """
-    full = {
-        errno.ENOSPC: "The disk is full",
-        errno.EDQUOT: "The disk quota is used up",
-        errno.EFBIG: "The size limit for files is reached",
-    }
-    number = error.errno if isinstance(error, OSError) else None
-    if number is None:
-        words = str(error)
-        number = next((code for code in full if f"(os error {code})" in words), None)
-        if number is None and "requested and" in words and "written" in words:
-            number = errno.ENOSPC
-    if number not in full:
-        return error
-    place = next(folder for folder in (path, *path.absolute().parents) if folder.is_dir())
-    free = shutil.disk_usage(place).free / 2**20
-    return KitError(
-        f"{full[number]}: {path} could not be written ({free:.0f} MiB are free there).",
-        "Make room or lift the limit, then run the same command: finished stages are kept. `kit clean` lists what can go.",
-    )
 
 
 def remove_tree(folder: Path) -> None:
@@ -254,14 +232,16 @@ class Store:
         """
         note = self.root / "users" / f"{os.getpid()}-{uuid.uuid4().hex[:8]}.json"
         lock = note.with_suffix(".lock")
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with FileLock(lock):
+        with ExitStack() as held:
+            try:
+                lock.parent.mkdir(parents=True, exist_ok=True)
+                held.enter_context(FileLock(lock))
                 write_json(note, {"by": by})
-                yield
-        finally:
-            note.unlink(missing_ok=True)
-            lock.unlink(missing_ok=True)
+            except (OSError, KitError) as error:  # whoever only reads needs no folder that can be written
+                reason = error.what if isinstance(error, KitError) else error.strerror
+                say(f"  {self.root} cannot be written ({reason}): let no `kit clean` run there meanwhile")
+            held.callback(_forget, note, lock)
+            yield
 
     def users(self) -> list[str]:
         """Who uses the store at this moment, as they called themselves; what dead ones left is cleared away."""
@@ -291,6 +271,13 @@ class Store:
             yield
         finally:
             lock.release()
+
+
+def _forget(*files: Path) -> None:
+    """Remove files if they are there and can be removed."""
+    for file in files:
+        with suppress(OSError):
+            file.unlink(missing_ok=True)
 
 
 def _scratch(final: Path) -> Path:

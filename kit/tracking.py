@@ -22,6 +22,7 @@ from typing import Any, Protocol, TextIO
 from kit import __version__
 from kit.errors import KitError, nearest
 from kit.progress import say
+from kit.trouble import sentence
 
 VARIABLE = "KIT_TRACK"
 
@@ -142,7 +143,9 @@ class _Run:
         try:
             act()
         except Exception as error:
-            say(f"  the run's log fails and is given up: {error!r}")
+            known = sentence(error)
+            reason = f"{type(error).__name__}: {error}" if known is None else known.what.rstrip(".")
+            say(f"  the run's log fails and is given up: {reason}")
             return False
         return True
 

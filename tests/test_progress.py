@@ -14,7 +14,7 @@ from torch import Tensor, nn, tensor
 
 from kit import progress
 from kit.models.training import TrainSettings, train
-from kit.progress import outlook, say, stage, track
+from kit.progress import Cost, outlook, say, stage, track
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -188,3 +188,21 @@ def test_training_shows_the_batches_of_an_epoch_and_learns_the_same(monkeypatch:
 def test_bars_are_loaded_when_drawn():
     code = "import sys, kit.progress; list(kit.progress.track('ab', 'x', 2)); sys.exit('rich' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_uneven_work_is_judged_by_what_it_costs_and_not_by_its_count(clock: Clock, capsys):
+    """The first of six blocks takes a minute, as was known; the other five take two seconds in all."""
+    costs = [Cost(60.0, measured=True), *[Cost(0.4, measured=True)] * 5]
+    for number in track(range(6), "profile", 6, "blocks", costs):
+        clock.seconds += 6.0 if number else 60.0
+    err = capsys.readouterr().err
+    assert err.splitlines()[0] == "  profile: 1 of 6 blocks, about 2 s left"
+    assert err.splitlines()[3] == "  profile: 4 of 6 blocks, about 1 s left"
+
+
+def test_what_was_only_reckoned_is_corrected_by_the_pace_of_this_machine(clock: Clock, capsys):
+    """A machine three times as slow as the one of the priors; what was measured here is left alone."""
+    costs = [Cost(10.0, measured=False), Cost(20.0, measured=False), Cost(5.0, measured=True)]
+    for _ in track(range(3), "profile", 3, "blocks", costs):
+        clock.seconds += 30.0
+    assert capsys.readouterr().err.splitlines()[0] == "  profile: 1 of 3 blocks, about 65 s left"

@@ -17,7 +17,8 @@ from kit import store as module
 from kit.content import bytes_digest
 from kit.errors import KitError
 from kit.lineage import stage_state
-from kit.store import Artefact, Plan, Store, digest, disk_trouble, is_whole, write_atomically
+from kit.store import Artefact, Plan, Store, digest, is_whole, write_atomically
+from kit.trouble import disk_trouble
 
 
 def put(text: str):

@@ -8,7 +8,7 @@ from typing import ClassVar, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from kit.blocks.base import block
 from kit.blocks.graph import GraphBlock, GraphSettings
@@ -19,7 +19,7 @@ from kit.models.graph.twhin import TwHIN, edge_batches
 from kit.models.negatives import AnySampler
 from kit.models.negatives.batch import BatchSettings
 from kit.models.optim import RowAdagrad
-from kit.models.training import TrainSettings, train
+from kit.models.training import LoopSettings, train
 from kit.recipe import Strict
 
 
@@ -38,15 +38,8 @@ class TwHINSettings(GraphSettings):
     ridge: float = Field(
         100.0, gt=0, description="Pull of a client's vector towards 0: the more, the more edges it takes."
     )
-    train: TrainSettings = TrainSettings(epochs=3, lr=0.3, clip=100.0)
-
-    @field_validator("train")
-    @classmethod
-    def _adagrad_has_no_such(cls, train: TrainSettings) -> TrainSettings:
-        for name in ("weight_decay", "rows"):
-            if getattr(train, name) != TrainSettings.model_fields[name].default:
-                raise ValueError(f"twhin trains by row-wise Adagrad, which has no `train.{name}`: leave it out")
-        return train
+    train: LoopSettings = LoopSettings(epochs=3, lr=0.3, clip=100.0)
+    """Its optimiser is row-wise Adagrad, which has no weight decay and no other way to move rows."""
 
 
 @block

@@ -100,11 +100,10 @@ def _every_task() -> Sequence[Any]:
 
 
 def _print(found: Ablation) -> None:
-    import sys
 
-    from rich.console import Console
+    from kit.cli.console import Console
 
-    console = Console(width=None if sys.stdout.isatty() else 200)  # a pipe has no width of its own
+    console = Console(piped=200)  # a pipe has no width of its own
     runs = f"{found.probe} probe, {found.precision}, {found.seeds} seed{'s' if found.seeds > 1 else ''}"
     console.print(_table(f"what a block adds: full − without ({found.how}; {runs})", found, found.rows))
     if found.alone:

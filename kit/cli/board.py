@@ -135,8 +135,9 @@ def board(
 
 def _print(place: str, rows: list[Row], probe: str) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
+
+    from kit.cli.console import Console
 
     table = Table(title=f"{place}: {probe} probe", title_justify="left", box=box.SIMPLE_HEAD)
     tasks = list(rows[0].scores)
@@ -168,8 +169,7 @@ def _print(place: str, rows: list[Row], probe: str) -> None:
             "",
             "",
         )
-    console = Console()
-    console.width = max(console.width, 120)  # a cut number is worth nothing; a terminal may wrap
+    console = Console(least=120)  # a cut number is worth nothing; a terminal may wrap
     console.print(table)
 
 

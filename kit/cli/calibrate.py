@@ -27,8 +27,9 @@ def run_study(submissions: list[Path], folder: DataFolder, plan: Plan, *, as_jso
 
 def _print(content: dict[str, Any], out: Path) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
+
+    from kit.cli.console import Console
 
     tasks = content["tasks"]
     count = len(content["profiles"])
@@ -43,8 +44,7 @@ def _print(content: dict[str, Any], out: Path) -> None:
         table.add_row(name, *(_number(value) for value in found), _number(part["times_cheaper"], 0))
     table.add_section()
     table.add_row("limit (start, order)", *(_number(tasks[task]["seed_noise"]["limit"]) for task in tasks), "")
-    console = Console()
-    console.width = max(console.width, 100)
+    console = Console(least=100)
     console.print(title, highlight=False)  # above a narrow table it would be broken into many lines
     console.print(table)
     for reason in content["undefined"].values():

@@ -192,8 +192,9 @@ def stats(root: Folder, as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps([row.as_json() for row in rows], indent=1))
         return
-    from rich.console import Console
     from rich.table import Table
+
+    from kit.cli.console import Console
 
     table = Table("metric", "here", "published", title=str(root))
     section = ""
@@ -203,7 +204,7 @@ def stats(root: Folder, as_json: AsJson = False) -> None:
             table.add_section()
             table.add_row(f"[bold]{section}[/bold]")
         table.add_row(f"  {row.metric}", shown(row.here), shown(row.published))
-    Console().print(table)
+    Console(least=60).print(table)
 
 
 @app.command()

@@ -26,13 +26,14 @@ def list_families(as_json: JsonOption = False) -> None:
     if as_json:
         print_json([asdict(line) for line in lines])
         return
-    from rich.console import Console
     from rich.table import Table
+
+    from kit.cli.console import Console
 
     table = Table("family", "columns", "what it is for", "windows", "examples", show_lines=True)
     for line in lines:
         table.add_row(line.family, str(line.columns), line.purpose, line.windows, "\n".join(line.examples))
-    Console().print(table)
+    Console(least=60).print(table)
     typer.echo(f"{len(lines)} families, {sum(line.columns for line in lines)} columns on a small example")
 
 

@@ -14,12 +14,12 @@ from kit.cli.artefacts import clean, explain, status
 from kit.cli.board import board, compare
 from kit.cli.doctor import doctor
 from kit.cli.init import init
-from kit.cli.interrupt import Interruptible, Stopped, listen
+from kit.cli.interrupt import Interruptible, listen
 from kit.cli.neighbours import neighbours
+from kit.cli.net import caught
 from kit.cli.report import report
 from kit.cli.score import score
 from kit.cli.submit import submit, validate
-from kit.errors import KitError
 
 app = typer.Typer(
     cls=Interruptible,
@@ -79,17 +79,10 @@ def root(
 
 
 def main() -> None:
-    """Entry point: exit 0 fine, 1 findings, 2 user error (two plain lines on stderr, no traceback), 130 after Ctrl-C."""
+    """Entry point: exit 0 fine, 1 findings, 2 an error (two plain lines on stderr, no traceback), 130 after Ctrl-C, 141 where
+    whoever read the output is gone."""
     listen()
-    try:
-        app()
-    except KitError as error:
-        typer.secho(f"error: {error.what}", fg="red", err=True)
-        typer.echo(f"       {error.remedy}", err=True)
-        sys.exit(2)
-    except (KeyboardInterrupt, Stopped) as error:
-        typer.echo("stopped; finished stages are kept, the same command goes on from there", err=True)
-        sys.exit(error.code if isinstance(error, Stopped) else 130)
+    sys.exit(caught(app))
 
 
 if __name__ == "__main__":

@@ -36,13 +36,11 @@ def _as_json(own: ScoreReport, other: ScoreReport | None, ceiling: dict[str, dic
 
 
 def _print(reports: list[tuple[ScoreReport, ScoreReport | None]], folder: DataFolder) -> None:
-    import sys
 
-    from rich.console import Console
-
+    from kit.cli.console import Console
     from kit.probes.results import read_ceiling
 
-    console = Console(width=None if sys.stdout.isatty() else 140)  # a pipe has no width of its own
+    console = Console(piped=140)  # a pipe has no width of its own
     ceiling = read_ceiling(folder)
     for own, other in reports:
         console.print(_table(own, other, ceiling))

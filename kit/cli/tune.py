@@ -214,10 +214,9 @@ def report(
 
 
 def _print(page: RenderableType) -> None:
-    from rich.console import Console
+    from kit.cli.console import Console
 
-    console = Console()
-    console.width = max(console.width, 120)  # a cut number is worth nothing; a terminal may wrap
+    console = Console(least=120)  # a cut number is worth nothing; a terminal may wrap
     console.print(page)
 
 

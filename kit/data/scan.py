@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from kit.challenge import CODES, FIRST_SEEN, PRODUCT_COLUMNS, TIMESTAMP_FORMAT, EventType
 from kit.errors import KitError
+from kit.trouble import is_of_the_disk
 
 TIME = pl.Datetime("us")
 CODE_ARRAY = pl.Array(pl.UInt8, CODES)
@@ -32,6 +33,8 @@ OTHER_FORMATS = (
 """Timestamps that are read beside TIMESTAMP_FORMAT; `%.f` are the fractions of a second, where there are any."""
 EMBEDDING = "embedding"
 """What the organisers' page calls the column `name` of the products."""
+READ_ERRORS = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
+"""What polars raises at rows that it cannot read: its Rust panics at some damage."""
 
 
 def columns_of(kind: EventType) -> tuple[str, str, str]:
@@ -54,7 +57,7 @@ def scan_table(path: Path, columns: tuple[str, ...]) -> tuple[pl.LazyFrame, pl.S
         raise KitError(f"{path} is missing.", f"Copy or convert it again.{''.join(empty)}")
     try:
         schema = pl.read_parquet_schema(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (*READ_ERRORS, OSError) as error:
         raise KitError(
             f"{path} cannot be read as parquet ({error}).", "It may be cut short: copy or convert it again."
         ) from error
@@ -80,10 +83,13 @@ def ids_of(column: pl.Series) -> NDArray[np.int64]:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turns what polars says about the rows of `path` into a KitError that names the file and the way to the row numbers."""
+    """Turns what polars says about the rows of `path` into a KitError that names the file and the way to the row numbers. What
+    the disk did (it is full, or was taken away) is no fault of the rows and passes."""
     try:
         yield
-    except pl.exceptions.PolarsError as error:
+    except READ_ERRORS as error:
+        if is_of_the_disk(error):
+            raise
         first = str(error).strip().splitlines()[0]
         folder = path.parent.parent if path.parent.name in {"input", "target"} else path.parent
         raise KitError(

@@ -11,6 +11,7 @@ Compared once with the organisers' own code at commit e91c1a6 under pandas 2.2.3
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -258,6 +259,11 @@ def staging(root: Path) -> Iterator[Path]:
     """A staging folder beside input/ and target/, alone in the folder: a second split at the same time is refused."""
     lock = FileLock(root / ".split.lock")
     try:
+        if not os.access(root, os.W_OK):
+            raise KitError(
+                f"{root} cannot be written: a split lies in its folders input/ and target/.",
+                "Mend its permissions, or copy the folder to where you may write.",
+            )
         lock.acquire(timeout=0)
     except Timeout as error:
         raise KitError(f"Another split of {root} is running.", "Wait for it to end.") from error

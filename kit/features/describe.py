@@ -17,7 +17,7 @@ from kit.data.scan import CODE_ARRAY
 from kit.features.build import run_family
 from kit.features.registry import FeatureSettings, load_families
 from kit.history import History, Source
-from kit.store import disk_trouble
+from kit.trouble import disk_trouble
 
 CUT = datetime(2022, 10, 1)
 CLIENTS, SKUS, EVENTS = 12, 60, 240

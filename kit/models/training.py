@@ -46,17 +46,11 @@ from kit.progress import say, track
 from kit.recipe import Strict
 
 
-class TrainSettings(Strict):
+class LoopSettings(Strict):
     """Settings of the training loop; a block's recipe table holds them under `train`."""
 
     epochs: int = Field(5, ge=1)
-    lr: float = Field(2e-3, gt=0, description="Peak learning rate of AdamW.")
-    weight_decay: float = Field(0.01, ge=0)
-    rows: Literal["adam", "adagrad"] = Field(
-        "adam",
-        description="What moves embedding tables with row-sparse gradients: Adam's moments rest while a row has no gradient, "
-        "Adagrad keeps one number per row instead of two per value.",
-    )
+    lr: float = Field(2e-3, gt=0, description="Peak learning rate.")
     schedule: Literal["cosine", "constant", "schedule-free"] = Field(
         "cosine",
         description="After warm-up: cosine to zero, flat, or flat with averaged weights (schedule-free AdamW), which need no "
@@ -78,6 +72,17 @@ class TrainSettings(Strict):
     devices: int = Field(1, ge=1, description="Data-parallel processes: n take the steps of `accumulate` × n.")
 
 
+class TrainSettings(LoopSettings):
+    """The loop's settings and those of AdamW, which moves what brings no optimiser of its own."""
+
+    weight_decay: float = Field(0.01, ge=0)
+    rows: Literal["adam", "adagrad"] = Field(
+        "adam",
+        description="What moves embedding tables with row-sparse gradients: Adam's moments rest while a row has no gradient, "
+        "Adagrad keeps one number per row instead of two per value.",
+    )
+
+
 Number = TypeVar("Number", int, float)
 Batches = Callable[[int], Sequence[Callable[[], Any]]]
 """epoch → that epoch's batches in order, each made when called; a function of the epoch and a fixed seed alone."""
@@ -86,7 +91,7 @@ Batches = Callable[[int], Sequence[Callable[[], Any]]]
 def train(
     model: nn.Module,
     batches: Batches,
-    settings: TrainSettings,
+    settings: LoopSettings,
     *,
     seed: int,
     name: str,
@@ -106,7 +111,7 @@ def train(
         validate: higher is better; called after each epoch with the model in eval mode.
         size: how many events a batch holds, for the throughput.
         checkpoint: file to save after each epoch, every few minutes within one, and to resume from if it exists.
-        optimizer: used instead of AdamW (then `lr` and `weight_decay` are its own affair); sparse gradients are clipped too.
+        optimizer: used instead of AdamW (`settings` need then name none of AdamW's); sparse gradients are clipped too.
 
     Raises:
         KitError: the loss is not finite; fewer batches than devices; an optimizer where the schedule brings its own; patience
@@ -132,7 +137,7 @@ class _Run:
 
     model: nn.Module
     batches: Batches
-    settings: TrainSettings
+    settings: LoopSettings
     seed: int
     name: str
     validate: Callable[[nn.Module], float] | None
@@ -210,7 +215,12 @@ def _loop(fabric: Fabric, run: _Run) -> TrainReport:
     model, settings, validate = run.model, run.settings, run.validate
     _seed_everything(run.seed + 7919 * fabric.global_rank)
     averaged = settings.schedule == "schedule-free"
-    optimizer = run.optimizer or adam_w(model, settings.lr, settings.weight_decay, settings.rows, averaged=averaged)
+    if isinstance(settings, TrainSettings) and run.optimizer is None:
+        optimizer = adam_w(model, settings.lr, settings.weight_decay, settings.rows, averaged=averaged)
+    elif run.optimizer is not None:
+        optimizer = run.optimizer
+    else:
+        raise ValueError("these settings have none for AdamW, and no optimiser was given")
     wrapped, optim = fabric.setup(model, optimizer)
     total = settings.epochs * math.ceil(len(run.batches(0)) // fabric.world_size / settings.accumulate)
     schedule = LambdaLR(optimizer, lambda step: rate_factor(step, total, settings))
@@ -251,7 +261,7 @@ def _switch(optimizer: Optimizer, mode: Literal["train", "eval"]) -> None:
         change()
 
 
-def rate_factor(step: int, total: int, settings: TrainSettings) -> float:
+def rate_factor(step: int, total: int, settings: LoopSettings) -> float:
     """Multiplier of the peak rate at a step: linear warm-up, then cosine to zero, else flat."""
     warm = int(settings.warmup * total)
     if step < warm:
@@ -261,7 +271,7 @@ def rate_factor(step: int, total: int, settings: TrainSettings) -> float:
     return 0.5 * (1 + math.cos(math.pi * min((step - warm) / max(total - warm, 1), 1.0)))
 
 
-def _fabric(settings: TrainSettings) -> Fabric:
+def _fabric(settings: LoopSettings) -> Fabric:
     precision: Any = {"fp32": "32-true", "bf16": "bf16-mixed"}[settings.precision]
     logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
     # Terms of weight 0 leave parameters without gradient.
@@ -365,7 +375,7 @@ def _clip(fabric: Fabric, wrapped: nn.Module, optimizer: Optimizer, limit: float
     return total
 
 
-def _out_of_patience(report: TrainReport, settings: TrainSettings) -> bool:
+def _out_of_patience(report: TrainReport, settings: LoopSettings) -> bool:
     if settings.patience is None or report.best_epoch < 0:
         return False
     return len(report.validation) - 1 - report.best_epoch >= settings.patience

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -29,9 +29,10 @@ from kit.probes.registry import Explanation
 from kit.probes.statistics import Scored
 from kit.probes.vectors import require_submission
 from kit.progress import say
-from kit.store import DEFAULT_ROOT, digest, disk_trouble, write_atomically, write_json
+from kit.store import DEFAULT_ROOT, digest, write_atomically, write_json
 from kit.tasks import Task, find_task, load_tasks
 from kit.tasks.labels import targets_digest
+from kit.trouble import disk_trouble
 
 PRINT: Final = "fingerprint"
 Influence = tuple[NDArray[np.int64], NDArray[np.float32]]
@@ -131,15 +132,13 @@ def write_scores(submission: Path, reports: Sequence[ScoreReport]) -> Path:
         KitError: the vectors are no longer those that were scored, the folder cannot be written, or the disk is full.
     """
     path = submission / "scores.json"
-    lock = DEFAULT_ROOT / "locks" / f"scores-{digest(str(path.resolve()))}"
-    lock.parent.mkdir(parents=True, exist_ok=True)
     now = vectors_digest(submission)
     if any(report.vectors != now for report in reports):
         raise KitError(
             f"The vectors of {submission} were exchanged while they were scored.",
             "Nothing was written: score it again.",
         )
-    with FileLock(lock), _writing(submission):
+    with _alone(path), _writing(submission):
         content = read_scores(submission)
         for report in reports:
             before = content.get(report.probe, {})
@@ -177,6 +176,17 @@ def runs_of(tasks: dict[str, dict[str, Any]]) -> dict[str, Any]:
     scored = [entry for entry in six or tasks.values() if entry["score"] is not None]
     fewest = min((len(entry.get("per_seed", (0,))) for entry in scored), default=1)
     return {"seeds": fewest, "reordered": fewest > 1 and all(entry.get("reordered") for entry in scored)}
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Keep other processes from writing the same scores meanwhile, where the store can be written to say so."""
+    lock = DEFAULT_ROOT / "locks" / f"scores-{digest(str(path.resolve()))}"
+    with ExitStack() as held:
+        with suppress(OSError):
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(FileLock(lock))
+        yield
 
 
 @contextmanager

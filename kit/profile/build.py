@@ -20,6 +20,7 @@ from kit.history import History
 from kit.limits.crowd import give_way
 from kit.limits.watchdog import doing
 from kit.profile.assemble import CUT_SHARE, Cut, all_finite, cut_words, finish, missing_rows, prepare_block
+from kit.profile.costs import block_costs
 from kit.progress import say, track
 from kit.recipe import BlockEntry, Recipe
 from kit.store import Artefact, Plan, Store, digest
@@ -102,7 +103,9 @@ def build_profile(recipe: Recipe, history: History, store: Store) -> Profile:
     order = spine(history, recipe.seed)
     blocks = [
         (name, entry, run_block(name, entry, recipe.seed, history, store))
-        for name, entry in track(recipe.blocks.items(), "profile", len(recipe.blocks), "blocks")
+        for name, entry in track(
+            recipe.blocks.items(), "profile", len(recipe.blocks), "blocks", block_costs(recipe, history, store)
+        )
     ]
     with doing("profile"):
         return _assemble(recipe, history, order, blocks)

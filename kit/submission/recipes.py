@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import errno
 import json
+import tempfile
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,7 +23,8 @@ from kit.lineage import changes
 from kit.profile.assemble import select
 from kit.profile.build import plan_block
 from kit.recipe import BlockEntry, Recipe, keys_beside, read_recipe
-from kit.store import Store, is_whole
+from kit.store import Store, is_whole, remove_tree
+from kit.trouble import number_of
 
 SAMPLE = 32
 """Clients whose features are computed to count a block's columns."""
@@ -126,7 +130,7 @@ def _widths(recipe: Recipe, data: Path, store: Store) -> list[Finding]:
     """The blocks' widths as far as they can be known without building them, and an error if they are too many."""
     events = plan_events(DataFolder(data), "input", store, recipe.duplicates)
     fingerprint = dated(events.fingerprint, events.cut)
-    history = History.open(DataFolder(data), store=store, duplicates=recipe.duplicates)
+    history = _opened(recipe, data, store)
     found, widths = [], {}
     for name, entry in recipe.blocks.items():
         folder = store.folder(plan_block(name, entry, recipe.seed, fingerprint, events.stage.key))
@@ -149,6 +153,18 @@ def _widths(recipe: Recipe, data: Path, store: Store) -> list[Finding]:
         what = f"{total} columns, where the evaluator takes {MAX_WIDTH}."
         found.append(_error(what, "blocks", "Give a block `pca = N`, or `[assembly] pca = N`, or fewer families."))
     return found
+
+
+def _opened(recipe: Recipe, data: Path, store: Store) -> History:
+    """The history; where the store cannot be written its tables are made for this call alone."""
+    try:
+        return History.open(DataFolder(data), store=store, duplicates=recipe.duplicates)
+    except OSError as error:
+        if number_of(error) not in (errno.EACCES, errno.EROFS, errno.EPERM):
+            raise
+    folder = tempfile.mkdtemp(prefix="kit-")
+    atexit.register(remove_tree, Path(folder))
+    return History.open(DataFolder(data), store=Store(Path(folder)), duplicates=recipe.duplicates)
 
 
 def _width(name: str, entry: BlockEntry, seed: int, history: History, folder: Path) -> int | None:

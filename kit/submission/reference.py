@@ -88,7 +88,7 @@ def _parts(prefix: str, parts: TableOf, default: Any) -> Iterable[str]:  # noqa:
 
 def _row(name: str, field: FieldInfo, value: object, *, needed: bool) -> str:
     default = "needed" if needed else f"`{_plain(value)}`"
-    limits = "".join(f", {text}" for item in field.metadata if (text := _limit(item)))
+    limits = "".join(f", {text}" for item in field.metadata for text in _limits(item))
     about = (field.description or "").replace("|", "\\|")
     return f"| `{name}` | {_type(field.annotation)}{limits} | {default} | {about} |"
 
@@ -115,7 +115,8 @@ def _type(annotation: Any) -> str:  # noqa: ANN401
         [part for part in get_args(annotation) if part not in (type(None), Ellipsis)],
     )
     if origin is Annotated:
-        return _type(inside[0])
+        limits = "".join(f" {text}" for item in annotation.__metadata__ for text in _limits(item))
+        return _type(annotation.__origin__) + limits
     if origin is Literal:
         return "one of " + ", ".join(map(str, inside))
     if origin in (tuple, list, Sequence):
@@ -129,8 +130,13 @@ def _type(annotation: Any) -> str:  # noqa: ANN401
     return str(getattr(annotation, "__name__", annotation))
 
 
-def _limit(item: object) -> str:
+def _limits(item: object) -> list[str]:
+    """«≥ 1», from what pydantic keeps beside a type: itself, or a whole `Field`."""
     signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "pattern": "matches"}
-    return " ".join(
-        f"{sign} {getattr(item, name)}" for name, sign in signs.items() if getattr(item, name, None) is not None
-    )
+    inside = item.metadata if isinstance(item, FieldInfo) else [item]
+    return [
+        f"{sign} {getattr(one, name)}"
+        for one in inside
+        for name, sign in signs.items()
+        if getattr(one, name, None) is not None
+    ]

@@ -32,9 +32,10 @@ from kit.plugins import places
 from kit.profile import Profile, profile_code, profile_fingerprint
 from kit.progress import say
 from kit.recipe import Recipe
-from kit.store import Store, disk_trouble, remove_tree, versions, write_json
+from kit.store import Store, remove_tree, versions, write_json
 from kit.submission.card import as_built, licence, read_manifest, write_card
 from kit.submission.validate import asked_for, errors_of
+from kit.trouble import disk_trouble
 
 Cut = Literal["input", "end"]
 FILES = ("client_ids.npy", "embeddings.npy")

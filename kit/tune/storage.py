@@ -23,7 +23,8 @@ from filelock import FileLock
 from optuna.storages.journal import JournalFileBackend
 
 from kit.errors import KitError, nearest
-from kit.store import DEFAULT_ROOT, disk_trouble
+from kit.store import DEFAULT_ROOT
+from kit.trouble import disk_trouble
 
 TAIL: Final = 2**20
 """Bytes read at a time when looking for the end of the last whole line."""

@@ -22,7 +22,8 @@ from optuna.trial import TrialState
 from kit import tracking
 from kit.errors import KitError
 from kit.progress import say
-from kit.store import Store, disk_trouble
+from kit.store import Store
+from kit.trouble import disk_trouble, sentence, unforeseen
 from kit.tune.claims import Worker, claim, counted, give_back, sign_of_life
 from kit.tune.space import Space
 from kit.tune.storage import Place, causes, is_full
@@ -228,12 +229,12 @@ class Team:
 
 
 def _child(job: Job, index: int, make: Make, pipe: Connection) -> None:
-    """A worker's process: errors that the user can act on go home through the pipe."""
+    """A worker's process: errors go home through the pipe, in words."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         work(job, index, make)
-    except KitError as error:
-        pipe.send(error)
+    except Exception as error:
+        pipe.send(sentence(error) or unforeseen(error, job.root / "errors"))
     except KeyboardInterrupt:
         os._exit(0)  # without a traceback: the parent says that it was stopped
 

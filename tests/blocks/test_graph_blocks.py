@@ -100,8 +100,8 @@ def test_a_misspelt_relation_is_refused():
 
 @pytest.mark.parametrize("setting", [{"weight_decay": 0.1}, {"rows": "adagrad"}])
 def test_twhin_refuses_what_its_optimizer_does_not_know(setting: dict[str, object]):
-    with pytest.raises(ValueError, match=f"no `train.{next(iter(setting))}`"):
-        TwHINSettings.model_validate({"train": setting})
+    with pytest.raises(KitError, match=f"the key 'train.{next(iter(setting))}' is unknown"):
+        parse(TwHINSettings, {"train": setting}, "here")
 
 
 def test_query_codes_of_their_own(toy_history: History):
