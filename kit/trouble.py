@@ -215,7 +215,7 @@ def _of_the_system(error: BaseException, number: int) -> KitError:
         return _full(number, path or Path())
     if number == errno.EPERM:
         number = errno.EACCES
-    if number == errno.EACCES and path is not None and os.path.exists(path) and not os.access(path, os.R_OK):
+    if number == errno.EACCES and path is not None and os.access(path, os.F_OK) and not os.access(path, os.R_OK):
         return KitError(f"{path} may not be read ({os.strerror(number)}).", "Mend its permissions, or copy it.")
     what, remedy = SAID.get(number, SAID[0])
     name = "A file" if path is None else str(path)
@@ -265,7 +265,8 @@ def _first_file(path: Path | None) -> str:
     """The part of a path that is a file, or the path."""
     if path is None:
         return "A file"
-    parts = [place for place in (path, *path.parents) if os.path.lexists(place) and not os.path.isdir(place)]
+    above = (path, *path.parents)
+    parts = [place for place in above if os.access(place, os.F_OK) and not os.access(f"{place}/.", os.F_OK)]
     return str(parts[-1] if parts else path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from kit.errors import KitError, Severity
 from kit.history import History
 from kit.profile import build_profile, spine
 from kit.profile.assemble import finish, prepare_block, scale_columns
+from kit.profile.costs import PRIOR, block_costs
+from kit.progress import Cost
 from kit.recipe import Assembly, BlockEntry, Recipe, parse
 from kit.store import Store
 from kit.submission import read_manifest, submit, validate
@@ -184,3 +187,24 @@ def test_what_the_clip_cuts_is_counted_and_said(
     assert words in (tmp_path / "cut" / "CARD.md").read_text()
     (finding,) = [found for found in validate(tmp_path / "cut", toy) if words in found.what]
     assert finding.severity is Severity.WARNING and "`clip` in [assembly]" in finding.remedy
+
+
+def test_costs_of_blocks_come_from_what_the_store_knows(toy_history: History, store: Store):
+    """Half as many clients took three seconds before: as many again will take six. What is fresh, or shared, costs nothing."""
+    done = {"kind": "stats", "families": ["counts"]}
+    build_profile(recipe(a=done), toy_history, store)
+
+    def earlier(folder: Path) -> None:
+        np.save(folder / "values.npy", np.zeros((len(toy_history.clients) // 2, 3), np.float32))
+
+    store.get("block-als", {"settings": {}}, earlier)
+    record = next((store.root / "block-als").glob("*/artefact.json"))
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"seconds": 3.0}))
+    plan = recipe(a=done, b={"kind": "als"}, c={"kind": "als"}, d={"kind": "organisers"})
+    clients = len(toy_history.clients)
+    assert block_costs(plan, toy_history, store) == [
+        Cost(0.0, measured=True),
+        Cost(3.0 * clients / (clients // 2), measured=True),
+        Cost(0.0, measured=True),
+        Cost(PRIOR["organisers"] * clients, measured=False),
+    ]

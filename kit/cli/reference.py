@@ -15,7 +15,8 @@ EVERYWHERE = {"--help", "--install-completion", "--show-completion"}
 HEAD = """# Reference: commands
 
 Written by `python -m kit.cli.reference docs/reference` from the commands themselves; do not edit. Exit codes of all: 0 fine,
-1 findings, 2 a mistake in the call or the data, 130 stopped by Ctrl-C. Every command has `--help`, and
+1 findings, 2 an error, told in a sentence with a remedy (`KIT_TRACEBACK=1` shows the traceback too), 130 stopped by Ctrl-C, 141
+whoever read the output is gone (`kit … | head`). Every command has `--help`, and
 `kit --install-completion` teaches the shell to complete them.
 """
 

@@ -31,7 +31,15 @@ def short_of_room(size: int) -> None:
 def kit(
     *words: str | Path, cwd: Path, shell: str = "", size: int | None = None, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run `kit`, bound by permission bits. `shell`: redirections, as a shell writes them. `size`: no larger file may be written."""
+    """Run `kit`, bound by permission bits.
+
+    Args:
+        words: of the command line.
+        cwd: where it runs.
+        shell: redirections, as a shell writes them.
+        size: no larger file may be written.
+        environment: variables beside the few that a bare environment has.
+    """
     call = " ".join(f"'{word}'" for word in (sys.executable, "-m", "kit.cli.main", *words))
     known = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": str(cwd), "OMP_NUM_THREADS": "1"}
     known["PYTHONDONTWRITEBYTECODE"] = "1"  # the import system would leave half of a module where there is no room
