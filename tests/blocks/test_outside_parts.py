@@ -77,6 +77,15 @@ def test_the_combined_network_is_made_of_them_and_a_rerun_gives_equal_bytes(toy_
     assert others.report.losses[0]["basket"] != block.report.losses[0]["basket"]  # the setting reaches the labels
 
 
+def test_their_code_decides_whether_stored_outputs_are_fresh():
+    """The files of those parts that a recipe names are in the block's fingerprint, and no others."""
+    own = BlockEntry(kind="combined", **{**COMBINED, "graph": {}}, network={"trunk": "gate", "heads": {"basket": True}})
+    files = {name for name in make_block("mine", own, 0).code().files if name.startswith("outside/")}
+    assert files - {"outside/__init__.py"} == {"outside/trunk.py", "outside/head.py"}
+    every = make_block("mine", combined(), 0).code().files
+    assert {f"outside/{name}.py" for name in PARTS} <= set(every)
+
+
 def test_sequence_and_graph_blocks_take_them(toy_history: History):
     objective = {"next_item": {"negatives": "sampled", "samples": 32, "sampler": {"kind": "popular", "among": 5}}}
     entries = [
