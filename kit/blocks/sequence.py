@@ -85,7 +85,7 @@ class SequenceBlock(Block):
         tokens = tokenise(history, settings.tokens)
         self.vocabulary = tokens.vocabulary
         self.model = new_model(tokens, settings, self.seed)
-        self.model.bind(tokens)
+        self.model.bind(tokens, history.days)
         self.report = TrainReport()
         if len(tokens):
             batches = epochs_of(self.model, tokens, settings, self.seed)

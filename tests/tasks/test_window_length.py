@@ -14,6 +14,7 @@ from toy import write_folder
 from typer.testing import CliRunner
 
 from kit.blocks.futures import rewound_futures
+from kit.blocks.sequence import SequenceBlock, SequenceSettings
 from kit.challenge import EventType
 from kit.cli.main import app
 from kit.data.check import check_folder
@@ -91,6 +92,13 @@ def test_near_and_far_windows_of_the_combined_network_follow(shop: DataFolder, d
             assert labels["known"][:, at].all() == (high_t <= history.cut)
             inside = buys.filter(pl.col("timestamp") >= low_t, pl.col("timestamp") < high_t)["client_id"].to_numpy()
             assert labels["values"][:, at].tolist() == np.isin(tokens.clients, inside).astype(float).tolist()
+
+
+def test_what_the_sequence_block_looks_ahead_for_follows(shop: DataFolder, days: int, store: Store) -> None:
+    small = {"events": {"width": 8}, "train": {"epochs": 1}, "objectives": {"timing": False, "fate": False}}
+    block = SequenceBlock(SequenceSettings.model_validate(small), 0)
+    block.fit(History.open(shop, store=store))
+    assert {part.days for part in block.model.objectives} == {days}
 
 
 def test_the_feature_that_looks_ahead_is_named_after_the_windows(shop: DataFolder, days: int, store: Store) -> None:
