@@ -109,6 +109,8 @@ def score(
     from kit.probes.explain import check_explainable
     from kit.store import Store
 
+    for submission in submissions:
+        use_plugins_of(submission)
     wanted, folder = tasks_named(task), DataFolder(data)
     exact = precision_named(precision, "bf16" if calibrate else "fp32")
     if not calibrate and len(submissions) != 1:
@@ -124,8 +126,6 @@ def score(
     }  # fmt: skip
     study = {"out": out, "stand-in": stand_in, "profiles": profiles, "minutes": minutes, "twice": twice is not None}
     check_options({name: bool(value) for name, value in (asked if calibrate else study).items()}, calibrate=calibrate)
-    for submission in submissions:
-        use_plugins_of(submission)
     with Store().in_use(f"The scoring of {', '.join(map(str, submissions))}"):
         if calibrate:
             from kit.cli.calibrate import run_study
