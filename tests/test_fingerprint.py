@@ -16,9 +16,9 @@ from kit.fingerprint import KIT, Code, Library, Place, Snapshot, code_of, functi
 from kit.models.objectives import load_objectives
 from kit.models.sequence import load_encoders
 from kit.probes.registry import load_probes
-from kit.probes.stand_ins import STAND_INS
 from kit.recipe import BlockEntry
 from kit.registry import Registry
+from kit.studies.calibration.stand_ins import STAND_INS
 from kit.syntax import parse_source
 
 

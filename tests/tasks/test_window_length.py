@@ -154,7 +154,7 @@ def test_a_split_json_that_contradicts_itself_is_refused(shop: DataFolder, tmp_p
 
 
 def test_a_ceiling_is_shown_beside_windows_of_its_own_length_only(tmp_path: Path) -> None:
-    from kit.probes.results import ceiling_note, read_ceiling
+    from kit.scoring.results import ceiling_note, read_ceiling
 
     root = tmp_path / "shop"
     made = CliRunner().invoke(app, ["data", "synth", str(root), "--preset", "tiny", "--days", "7"])
