@@ -214,9 +214,9 @@ def test_only_the_families_that_are_used_count():
 def test_a_function_among_others_is_a_part_of_its_own():
     """One candidate's change must not throw away hours of another's results."""
     slim, ridge = (function_code(STAND_INS[name].run).files for name in ("slim", "ridge"))
-    assert "kit/probes/random_features.py" in set(ridge) - set(slim)
+    assert "kit/studies/calibration/random_features.py" in set(ridge) - set(slim)
     assert {"kit/probes/mlp.py", "kit/probes/network.py"} <= set(slim)
-    assert "kit/probes/stand_ins.py" not in {*slim, *ridge}
+    assert "kit/scoring/stand_ins.py" not in {*slim, *ridge}
     assert "kit/probes/gbm_worker.py" in function_code(STAND_INS["gbm"].run).files
 
 
