@@ -29,7 +29,7 @@ def inspect(path: Path, columns: tuple[str, ...], store: Store) -> Table:
     """`check_table`, remembered by the file's content."""
     if not path.exists():
         return check_table(path, columns)
-    key = [store.file_digest(path), Table(path).name, columns, latest_year(), code_of(Table).digest]
+    key = [store.file_digest(path), Table(path).name, columns, latest_year(), code_of(check_table).digest]
     memory = store.root / ROOM / f"{digest(key)[:16]}.json"
     with suppress(OSError, ValueError, TypeError, KeyError):
         return Table.from_json(path, json.loads(memory.read_text(encoding="utf-8")))

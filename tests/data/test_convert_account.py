@@ -205,3 +205,18 @@ def test_what_is_kept_is_what_a_slow_reading_keeps(
     (file,) = account(out)["files"]
     kept = sum(table["kept"] + sum(table["without"].values()) for table in file["tables"])
     assert kept + file["in_no_table"] + sum(file["left_out"].values()) == file["rows"] == len(log)
+
+
+def test_two_tables_without_rules_take_every_row(tmp_path: Path) -> None:
+    """A rule that is always true holds on every row, not once."""
+    log = f"{LOG_HEADER}\nu,p,2024-01-01,,\nu,q,2024-01-02,,\nv,p,2024-01-02,,"
+    out = converted(tmp_path, log, '[tables.page_visit]\nitem = "product"\n')
+    assert account(out)["files"][0]["again"] == 3
+    assert (len(rows(out, EventType.BUY)), len(rows(out, EventType.VISIT))) == (3, 3)
+
+
+def test_true_is_no_near_miss_of_true(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = f"{LOG_HEADER}\nu,p,2024-01-01,,TRUE\nu,q,2024-01-02,,True\nv,p,2024-01-02,,no"
+    out = converted(tmp_path, log, 'keep = [{ column = "action", equals = true }]\n')
+    assert len(rows(out, EventType.BUY)) == 2
+    assert "warning" not in capsys.readouterr().err

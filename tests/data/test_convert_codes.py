@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -40,6 +44,22 @@ def test_close_texts_share_codes() -> None:
     apart = family[:, None] // len(colours) != family[None, :] // len(colours)
     assert agree[same].mean() > 3 * agree[apart].mean()
     assert (text_codes(texts) == codes).all()
+
+
+def test_codes_are_the_same_on_any_number_of_cores() -> None:
+    """Also the first of a process, whose libraries are loaded only then."""
+    words = "red blue white green pink black mug lantern cushion tin"
+    script = (
+        "from kit.data.convert.codes import text_codes; import itertools;"
+        f"print(text_codes([' '.join(three) for three in itertools.permutations({words!r}.split(), 3)]).tobytes().hex())"
+    )
+    many = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "3")
+    one = dict.fromkeys(many, "1")
+    found = {
+        subprocess.run([sys.executable, "-c", script], env=os.environ | env, capture_output=True, check=True).stdout
+        for env in (one, many)
+    }
+    assert len(found) == 1
 
 
 @pytest.mark.parametrize("texts", [[], ["one"], ["a", "b"], ["same words", "words same", "?"]])

@@ -146,3 +146,18 @@ def test_what_cannot_be_exploded_is_refused(tmp_path: Path) -> None:
     both = {"user": 1, "events": [event(user=2)]}
     with pytest.raises(KitError, match="has 'user' both beside and within 'events'"):
         exploded(tmp_path, both, work="three")
+
+
+def test_nan_is_missing_whatever_stands_beside_it(tmp_path: Path) -> None:
+    """Python writes a gap in a column of numbers as NaN."""
+    assert column(tmp_path, float("nan"), 2**60, "x").to_list() == [None, str(2**60), "x"]
+
+
+@pytest.mark.parametrize(
+    "other", ['{"user": 2, "product": "b", "when": "t"}', '{"user": NaN, "product": "b", "when": "t"}']
+)
+def test_a_key_that_comes_twice_is_refused(tmp_path: Path, other: str) -> None:
+    """Whichever reader takes the lines: one would keep the first value, the other the last."""
+    data = other + '\n{"user": 1, "product": "a", "product": "b", "when": "t"}\n'
+    with pytest.raises(KitError, match=r"line 2 cannot be read: the key 'product' comes twice"):
+        sources(tmp_path, {"log.jsonl": data}, path="*.jsonl")

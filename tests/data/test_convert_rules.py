@@ -16,9 +16,11 @@ from kit.data.convert.rules import passes, verdict, words_of
 from kit.errors import KitError
 
 
-def says(rule: dict[str, object], cells: list[object], dtype: pl.DataType | None = None) -> list[bool | None]:
+def says(
+    rule: dict[str, object], cells: list[object] | pl.Series, dtype: pl.DataType | None = None
+) -> list[bool | None]:
     """What a rule on column x says of each cell."""
-    frame = pl.DataFrame({"x": pl.Series(cells, dtype=dtype, strict=False)})
+    frame = pl.DataFrame({"x": cells if isinstance(cells, pl.Series) else pl.Series(cells, dtype=dtype, strict=False)})
     keep = Keep.model_validate({"column": "x", **rule})
     return frame.select(verdict(keep, frame.schema["x"])).to_series().to_list()
 
@@ -51,12 +53,18 @@ NAN = float("nan")
         ({"equals": 1}, ["1", "1.0", "01", "2", "a", ""], [True, True, True, False, None, False]),
         ({"one_of": [1, 2]}, [1, 2, 3], [True, True, False]),
         ({"equals": True}, [True, False, None], [True, False, False]),
+        ({"equals": 0.1}, pl.Series([0.1, 0.2], dtype=pl.Float32), [True, False]),
+        ({"equals": "0.10"}, pl.Series([0.1, 0.2], dtype=pl.Float32), [True, False]),
+        ({"at_most": 0.1}, pl.Series([0.1, 0.2], dtype=pl.Float32), [True, False]),
+        ({"above": 0.1}, pl.Series([0.1, 0.2], dtype=pl.Float32), [False, True]),
         ({"equals": True}, ["true", "True", "no"], [True, True, False]),
         ({"equals": True}, [1, 0], [True, False]),
         ({"equals": False}, [1, 0], [False, True]),
     ],
 )  # fmt: skip
-def test_what_a_rule_says(rule: dict[str, object], cells: list[object], expected: list[bool | None]) -> None:
+def test_what_a_rule_says(
+    rule: dict[str, object], cells: list[object] | pl.Series, expected: list[bool | None]
+) -> None:
     assert says(rule, cells) == expected
 
 

@@ -238,3 +238,36 @@ def test_milliseconds_survive_and_ties_keep_the_order_of_the_file(tmp_path: Path
 
 def test_whole_seconds_are_written_as_the_challenge_has_them(tmp_path: Path) -> None:
     assert times(converted(tmp_path, log("2024-01-01T10:00:00Z"))) == ["2024-01-01 10:00:00"]
+
+
+@pytest.mark.parametrize(
+    ("visit", "warned"),
+    [
+        ('{ column = "action", unit = "s" }', True),
+        ('{ column = "action", unit = "s", zone = "Europe/Berlin" }', True),
+        ('{ column = "when" }', False),
+    ],
+)
+def test_tables_of_different_clocks_are_warned_of(
+    tmp_path: Path, visit: str, warned: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log_of_two = f"{LOG_HEADER}\nu,p,2024-01-01 10:00:00,,1704103200\n"
+    converted(tmp_path, log_of_two, f'[tables.page_visit]\nitem = "product"\ntime = {visit}\n')
+    said = capsys.readouterr().err
+    assert ("different clocks (product_buy as written, without a zone; page_visit " in said) == warned
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("NULL", "null = ['NULL']"),
+        ("NaT", "null = ['NaT']"),
+        ("01/Jan/2024:10:00:00 +0100", '`format = "%d/%b/%Y:%H:%M:%S %z"`'),
+    ],
+)
+def test_what_is_no_iso_8601_is_told_its_remedy(tmp_path: Path, text: str, says: str) -> None:
+    assert says in refused(tmp_path, text)
+
+
+def test_a_readable_time_is_not_told_to_be_read_otherwise(tmp_path: Path) -> None:
+    assert "format" not in refused(tmp_path, "1950-01-01 10:00:00")

@@ -41,8 +41,9 @@ def text_codes(texts: Sequence[str], seed: int = 0) -> Codes:
     if len(texts) > FIT_TEXTS:
         rows = np.random.default_rng(seed).choice(len(texts), FIT_TEXTS, replace=False)
         sample = [texts[row] for row in np.sort(rows)]
+    quantiser = TextQuantiser(seed)  # loads libraries: a limit holds for those only that are loaded before it
     with threadpool_limits(1):  # sums in one order: the same codes on any number of cores
-        quantiser = TextQuantiser(seed).fit(sample)
+        quantiser.fit(sample)
         for start in range(0, len(texts), CHUNK):
             codes[start : start + CHUNK] = quantiser.transform(texts[start : start + CHUNK])
     return codes
@@ -52,6 +53,8 @@ class TextQuantiser:
     """Character and word n-grams, hashed and weighted by tf-idf → 128 numbers by a truncated SVD → 16 k-means codes."""
 
     def __init__(self, seed: int) -> None:
+        import sklearn.cluster
+        import sklearn.decomposition  # noqa: F401  for `fit`
         from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
         from sklearn.pipeline import make_pipeline, make_union
 

@@ -15,6 +15,7 @@ from kit.data.convert.account import FileRows, SourceRows, TableRows, receipt
 from kit.data.convert.ask import Ask, Columns
 from kit.data.convert.counts import FileCount
 from kit.data.convert.faults import Place, inexact, mixed_offsets, require_text, typing, undecided, untimed
+from kit.data.convert.formats import has_offset
 from kit.data.convert.mapping import Keep, Mapping, Table
 from kit.data.convert.normal import cell, inexact_id, of_count
 from kit.data.convert.oversights import frequent, near_misses, words_in
@@ -26,16 +27,19 @@ from kit.errors import KitError
 from kit.progress import say
 
 PROVENANCE = ("_file", "_record")
+ALWAYS = pl.col("_file").is_not_null()
+"""True on every row. A literal would be one value, however many rows it stands for, where rows are counted."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The kept rows of one event table: client and item as the shop's own text, time as Datetime("us")."""
+    """The kept rows of one event table: client and item as the shop's own text, time as Datetime("us"), `clock` in words."""
 
     kind: EventType
     table: Table
     frame: pl.LazyFrame
     kept: int
+    clock: str = ""
 
 
 def event_rows(mapping: Mapping, sources: Sources, work: Path) -> tuple[list[Rows], list[SourceRows]]:
@@ -106,7 +110,7 @@ class TypedSource:
             table,
             own,
             verdicts,
-            reduce(and_, [*self.shared_verdicts, *verdicts], pl.lit(True)),
+            reduce(and_, [*self.shared_verdicts, *verdicts], ALWAYS),
             self._text(str(table.client)),
             self._text(str(table.item)),
             columns(f"time {key}", time_of(time, dtype, self.null)),
@@ -144,7 +148,7 @@ class TypedSource:
 
     def _counts(self) -> list[pl.Expr]:
         """Counts of one file's rows."""
-        through = reduce(and_, self.shared_verdicts, pl.lit(True))
+        through = reduce(and_, self.shared_verdicts, ALWAYS)
         shared_left = left_by(self.shared_verdicts)
         known = [ask.passes.fill_null(False) for ask in self.asks]
         matched = reduce(add, [each.cast(pl.Int32) for each in known])
@@ -221,7 +225,7 @@ class TypedSource:
 
     def _unmatched(self) -> dict[str, list[tuple[str | None, int]]]:
         """The most frequent values, in rows of no table, of every column that the tables' own rules test."""
-        nowhere = reduce(and_, self.shared_verdicts, pl.lit(True))
+        nowhere = reduce(and_, self.shared_verdicts, ALWAYS)
         nowhere &= ~reduce(or_, [ask.passes.fill_null(False) for ask in self.asks])
         columns = list(dict.fromkeys(rule.column for ask in self.asks for rule in ask.own))
         rows = self.typed.filter(nowhere)
@@ -243,7 +247,7 @@ class TypedSource:
         looks = "; ".join(self._asked(rule) for rule in [*self.shared, *ask.own]) or "the file has no rows"
         near = f" {account.warnings[0][0].upper()}{account.warnings[0][1:]}." if account.warnings else ""
         raise KitError(
-            f"No row of {label} is a {ask.kind.value} by the rules of {where}: {looks}.{near}",
+            f"No row of {label} is {_a(ask.kind.value)} by the rules of {where}: {looks}.{near}",
             "Mend `keep`, or leave the table out (or say optional = true) if the shop has no such events.",
         )
 
@@ -279,7 +283,25 @@ class TypedSource:
         chosen = kept.select(client=ask.client, time=time, item=ask.item)
         chosen.sink_parquet(path, maintain_order=True, engine="streaming", compression="lz4")
         frame = pl.scan_parquet(path)
-        return Rows(ask.kind, ask.table, frame, frame.select(pl.len()).collect().item())
+        return Rows(ask.kind, ask.table, frame, frame.select(pl.len()).collect().item(), self._clock(ask, kept))
+
+    def _clock(self, ask: Ask, kept: pl.LazyFrame) -> str:
+        """By which clock a table's times are told."""
+        time = ask.table.time
+        assert time is not None  # the schema demands it
+        if time.zone is not None:
+            return f"on the wall clock of {time.zone}"
+        dtype = self.schema[time.column]
+        zoned = time.unit is not None or (isinstance(dtype, pl.Datetime) and dtype.time_zone is not None)
+        if time.format is not None:
+            zoned = has_offset(time.format)
+        if ask.offset is not None:
+            zoned = bool(kept.select(ask.offset.any()).collect(engine="streaming").item())
+        return "in UTC" if zoned else "as written, without a zone"
+
+
+def _a(noun: str) -> str:
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
 def _named(rules: list[Keep], counts: list[int]) -> dict[str, int]:

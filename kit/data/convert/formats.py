@@ -36,6 +36,7 @@ CANDIDATES = (
     "%Y-%m-%d %H:%M:%S,%3f",
     "%a, %d %b %Y %H:%M:%S %z",
     "%a %b %d %H:%M:%S %Y",
+    "%d/%b/%Y:%H:%M:%S %z",
 )
 """Forms that are tried for a hint; the first that read a text are named."""
 _ISO_DAY = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"

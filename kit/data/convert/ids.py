@@ -69,11 +69,11 @@ class IdSpace:
         self._say_twins()
 
     def _say_twins(self) -> None:
-        """Ids that differ by case or leading zeros alone stay apart, but not without a word: they may be one client."""
+        """Ids that differ by case, zeros or coding of accents alone stay apart, but not silently: they may be one client."""
         assert self.map is not None
         if self.map.height > TWINS:
             return
-        key = pl.col("own").str.to_lowercase().str.replace(r"^0+([0-9])", "${1}")
+        key = pl.col("own").str.normalize("NFC").str.to_lowercase().str.replace(r"^0+([0-9])", "${1}")
         pairs = (
             self.map.lazy().group_by(key.alias("key")).agg(one=pl.col("own").min(), two=pl.col("own").max(), n=pl.len())
         )
@@ -81,8 +81,8 @@ class IdSpace:
         if found.height:
             example = found["one"][0], found["two"][0]
             say(
-                f"  {self.name}: {found['n'].sum():,} ids differ from another by case or leading zeros alone, such as "
-                f"{example[0]!r} and {example[1]!r}: they stay different; mend the files if they are one"
+                f"  {self.name}: {found['n'].sum():,} ids differ from another by case, leading zeros or the coding of accents "
+                f"alone, such as {example[0]!r} and {example[1]!r}: they stay different; mend the files if they are one"
             )
 
     def attach(self, frame: pl.LazyFrame, text: str) -> pl.LazyFrame:

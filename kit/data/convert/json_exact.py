@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -76,7 +77,7 @@ def _rows(line: str, wanted: Sequence[str], explode: str | None, parsed: ParsedJ
     if odd := odd_bytes(line):
         raise _BadLine(*odd)
     try:
-        held = json.loads(line)
+        held = json.loads(line, object_pairs_hook=lambda pairs: _once(pairs, wanted))
     except json.JSONDecodeError as error:
         raise _BadLine(f"it is no JSON ({error.msg} at character {error.pos + 1})", _REMEDY) from error
     except (RecursionError, ValueError) as error:  # thousands of brackets, or of digits
@@ -98,8 +99,20 @@ def _rows(line: str, wanted: Sequence[str], explode: str | None, parsed: ParsedJ
     return rows
 
 
+def _once(pairs: list[tuple[str, Any]], wanted: Sequence[str]) -> dict[str, Any]:
+    """The object of these pairs; a key that is wanted and comes twice says two things."""
+    held = dict(pairs)
+    if len(held) < len(pairs):
+        keys = [key for key, _ in pairs]
+        if twice := next((key for key in wanted if keys.count(key) > 1), None):
+            raise _BadLine(f"the key {twice!r} comes twice in one object", "Mend the line: which of the two holds?")
+    return held
+
+
 def _value(held: dict[str, Any], name: str) -> Any:  # noqa: ANN401
     value = held.get(name)
+    if isinstance(value, float) and math.isnan(value):  # Python writes what is missing in a column of numbers as NaN
+        return None
     if isinstance(value, dict | list):
         raise _BadLine(
             f"{name!r} holds {_what(value)}", "A list of objects becomes rows by `explode`; name a plain key."

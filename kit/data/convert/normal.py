@@ -31,6 +31,8 @@ MANGLED = r"^[+-]?[0-9](\.[0-9]+)?[eE]\+[0-9]+$"
 """A number as spreadsheets and pandas write it when it is too long: 1.23457E+12, 1e+20. Its last digits are gone."""
 NOT_TEXT = (pl.List, pl.Array, pl.Struct, pl.Binary, pl.Object, pl.Time, pl.Duration)
 """Types of columns that have no one spelling as text."""
+NOTHING = re.compile(r"(?i)null|none|na|n/a|nan|nat|nil|missing|unknown|undefined|[-–—?.]+|\\n|#n/a|<na>")
+"""Words that mostly stand for an empty cell. They are never taken for one without a word: the remedy names `null`."""
 _MARKS = {
     ".": (",", " ", "\u00a0", "\u2009", "\u202f", "'", "\u2019"),
     ",": (".", " ", "\u00a0", "\u2009", "\u202f", "'", "\u2019"),
@@ -93,8 +95,16 @@ def number(column: str, dtype: pl.DataType, decimal: Decimal | None, null: tuple
     """A cell as Float64; null where it is missing or cannot be read (see `unread`)."""
     if is_text(dtype):
         return text_number(cell(column, dtype, null), decimal)
-    value = pl.col(column).cast(pl.Float64, strict=False) if not dtype.is_temporal() else pl.lit(None, dtype=pl.Float64)
-    return pl.when(cell(column, dtype, null).is_not_null()).then(value)
+    return pl.when(cell(column, dtype, null).is_not_null()).then(as_float(column, dtype))
+
+
+def as_float(column: str, dtype: pl.DataType) -> pl.Expr:
+    """A column of numbers as Float64. What 32 bits hold of 0.1 is 0.1, as it is shown, not 0.10000000149; dates are null."""
+    if dtype.is_temporal():
+        return pl.lit(None, dtype=pl.Float64)
+    short = dtype.is_float() and dtype != pl.Float64
+    value = pl.col(column)
+    return (value.cast(pl.String) if short else value).cast(pl.Float64, strict=False)
 
 
 def unread(text: pl.Expr, value: pl.Expr) -> pl.Expr:
@@ -135,7 +145,7 @@ def number_remedy(text: str, tried: Decimal | None) -> str:
     reads = [f'`decimal = "{mark}"` reads it as {value:,.15g}' for mark, value in fits.items() if value is not None]
     if reads:
         return f"{' and '.join(reads)}: say so beside the column, or beside the file's path for all of its columns."
-    if re.fullmatch(r"(?i)null|none|na|n/a|nil|missing|unknown|undefined|[-–—?.]+|\\n|#n/a|<na>", text):
+    if NOTHING.fullmatch(text):
         return f"If it stands for nothing, say `null = [{_toml(text)}]` at the top of the mapping."
     return (
         "Cut the number out with `extract` if it is a price, say at the top of the mapping "

@@ -38,7 +38,7 @@ def near_misses(rows: pl.LazyFrame, rules: Sequence[Keep], text: Callable[[str],
     said: list[str] = []
     for column in dict.fromkeys(rule.column for rule in rules if words_in(rule)):
         about = [rule for rule in rules if rule.column == column and words_in(rule)]
-        if any(rule.ignore_case for rule in about):
+        if any(rule.ignore_case or isinstance(rule.equals, bool) for rule in about):
             continue
         words = sorted({word for rule in about for word in words_in(rule)})
         listed = pl.DataFrame({"word": words}).select(key=_key(pl.col("word")), same=whole(pl.col("word")))

@@ -5,6 +5,7 @@ Types are settled when all is read (`Staging.frame`): a key may appear late, and
 
 from __future__ import annotations
 
+import json
 import re
 import zlib
 from collections.abc import Mapping
@@ -39,6 +40,9 @@ class JsonlReader:
 
     def __init__(self, source: Source, wanted: Mapping[str, str], staging: Staging, file: int, tally: Tally) -> None:
         self.source, self.wanted, self.staging, self.file, self.tally = source, wanted, staging, file, tally
+        self.keys = [
+            (key, re.compile(rb"%b\s*:[^{}\n]*?%b\s*:" % (re.escape(key), re.escape(key)))) for key in _quoted(wanted)
+        ]
         self.outer: set[str] = set()
         self.inner: set[str] = set()
         self.record = self.line = 1
@@ -82,6 +86,8 @@ class JsonlReader:
         """Stages a block by Polars; False where it refuses, or might change a value."""
         if b"\\ud" in block.replace(b"\\uD", b"\\ud") and _HALF.search(_PAIR.sub(b"", block)):
             return False
+        if any(block.count(key) > lines and twice.search(block) for key, twice in self.keys):
+            return False  # Polars would take the first without a word
         try:
             frame = pl.read_ndjson(block, infer_schema_length=None)
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
@@ -128,6 +134,11 @@ class JsonlReader:
     def _stage(self, frame: pl.DataFrame, records: pl.Series, lines: pl.Series) -> None:
         self.staging.add(with_place(frame, self.file, records, lines))
         self.tally.rows += frame.height
+
+
+def _quoted(wanted: Mapping[str, str]) -> list[bytes]:
+    """Keys as they stand in a line."""
+    return [json.dumps(key, ensure_ascii=False).encode() for key in wanted]
 
 
 def _believable(values: pl.Series) -> bool:

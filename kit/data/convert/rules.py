@@ -9,7 +9,7 @@ from operator import and_
 import polars as pl
 
 from kit.data.convert.mapping import Keep
-from kit.data.convert.normal import EXACT, SPACES, cell, number, read_number, unread, whole
+from kit.data.convert.normal import EXACT, SPACES, as_float, cell, number, read_number, unread, whole
 
 BOUNDS = {"above": pl.Expr.gt, "below": pl.Expr.lt, "at_least": pl.Expr.ge, "at_most": pl.Expr.le}
 WORDS = ("equals", "one_of", "none_of")
@@ -104,5 +104,5 @@ def _is_one(rule: Keep, dtype: pl.DataType, text: pl.Expr, operands: list[str]) 
         read_as = [float(rule.equals is True)] if truth else [read_number(each, None) for each in operands]
         numbers = [each for each in read_as if each is not None and abs(each) < EXACT]
         if numbers:
-            found |= pl.col(rule.column).cast(pl.Float64).is_in(numbers) & text.is_not_null()
+            found |= as_float(rule.column, dtype).is_in(numbers) & text.is_not_null()
     return found.fill_null(False)

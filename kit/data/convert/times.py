@@ -9,7 +9,7 @@ import polars as pl
 
 from kit.data.convert.formats import OFFSET, fitting, parse_form, parse_iso, read_text
 from kit.data.convert.mapping import Time
-from kit.data.convert.normal import NUMBER, cell, is_text, of_count, read_number, whole
+from kit.data.convert.normal import NOTHING, NUMBER, cell, is_text, of_count, read_number, whole
 from kit.data.scan import TIME
 from kit.errors import KitError
 
@@ -121,6 +121,9 @@ def diagnose(time: Time, dtype: pl.DataType, example: str, count: int, where: st
 def remedy(time: Time, dtype: pl.DataType, example: str) -> str:
     """The setting that reads `example`, never the one that was tried."""
     low, high = plausible()
+    if NOTHING.fullmatch(example):
+        null = f"`null = [{example!r}]`"
+        return f"If it stands for nothing, say {null} at the top of the mapping: such rows are left out and counted."
     leave_out = (
         f"Leave such rows out with `keep`, or say at the top of the mapping `null = [{example!r}]` if it is no time."
     )
@@ -148,6 +151,8 @@ def remedy(time: Time, dtype: pl.DataType, example: str) -> str:
             said = " or ".join(f'`format = "{form}"`' for form in forms)
             which = ", whichever is how they are written" if len(forms) > 1 else ""
             return f"Say {said}{' instead of `unit`' if time.unit else ''}{which}."
+        if time.format is None and iso is not None:  # read as it is meant, and no moment of a shop
+            return leave_out
         wanted = "Say `format` as they are written" if time.format is None else "Mend `format`"
         return f"{wanted}. {leave_out}"
     if isinstance(dtype, pl.Datetime | pl.Date):

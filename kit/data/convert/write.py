@@ -43,6 +43,7 @@ def write_tables(mapping: Mapping, sources: Sources, out: Path, work: Path) -> N
     tables, accounts = event_rows(mapping, sources, work)
     for zone in sorted({rows.table.time.zone for rows in tables if rows.table.time and rows.table.time.zone}):
         say(f"  times are read as UTC and become the wall clock of {zone}; if they are local already, leave `zone` out")
+    say_clocks(tables)
     values = attribute_rows(mapping, sources, work)
     for each in values:
         say(each.account.line())
@@ -75,6 +76,20 @@ def write_tables(mapping: Mapping, sources: Sources, out: Path, work: Path) -> N
         "products": [asdict(each.account) for each in values],
     }
     (out / REPORT).write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def say_clocks(tables: list[Rows]) -> None:
+    """A warning where tables tell their times by different clocks: their order among each other is then made up."""
+    clocks: dict[str, list[str]] = {}
+    for rows in tables:
+        if rows.kept:
+            clocks.setdefault(rows.clock, []).append(rows.kind.value)
+    if len(clocks) > 1:
+        told = "; ".join(f"{', '.join(kinds)} {clock}" for clock, kinds in clocks.items())
+        say(
+            f"  warning: the tables tell their times by different clocks ({told}): unless these are one, events are in a wrong "
+            "order; `zone` turns UTC into the shop's wall clock, table by table"
+        )
 
 
 def spelled_alike(

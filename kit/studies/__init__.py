@@ -1,1 +1,0 @@
-"""Studies: what scores or measures many profiles to learn about them."""

@@ -1,1 +1,0 @@
-"""Which cheap stand-in ranks profiles as the official probe does, and at what cost."""
