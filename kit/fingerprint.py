@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from kit.errors import KitError
-from kit.syntax import Import, Source, hashed, imported, imports_in, names_set, parse_source, written
+from kit.syntax import Import, ModuleSource, hashed, imported, imports_in, names_set, parse_source, written
 
 KIT: Final = Path(__file__).parent
 INERT: Final = frozenset(
@@ -90,8 +90,8 @@ class Library:
 
     def __init__(self, read: Read) -> None:
         self._read = read
-        self._sources: dict[tuple[str, Path], Source] = {}
-        self._steps: dict[tuple[Import, Place], tuple[dict[str, str], list[Import]]] = {}
+        self._sources: dict[tuple[str, Path], ModuleSource] = {}
+        self._steps: dict[tuple[Import, CodePlace], tuple[dict[str, str], list[Import]]] = {}
 
     def code(self, *parts: object) -> Code:
         """The closure of modules (by name), classes and functions.
@@ -101,7 +101,7 @@ class Library:
         """
         files: dict[str, str] = {}
         for name in dict.fromkeys(module_of(part) for part in parts):
-            files |= self._closure([Import(name)], Place.of(name))
+            files |= self._closure([Import(name)], CodePlace.of(name))
         return Code(dict(sorted(files.items())))
 
     def function_code(self, function: Callable[..., Any]) -> Code:
@@ -110,7 +110,7 @@ class Library:
         For functions that share a file with others that have nothing to do with them.
         """
         module = module_of(function)
-        place = Place.of(module)
+        place = CodePlace.of(module)
         file = place.find(module)
         assert file is not None
         tree = ast.parse(self._read(file))
@@ -132,7 +132,7 @@ class Library:
         own = hashed(" ".join(written(node) for _, node in sorted(nodes.items())))
         return Code({f"{place.shown(file)}:{function.__name__}": own}) | Code(self._closure(imports, place))
 
-    def _closure(self, start: Iterable[Import], place: Place) -> dict[str, str]:
+    def _closure(self, start: Iterable[Import], place: CodePlace) -> dict[str, str]:
         """Shown file → digest, of everything that these imports lead to."""
         found: dict[str, str] = {}
         seen: set[Import] = set()
@@ -147,7 +147,7 @@ class Library:
             waiting += leads
         return found
 
-    def _step(self, one: Import, place: Place) -> tuple[dict[str, str], list[Import]]:
+    def _step(self, one: Import, place: CodePlace) -> tuple[dict[str, str], list[Import]]:
         """The files that an import runs, and the imports that these lead to."""
         if (one, place) in self._steps:
             return self._steps[one, place]
@@ -168,7 +168,7 @@ class Library:
         self._steps[one, place] = files, leads
         return files, leads
 
-    def _reached(self, one: Import, place: Place) -> Iterator[tuple[str, bool]]:
+    def _reached(self, one: Import, place: CodePlace) -> Iterator[tuple[str, bool]]:
         """Modules that an import runs, and whether all that they hand on is meant."""
         file = place.find(one.module)
         package = file is not None and file.name == "__init__.py"
@@ -183,7 +183,7 @@ class Library:
             if source is None or source.hands_on is None or one.name not in source.hands_on:
                 yield f"{one.module}.{one.name}", True
 
-    def _source(self, name: str, file: Path) -> Source:
+    def _source(self, name: str, file: Path) -> ModuleSource:
         key = (name, file)
         if key not in self._sources:
             self._sources[key] = parse_source(self._read(file), name, package=file.name == "__init__.py")
@@ -191,7 +191,7 @@ class Library:
 
 
 @dataclass(frozen=True)
-class Place:
+class CodePlace:
     """Where a part's own modules lie: the kit, and the folder that its package or file is imported from.
 
     Attributes:
@@ -203,7 +203,7 @@ class Place:
     folder: Path
 
     @classmethod
-    def of(cls, module: str) -> Place:
+    def of(cls, module: str) -> CodePlace:
         """Of a module that may be loaded already.
 
         Raises:

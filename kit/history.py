@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Source:
+class EventSource:
     """Where events come from: files of everybody's events, and the same narrowed to the relevant clients.
 
     `prepared` holds one parquet file per event type, sorted by client_id and timestamp, ties in file order, with category and
@@ -65,7 +65,7 @@ class Window:
 
     start: datetime
     stop: datetime
-    _source: Source = field(repr=False)
+    _source: EventSource = field(repr=False)
     _clients: NDArray[np.int64] = field(repr=False)
 
     def events(self, kind: EventType) -> pl.LazyFrame:
@@ -88,7 +88,7 @@ class History:
 
     def __init__(
         self,
-        source: Source,
+        source: EventSource,
         cut: datetime,
         clients: NDArray[np.int64],
         *,
@@ -130,7 +130,7 @@ class History:
         plan = plan_events(folder, cut, store, duplicates, clients)
         require_sound(folder, plan, store)
         artefact = store.make(plan.stage, plan.prepare)
-        source = Source(plan.files, folder.products, artefact.folder, plan.targets, plan.cut, plan.days)
+        source = EventSource(plan.files, folder.products, artefact.folder, plan.targets, plan.cut, plan.days)
         history = cls(source, plan.cut, plan.clients)
         history._memo |= {"fingerprint": plan.fingerprint, "artefact": artefact.key, "store": store}
         return history

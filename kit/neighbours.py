@@ -29,7 +29,7 @@ CHECKED = 200
 
 
 @dataclass(frozen=True)
-class Shared:
+class SharedColumn:
     """A column that adds much to a cosine: its part of it, and the values of both clients."""
 
     name: str
@@ -52,7 +52,7 @@ class Neighbour:
     client: int
     cosine: float
     blocks: dict[str, float]
-    features: tuple[Shared, ...]
+    features: tuple[SharedColumn, ...]
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""
@@ -165,7 +165,9 @@ def _explained(profiles: Profiles, place: int, parts: NDArray[np.float32], row: 
     """`parts`: float32 (d,), each column's part of the cosine."""
     largest = np.argsort(-parts, kind="stable")[:features]
     shared = tuple(
-        Shared(profiles.names[i], float(parts[i]), float(profiles.matrix[row, i]), float(profiles.matrix[place, i]))
+        SharedColumn(
+            profiles.names[i], float(parts[i]), float(profiles.matrix[row, i]), float(profiles.matrix[place, i])
+        )
         for i in largest
         if parts[i] > 0
     )

@@ -22,7 +22,7 @@ class Import:
 
 
 @dataclass(frozen=True)
-class Source:
+class ModuleSource:
     """What one file says.
 
     Attributes:
@@ -36,7 +36,7 @@ class Source:
     hands_on: Mapping[str, Import] | None
 
 
-def parse_source(content: bytes, name: str, *, package: bool) -> Source:
+def parse_source(content: bytes, name: str, *, package: bool) -> ModuleSource:
     """What a module's file says.
 
     Args:
@@ -47,12 +47,12 @@ def parse_source(content: bytes, name: str, *, package: bool) -> Source:
     try:
         tree = ast.parse(content)
     except (SyntaxError, ValueError):  # being edited: nothing that is loaded looks like this
-        return Source(hashed(repr(content)), (), None)
+        return ModuleSource(hashed(repr(content)), (), None)
     body = [node for node in tree.body if not _stands_alone(node)]
     hands_on = None
     if package and body and all(_is_import(node) or names_set(node) == ["__all__"] for node in body):
         hands_on = {bound: found for node in body for bound, found in imported(node, name, package)}
-    return Source(hashed(written(tree)), tuple(dict.fromkeys(imports_in(tree, name, package))), hands_on)
+    return ModuleSource(hashed(written(tree)), tuple(dict.fromkeys(imports_in(tree, name, package))), hands_on)
 
 
 def imports_in(tree: ast.AST, module: str, package: bool) -> Iterator[Import]:

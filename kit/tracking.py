@@ -126,7 +126,7 @@ SINKS: dict[str, Callable[[str, Mapping[str, Any], Path], Sink]] = {
 }
 
 
-class _Run:
+class _TrackedRun:
     """The sinks of the run that is going on."""
 
     def __init__(self, name: str, parameters: Mapping[str, Any], folder: Path, extra: Sequence[str]) -> None:
@@ -150,7 +150,7 @@ class _Run:
         return True
 
 
-_current: list[_Run] = []
+_current: list[_TrackedRun] = []
 Watch = Callable[[Mapping[str, float], int | None, Mapping[str, Any]], None]
 """Called with (values, step, about) of an event."""
 _watchers: list[tuple[str, Watch]] = []
@@ -186,7 +186,7 @@ def run(kind: str, parameters: Mapping[str, Any], folder: Path) -> Iterator[None
         yield
         return
     name = f"{time.strftime('%Y%m%dT%H%M%S')}-{kind}-{os.getpid()}"
-    _current.append(_Run(name, {"command": kind, **parameters}, folder, chosen_sinks()))
+    _current.append(_TrackedRun(name, {"command": kind, **parameters}, folder, chosen_sinks()))
     state = "failed"
     try:
         yield

@@ -12,7 +12,7 @@ import pytest
 from kit.blocks.base import load_blocks, make_block
 from kit.errors import KitError
 from kit.features.registry import load_families
-from kit.fingerprint import KIT, Code, Library, Place, Snapshot, code_of, function_code
+from kit.fingerprint import KIT, Code, CodePlace, Library, Snapshot, code_of, function_code
 from kit.models.objectives import load_objectives
 from kit.models.sequence import load_encoders
 from kit.probes.registry import load_probes
@@ -130,8 +130,8 @@ def test_a_name_that_comes_from_elsewhere_is_followed_there(shelf: Path):
 
 
 def test_a_library_beside_an_installed_part_is_no_part_of_it(shelf: Path):
-    assert Place("shelf", shelf.parent).find("neighbour") == shelf.parent / "neighbour.py"
-    assert Place("shelf", shelf.parent / "site-packages").find("neighbour") is None
+    assert CodePlace("shelf", shelf.parent).find("neighbour") == shelf.parent / "neighbour.py"
+    assert CodePlace("shelf", shelf.parent / "site-packages").find("neighbour") is None
 
 
 def test_what_runs_is_what_is_digested(shelf: Path):

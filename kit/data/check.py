@@ -19,7 +19,7 @@ from kit.data.check_split import check_clients, check_split
 from kit.data.contract import inspect_raw
 from kit.data.layout import DataFolder, Split
 from kit.data.scan import columns_of, product_names, scan_events, scan_products, scan_table
-from kit.data.table import UNREADABLE, Table
+from kit.data.table import UNREADABLE, CheckedTable
 from kit.errors import Finding, KitError, Severity
 from kit.store import Store
 
@@ -106,7 +106,7 @@ def train_start(folder: DataFolder, end: datetime | None, days: int) -> datetime
     return None if end is None else Split.from_end(end, days).train_start
 
 
-def check_span(folder: DataFolder, events: dict[EventType, Table], days: int) -> Iterator[Finding]:
+def check_span(folder: DataFolder, events: dict[EventType, CheckedTable], days: int) -> Iterator[Finding]:
     """Is the history long enough to be split, and does anything lie after the last purchase?"""
     end = events[EventType.BUY].last
     firsts = [table.first for table in events.values() if table.first is not None]
@@ -125,7 +125,7 @@ def check_span(folder: DataFolder, events: dict[EventType, Table], days: int) ->
         yield Finding(Severity.INFO, what, ", ".join(table.path.name for table in late), remedy)
 
 
-def check_duplicates(table: Table, columns: tuple[str, ...]) -> list[Finding]:
+def check_duplicates(table: CheckedTable, columns: tuple[str, ...]) -> list[Finding]:
     """Share of exact duplicate rows, exact for the clients looked at."""
     part = -(-table.rows // SAMPLE_ROWS)
     rows = pl.scan_parquet(table.path).select(columns)
@@ -141,7 +141,9 @@ def check_duplicates(table: Table, columns: tuple[str, ...]) -> list[Finding]:
     return [Finding(Severity.INFO, what, table.path.name, remedy)]
 
 
-def check_products(folder: DataFolder, products: Table, events: dict[EventType, Table], days: int) -> Iterator[Finding]:
+def check_products(
+    folder: DataFolder, products: CheckedTable, events: dict[EventType, CheckedTable], days: int
+) -> Iterator[Finding]:
     """Skus listed twice, one constant category, and events whose sku has no properties."""
     yield from check_doubles(products)
     catalogue = scan_products(products.path, parse_codes=False)
@@ -167,7 +169,7 @@ def check_products(folder: DataFolder, products: Table, events: dict[EventType, 
         yield Finding(severity, what, f"{table.name} sku", remedy)
 
 
-def check_doubles(products: Table) -> Iterator[Finding]:
+def check_doubles(products: CheckedTable) -> Iterator[Finding]:
     """Skus with more than one row, whether the rows differ, and which one counts."""
     known = scan_table(products.path, ())[1]
     columns = product_names(known)

@@ -15,7 +15,7 @@ from pathlib import Path
 from kit.challenge import PRODUCT_COLUMNS, EventType
 from kit.data.layout import DataFolder
 from kit.data.scan import columns_of
-from kit.data.table import Table, check_table
+from kit.data.table import CheckedTable, check_table
 from kit.data.times import latest_year
 from kit.errors import Finding, KitError, Severity
 from kit.fingerprint import code_of
@@ -25,14 +25,14 @@ ROOM = "contract"
 """Folder of the store that remembers what was found."""
 
 
-def inspect(path: Path, columns: tuple[str, ...], store: Store) -> Table:
+def inspect(path: Path, columns: tuple[str, ...], store: Store) -> CheckedTable:
     """`check_table`, remembered by the file's content."""
     if not path.exists():
         return check_table(path, columns)
-    key = [store.file_digest(path), Table(path).name, columns, latest_year(), code_of(check_table).digest]
+    key = [store.file_digest(path), CheckedTable(path).name, columns, latest_year(), code_of(CheckedTable).digest]
     memory = store.root / ROOM / f"{digest(key)[:16]}.json"
     with suppress(OSError, ValueError, TypeError, KeyError):
-        return Table.from_json(path, json.loads(memory.read_text(encoding="utf-8")))
+        return CheckedTable.from_json(path, json.loads(memory.read_text(encoding="utf-8")))
     table = check_table(path, columns)
     if table.whole:
         with suppress(OSError, KitError):
@@ -40,7 +40,7 @@ def inspect(path: Path, columns: tuple[str, ...], store: Store) -> Table:
     return table
 
 
-def inspect_raw(folder: DataFolder, store: Store) -> tuple[dict[EventType, Table], Table]:
+def inspect_raw(folder: DataFolder, store: Store) -> tuple[dict[EventType, CheckedTable], CheckedTable]:
     """The five raw event files and the products."""
     events = {kind: inspect(folder.raw(kind), columns_of(kind), store) for kind in EventType}
     return events, inspect(folder.products, PRODUCT_COLUMNS, store)

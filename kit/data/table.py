@@ -21,7 +21,7 @@ UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, 
 
 
 @dataclass
-class Table:
+class CheckedTable:
     """What one pass over a file showed.
 
     Attributes:
@@ -63,21 +63,21 @@ class Table:
         }
 
     @classmethod
-    def from_json(cls, path: Path, kept: dict[str, Any]) -> Table:
+    def from_json(cls, path: Path, kept: dict[str, Any]) -> CheckedTable:
         """What `as_json` gave; KeyError, TypeError or ValueError if it is something else."""
         first, last = (None if kept[key] is None else datetime.fromisoformat(kept[key]) for key in ("first", "last"))
         findings = [Finding(**{**found, "severity": Severity(found["severity"])}) for found in kept["findings"]]
         return cls(path, int(kept["rows"]), first, last, set(kept["broken"]), findings, whole=True)
 
 
-def check_table(path: Path, columns: tuple[str, ...]) -> Table:
+def check_table(path: Path, columns: tuple[str, ...]) -> CheckedTable:
     """Columns, types and every value of one file, in one streaming pass.
 
     Args:
         path: a parquet file, which need not exist.
         columns: what it must have: those of an event type, or PRODUCT_COLUMNS.
     """
-    table = Table(path)
+    table = CheckedTable(path)
     try:
         _, schema = scan_table(path, ())
     except KitError as error:
@@ -115,7 +115,7 @@ def check_table(path: Path, columns: tuple[str, ...]) -> Table:
     return table
 
 
-def check_columns(table: Table, called: dict[str, str], schema: pl.Schema) -> None:
+def check_columns(table: CheckedTable, called: dict[str, str], schema: pl.Schema) -> None:
     """Missing and surplus columns; `called`: the contract's names and those in the file."""
     for name, column in called.items():
         if column not in schema and name == "category":
@@ -134,7 +134,7 @@ def check_columns(table: Table, called: dict[str, str], schema: pl.Schema) -> No
             table.add(Severity.WARNING, f"has the surplus column {name}.", "It is never read: drop it.", name)
 
 
-def apply_rules(table: Table, rules: list[Rule], schema: pl.Schema) -> None:
+def apply_rules(table: CheckedTable, rules: list[Rule], schema: pl.Schema) -> None:
     """Evaluate all rules in one pass: number of bad rows and the first of them; then fetch that row to show it."""
     row = pl.col("_row")
     wanted = [pl.len().alias("rows")]
@@ -155,7 +155,7 @@ def apply_rules(table: Table, rules: list[Rule], schema: pl.Schema) -> None:
             _note(table, rule, schema[rule.column], scan.slice(at, 1), count, at)
 
 
-def _note(table: Table, rule: Rule, dtype: pl.DataType, found: pl.LazyFrame, count: int, at: int) -> None:
+def _note(table: CheckedTable, rule: Rule, dtype: pl.DataType, found: pl.LazyFrame, count: int, at: int) -> None:
     """A finding about `count` bad rows, the first of which is `found`, row `at`."""
     text, remedy, empty = _first(rule, dtype, found)
     what = f"{count} rows of {rule.column} {rule.says}; the first is row {at}: {text}."

@@ -56,7 +56,7 @@ SHARPNESS = (2.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0)
 
 
 @dataclass(frozen=True)
-class Products:
+class ProductDemand:
     """Products to score, known by their properties alone, n of them.
 
     Attributes:
@@ -70,7 +70,7 @@ class Products:
     vector: Vectors
 
 
-def products_of(history: History, skus: NDArray[np.int64]) -> Products:
+def products_of(history: History, skus: NDArray[np.int64]) -> ProductDemand:
     """Properties of skus; unknown ones have none."""
     frame = catalogue(history)
     index = positions(pl.Series(skus, dtype=pl.Int64), frame["sku"].to_numpy())
@@ -79,8 +79,8 @@ def products_of(history: History, skus: NDArray[np.int64]) -> Products:
     vector = np.zeros((len(skus), DIMS), dtype=np.float32)
     vector[known] = item_vectors(history)[index[known]]
     if len(frame) == 0:
-        return Products(np.full(len(skus), -1), np.full(len(skus), -1), vector)
-    return Products(np.where(known, category[index], -1), np.where(known, price[index], -1), vector)
+        return ProductDemand(np.full(len(skus), -1), np.full(len(skus), -1), vector)
+    return ProductDemand(np.where(known, category[index], -1), np.where(known, price[index], -1), vector)
 
 
 def activity(history: History) -> Floats:
@@ -277,7 +277,7 @@ def look_match(history: History, vectors: Vectors) -> Floats:
     return total
 
 
-def kind_interest(history: History, products: Products, key: str) -> Floats:
+def kind_interest(history: History, products: ProductDemand, key: str) -> Floats:
     """How much a client wants products of this category, price and look, (clients, n), whether ever sold or not."""
     categories = np.unique(products.category[products.category >= 0])
     fit: Floats = price_match(history, products.price) ** PRICE * np.exp(LOOK * look_match(history, products.vector))

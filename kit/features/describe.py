@@ -16,7 +16,7 @@ from kit.challenge import CODES, SKU_EVENTS, EventType, TaskName
 from kit.data.scan import CODE_ARRAY
 from kit.features.build import run_family
 from kit.features.registry import FeatureSettings, load_families
-from kit.history import History, Source
+from kit.history import EventSource, History
 from kit.trouble import disk_trouble
 
 CUT = datetime(2022, 10, 1)
@@ -145,4 +145,4 @@ def example_history(
     lists = {TaskName.CATEGORY.value: folder / "category.npy", TaskName.SKU.value: folder / "sku.npy"}
     for (_, path), count in zip(lists.items(), targets, strict=True):
         np.save(path, np.arange(count))
-    return History(Source(files, folder / "products.parquet", folder, lists, CUT), CUT, np.arange(CLIENTS))
+    return History(EventSource(files, folder / "products.parquet", folder, lists, CUT), CUT, np.arange(CLIENTS))

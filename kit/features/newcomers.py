@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn.cluster import MiniBatchKMeans
 from threadpoolctl import threadpool_limits
 
-from kit.features.demand import Products, activity, category_shares, has_history, kind_interest
+from kit.features.demand import ProductDemand, activity, category_shares, has_history, kind_interest
 from kit.features.embedding import item_vectors
 from kit.features.matrix import Floats, as_frame, client_matrix, decayed_weight
 from kit.features.registry import FeatureSettings, family
@@ -50,7 +50,7 @@ def _unsold_touches(history: History) -> Floats:
     return np.log1p(dense)
 
 
-def _prototypes(history: History) -> Products:
+def _prototypes(history: History) -> ProductDemand:
     """The unsold products nearest to the centres of KINDS groups of them, ordered by group."""
     sold = sku_facts(history).filter(pl.col("buys") > 0).select("sku")
     items = catalogue(history).with_columns(item=pl.int_range(pl.len()))
@@ -60,13 +60,13 @@ def _prototypes(history: History) -> Products:
     shares = category_shares(history, waiting["category"].to_numpy())
     chosen = np.sort(np.lexsort((waiting["sku"].to_numpy(), -shares))[:SAMPLE])
     if len(chosen) == 0:
-        return Products(np.empty(0, np.int64), np.empty(0, np.int64), item_vectors(history)[:0])
+        return ProductDemand(np.empty(0, np.int64), np.empty(0, np.int64), item_vectors(history)[:0])
     index = waiting["item"].to_numpy()[chosen]
     category, price = (waiting[name].to_numpy()[chosen] for name in ("category", "price"))
     vector = item_vectors(history)[index]
     places = np.hstack([vector, (price * (PRICE_SCALE / 100.0))[:, None].astype(np.float32)])
     kept = _medoids(places, shares[chosen])
-    return Products(category[kept], price[kept], vector[kept])
+    return ProductDemand(category[kept], price[kept], vector[kept])
 
 
 def _medoids(places: NDArray[np.float32], weight: Floats) -> NDArray[np.int64]:

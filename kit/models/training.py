@@ -127,12 +127,12 @@ def train(
             f"{name} brings an optimiser of its own: `train.schedule` cannot be 'schedule-free'.",
             "Use cosine or constant.",
         )
-    run = _Run(model, batches, settings, seed, name, validate, size, checkpoint, optimizer)
+    run = _Training(model, batches, settings, seed, name, validate, size, checkpoint, optimizer)
     return _alone(_fabric(settings), run) if settings.devices == 1 else _in_processes(run)
 
 
 @dataclass
-class _Run:
+class _Training:
     """The arguments of `train`."""
 
     model: nn.Module
@@ -146,7 +146,7 @@ class _Run:
     optimizer: Optimizer | None
 
 
-def _in_processes(run: _Run) -> TrainReport:
+def _in_processes(run: _Training) -> TrainReport:
     """`_loop` in as many processes as there are devices; the model here gets the weights of the first.
 
     They are started for this alone, with the run as a pickle: to run the whole command again in every process, as launchers
@@ -175,13 +175,13 @@ def _in_processes(run: _Run) -> TrainReport:
 def _work(fabric: Fabric, pickled: bytes, result: Path) -> None:
     """In a process of its own. The first leaves weights and report in a file: a pipe that nobody reads until all processes
     have ended takes few bytes, and shared memory ends with its process."""
-    run: _Run = pickle.loads(pickled)
+    run: _Training = pickle.loads(pickled)
     report = _alone(fabric, run)
     if fabric.is_global_zero:
         result.write_bytes(pickle.dumps(({key: value.cpu() for key, value in run.model.state_dict().items()}, report)))
 
 
-def _alone(fabric: Fabric, run: _Run) -> TrainReport:
+def _alone(fabric: Fabric, run: _Training) -> TrainReport:
     """`_loop`, with the same sums whatever else the processor does, and giving way to it."""
     with same_sums(fabric.device), give_way():
         return _loop(fabric, run)
@@ -210,7 +210,7 @@ def same_sums(device: torch.device) -> Generator[None]:
         filling.fill_uninitialized_memory = filled
 
 
-def _loop(fabric: Fabric, run: _Run) -> TrainReport:
+def _loop(fabric: Fabric, run: _Training) -> TrainReport:
     """All epochs, in this process."""
     model, settings, validate = run.model, run.settings, run.validate
     _seed_everything(run.seed + 7919 * fabric.global_rank)
@@ -291,7 +291,7 @@ def _run_epoch(
     wrapped: _FabricModule,
     optimizer: Optimizer,
     schedule: LRScheduler,
-    run: _Run,
+    run: _Training,
     epoch: int,
     saved: Checkpoint,
 ) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """Tasks: what is predicted in a window. The challenge's six, and anybody's own."""
 
-from kit.tasks.base import TASKS, Task, Window, find_task, load_tasks, register
+from kit.tasks.base import TASKS, Task, TaskWindow, find_task, load_tasks, register
 from kit.tasks.challenge import CATEGORY, CHALLENGE, CHURN, CONVERSION, NEW_SKU, PRICE, SKU
 
 __all__ = [
@@ -13,7 +13,7 @@ __all__ = [
     "SKU",
     "TASKS",
     "Task",
-    "Window",
+    "TaskWindow",
     "find_task",
     "load_tasks",
     "register",

@@ -25,7 +25,7 @@ Ids = NDArray[np.int64]
 Shown = Literal["whether", "which", "how much"]
 
 
-class Window(Protocol):
+class TaskWindow(Protocol):
     """What a task may look at: the days of a target window, or of a window that a History was rewound by."""
 
     @property
@@ -75,7 +75,7 @@ class Task(ABC):
     verb: ClassVar[str] = "bought"
 
     @abstractmethod
-    def labels(self, window: Window) -> pl.LazyFrame:
+    def labels(self, window: TaskWindow) -> pl.LazyFrame:
         """Who did it: client_id and, for a task with targets, `column`. Rows may repeat; rows of other clients and targets are
         left out later."""
 

@@ -8,7 +8,7 @@ import polars as pl
 
 from kit.challenge import TaskName
 from kit.data.targets import Bought, TargetList, category_list, new_sku_list, price_list, sku_list
-from kit.tasks.base import Task, Window, register
+from kit.tasks.base import Task, TaskWindow, register
 from kit.tasks.metric import PROPENSITY
 
 
@@ -18,7 +18,7 @@ class _NoPurchase(Task):
     absent = True
     label = "no purchase"
 
-    def labels(self, window: Window) -> pl.LazyFrame:
+    def labels(self, window: TaskWindow) -> pl.LazyFrame:
         """The buyers."""
         return window.purchases().select("client_id")
 
@@ -45,7 +45,7 @@ class _Propensity(Task):
 
     metric = PROPENSITY
 
-    def labels(self, window: Window) -> pl.LazyFrame:
+    def labels(self, window: TaskWindow) -> pl.LazyFrame:
         """Clients and what they bought."""
         return window.purchases().select("client_id", str(self.column))
 

@@ -22,7 +22,7 @@ from kit.data.targets import CHALLENGE_LISTS, MIN_LABELS, ListRule
 from kit.errors import KitError
 from kit.fingerprint import code_of
 from kit.store import Store, digest
-from kit.tasks.base import Ids, Task, Window, load_tasks
+from kit.tasks.base import Ids, Task, TaskWindow, load_tasks
 from kit.tasks.lists import load_popularity, load_targets
 from kit.tasks.window import TargetWindow
 
@@ -81,7 +81,7 @@ class TaskData:
         return int(self.train.shape[1])
 
 
-def label_matrix(task: Task, window: Window, client_ids: Ids, targets: Ids | None = None) -> sp.csr_matrix:
+def label_matrix(task: Task, window: TaskWindow, client_ids: Ids, targets: Ids | None = None) -> sp.csr_matrix:
     """Labels of `task` for `client_ids`, in their order.
 
     Args:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
-import pickle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kit.arrays import read_numbers
 from kit.data.layout import DataFolder
 from kit.errors import KitError
 
@@ -50,26 +49,9 @@ def load_popularity(task: str, folder: DataFolder, width: int) -> NDArray[np.flo
     return values
 
 
-class _Numbers(pickle.Unpickler):
-    """Object arrays of the official folder need pickle; this one builds NumPy numbers and arrays and nothing else."""
-
-    def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401
-        allowed = {"dtype", "ndarray", "scalar", "_reconstruct", "_frombuffer"}
-        if module.split(".", maxsplit=1)[0] == "numpy" and name in allowed:
-            return super().find_class(module, name)
-        raise pickle.UnpicklingError(f"{module}.{name} is not allowed in a list of numbers")
-
-
 def _load_plain(path: Path, remedy: str) -> NDArray[Any]:
-    """A .npy file, also if it holds Python numbers, without running code that it may carry."""
+    """`read_numbers`, with a KitError that ends in `remedy`."""
     try:
-        data = path.read_bytes()
-        stream = io.BytesIO(data)
-        version = np.lib.format.read_magic(stream)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(stream)
-        if not dtype.hasobject:
-            return np.asarray(np.load(io.BytesIO(data), allow_pickle=False))
-        return np.asarray(_Numbers(stream).load()).reshape(shape)
-    except (ValueError, EOFError, OSError, pickle.UnpicklingError) as error:
+        return read_numbers(path)
+    except (ValueError, EOFError, OSError) as error:
         raise KitError(f"{path} cannot be read as a NumPy array ({error}).", remedy) from error

@@ -19,7 +19,7 @@ from kit.tune.gain import Reference
 from kit.tune.objective import Built, RecipeObjective
 from kit.tune.scoring import Scorer
 from kit.tune.space import from_params
-from kit.tune.storage import Place, study_lock
+from kit.tune.storage import StudyPlace, study_lock
 from kit.tune.study import best_trials, is_first, space_of
 
 MADE_BY: Final = "made by `kit tune best`"
@@ -29,7 +29,7 @@ OFFICIAL: Final = "official"
 
 
 def score_officially(
-    study: optuna.Study, place: Place, objective: RecipeObjective, count: int, threads: int | None = None
+    study: optuna.Study, place: StudyPlace, objective: RecipeObjective, count: int, threads: int | None = None
 ) -> dict[str, dict[str, Any]]:
     """Score the `count` best trials, and the defaults beside them, with the official probe.
 
@@ -134,7 +134,7 @@ def tables_of(study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
         ) from error
 
 
-def recipe_text(study: optuna.Study, trial: FrozenTrial, place: Place, name: str | None = None) -> str:
+def recipe_text(study: optuna.Study, trial: FrozenTrial, place: StudyPlace, name: str | None = None) -> str:
     """The recipe as a TOML file: comments with its provenance, then tables without a leaf of the search in them."""
     tables = tables_of(study, trial)
     if name:
@@ -144,7 +144,7 @@ def recipe_text(study: optuna.Study, trial: FrozenTrial, place: Place, name: str
     return "\n".join(lines) + "\n" + tomli_w.dumps(tables)
 
 
-def provenance(study: optuna.Study, trial: FrozenTrial, place: Place) -> list[str]:
+def provenance(study: optuna.Study, trial: FrozenTrial, place: StudyPlace) -> list[str]:
     """Where the values come from: study, trial, data, gain, scores, versions."""
     said, trials = study.user_attrs, study.get_trials(deepcopy=False)
     done = sum(other.state in (TrialState.COMPLETE, TrialState.PRUNED) for other in trials)

@@ -25,7 +25,7 @@ import psutil
 from optuna.trial import FrozenTrial, TrialState
 
 from kit.progress import say
-from kit.tune.storage import Place, study_lock
+from kit.tune.storage import StudyPlace, study_lock
 
 BEAT: Final = 30.0
 """Seconds between signs of life."""
@@ -57,7 +57,7 @@ class Worker:
         return cls(_host(), os.getpid(), psutil.Process().create_time(), uuid.uuid4().hex[:8])
 
 
-def claim(study: optuna.Study, place: Place, me: Worker, cap: int) -> optuna.Trial | None:
+def claim(study: optuna.Study, place: StudyPlace, me: Worker, cap: int) -> optuna.Trial | None:
     """Take the next trial, or None when the study has `cap` of them.
 
     Counted are running, finished, pruned and failed trials; lost ones are not, since they are run again.

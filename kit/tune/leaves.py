@@ -102,14 +102,14 @@ class Range(Leaf):
         return [self.low, self.high]
 
 
-class Choice(Leaf):
+class ChoiceLeaf(Leaf):
     """One of several values of any kind."""
 
     choices: tuple[Any, ...] = Field(min_length=2)
     default: Any
 
     @model_validator(mode="after")
-    def _sound(self) -> Choice:
+    def _sound(self) -> ChoiceLeaf:
         if len({_word(choice) for choice in self.choices}) < len(self.choices):
             raise ValueError(f"two of the choices {list(self.choices)} are the same")
         if self.default != ABSENT or not self.absent:
@@ -164,7 +164,7 @@ class Subset(Leaf):
         return [item for name in names for item in (groups[name] if isinstance(groups, dict) else (name,))]
 
 
-KEYS: Final = sorted({key for kind in (Range, Choice, Subset) for key in kind.model_fields})
+KEYS: Final = sorted({key for kind in (Range, ChoiceLeaf, Subset) for key in kind.model_fields})
 
 
 def as_leaf(value: object, where: str) -> Leaf | None:
@@ -178,7 +178,7 @@ def as_leaf(value: object, where: str) -> Leaf | None:
     for key in value:
         if key not in KEYS:
             raise KitError(f"{where}: the key {key!r} of a range or choice is unknown;", nearest(key, KEYS))
-    kind = Choice if "choices" in value else Subset if "subset" in value else Range
+    kind = ChoiceLeaf if "choices" in value else Subset if "subset" in value else Range
     if "default" not in value:
         raise KitError(f"{where} has no default.", "Add `default = …`: the defaults are the first trial.")
     return parse(kind, value, where)

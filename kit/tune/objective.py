@@ -28,13 +28,13 @@ from kit.tune.epochs import EpochPruner
 from kit.tune.gain import Reference, task_gain, total_gain
 from kit.tune.scoring import CountingStore, Scorer
 from kit.tune.space import Space, defaults, from_trial
-from kit.tune.storage import Place, study_lock
+from kit.tune.storage import StudyPlace, study_lock
 
 
-class Objective(Protocol):
+class TrialObjective(Protocol):
     """What a worker runs; tests bring toys."""
 
-    def prepare(self, study: optuna.Study, place: Place) -> None:
+    def prepare(self, study: optuna.Study, place: StudyPlace) -> None:
         """Once per worker, before its first trial."""
 
     def __call__(self, trial: optuna.Trial) -> Sequence[float]:
@@ -102,7 +102,7 @@ class RecipeObjective:
             return ""
         return Store(self.root).file_digest(Path(what)) if what.endswith(".toml") else vectors_digest(Path(what))
 
-    def prepare(self, study: optuna.Study, place: Place) -> None:
+    def prepare(self, study: optuna.Study, place: StudyPlace) -> None:
         """Score the reference, or find it in the study; whoever comes first does it and all others wait."""
         with study_lock(place, "reference"):
             known = study.user_attrs.get("reference")

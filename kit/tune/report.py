@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial
 from kit.store import write_atomically
 from kit.tune.best import recipe_text, winner
 from kit.tune.status import status
-from kit.tune.storage import Place
+from kit.tune.storage import StudyPlace
 from kit.tune.study import best_trials, is_first
 
 MOST: Final = 12
@@ -49,7 +49,7 @@ Section = tuple[str, str, str]
 """(anchor, heading, HTML)."""
 
 
-def write_report(study: optuna.Study, place: Place, path: Path) -> None:
+def write_report(study: optuna.Study, place: StudyPlace, path: Path) -> None:
     """Write the report whole or not at all.
 
     Args:
@@ -66,7 +66,7 @@ def write_report(study: optuna.Study, place: Place, path: Path) -> None:
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-def render(study: optuna.Study, place: Place) -> str:
+def render(study: optuna.Study, place: StudyPlace) -> str:
     """The HTML page."""
     sections = list(_sections(study, place))
     links = "".join(f'<a href="#{anchor}">{html.escape(title)}</a>' for anchor, title, _ in sections)
@@ -82,7 +82,7 @@ def render(study: optuna.Study, place: Place) -> str:
     )
 
 
-def _sections(study: optuna.Study, place: Place) -> Iterator[Section]:
+def _sections(study: optuna.Study, place: StudyPlace) -> Iterator[Section]:
     state, ranked = status(study, place), best_trials(study)
     goals: list[str] = state["goals"]
     yield "summary", "Summary", _summary(state)

@@ -12,13 +12,13 @@ from optuna.trial import FrozenTrial, TrialState
 
 from kit.tune.best import OFFICIAL
 from kit.tune.claims import tally
-from kit.tune.storage import Place
+from kit.tune.storage import StudyPlace
 from kit.tune.study import best_trials, is_first
 
 TOP = 5
 
 
-def status(study: optuna.Study, place: Place) -> dict[str, Any]:
+def status(study: optuna.Study, place: StudyPlace) -> dict[str, Any]:
     """The object of `kit tune status --json`."""
     trials = study.get_trials(deepcopy=False)
     counts, said, ranked = tally(study), study.user_attrs, best_trials(study)

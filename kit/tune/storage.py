@@ -111,7 +111,7 @@ def mend(path: Path) -> int:
 
 
 @dataclass(frozen=True)
-class Place:
+class StudyPlace:
     """Where a study is: a journal file or a storage URL.
 
     Attributes:
@@ -150,18 +150,18 @@ class Place:
             ) from error
 
 
-def find_place(study: str | None, name: str) -> Place:
+def find_place(study: str | None, name: str) -> StudyPlace:
     """Where `--study` points: a path, a URL, a bare name under .kit/tune/, or by default .kit/tune/NAME.journal."""
     if study is None:
-        return Place(str(DEFAULT_ROOT / "tune" / f"{name}.journal"), name)
+        return StudyPlace(str(DEFAULT_ROOT / "tune" / f"{name}.journal"), name)
     if "://" in study:
-        return Place(study, name)
+        return StudyPlace(study, name)
     path = Path(study)
     bare = path.name == study and path.suffix != ".journal" and not path.is_file()
-    return Place(str(DEFAULT_ROOT / "tune" / f"{study}.journal") if bare else study, name)
+    return StudyPlace(str(DEFAULT_ROOT / "tune" / f"{study}.journal") if bare else study, name)
 
 
-def open_existing(study: str, name: str | None = None) -> tuple[optuna.Study, Place]:
+def open_existing(study: str, name: str | None = None) -> tuple[optuna.Study, StudyPlace]:
     """The study that `kit tune status|best|report STUDY` names.
 
     Raises:
@@ -178,12 +178,12 @@ def open_existing(study: str, name: str | None = None) -> tuple[optuna.Study, Pl
     if name not in names:
         said = f"no study {name!r}" if name else f"{len(names)} studies"
         raise KitError(f"{place.shown} holds {said};", f"give --name: {nearest(name or '', names)}")
-    found = Place(place.target, name)
+    found = StudyPlace(place.target, name)
     return optuna.load_study(study_name=name, storage=storage), found
 
 
 @contextmanager
-def study_lock(place: Place, purpose: str) -> Iterator[None]:
+def study_lock(place: StudyPlace, purpose: str) -> Iterator[None]:
     """One process at a time, on all machines of a study; a holder that dies loses the lock.
 
     Args:

@@ -18,7 +18,7 @@ from kit import __version__
 from kit.errors import KitError
 from kit.store import digest
 from kit.tune.space import Search, Space, default_params, leaves, parse_space
-from kit.tune.storage import Place, study_lock
+from kit.tune.storage import StudyPlace, study_lock
 
 DIRECTIONS: Final[dict[str, Literal["maximize", "minimize"]]] = {
     "score": "maximize",
@@ -121,7 +121,7 @@ def make_pruner(search: Search) -> BasePruner:
         return WilcoxonPruner(p_threshold=0.1, n_startup_steps=3)
 
 
-def begin(space: Space, place: Place, identity: Mapping[str, str], cap: int, data: str) -> optuna.Study:
+def begin(space: Space, place: StudyPlace, identity: Mapping[str, str], cap: int, data: str) -> optuna.Study:
     """Make the study with the defaults as its first trial, or join it if it is there.
 
     Args:
@@ -167,7 +167,7 @@ def begin(space: Space, place: Place, identity: Mapping[str, str], cap: int, dat
     return study
 
 
-def join(space: Space, place: Place, worker: int) -> optuna.Study:
+def join(space: Space, place: StudyPlace, worker: int) -> optuna.Study:
     """The study with this worker's own sampler."""
     plain = optuna.load_study(study_name=place.name, storage=place.storage())
     with study_lock(place, "join"):

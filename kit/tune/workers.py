@@ -26,11 +26,11 @@ from kit.store import Store
 from kit.trouble import disk_trouble, sentence, unforeseen
 from kit.tune.claims import Worker, claim, counted, give_back, sign_of_life
 from kit.tune.space import Space
-from kit.tune.storage import Place, causes, is_full
+from kit.tune.storage import StudyPlace, causes, is_full
 from kit.tune.study import Grid, best_trials, is_first, join
 
 if TYPE_CHECKING:
-    from kit.tune.objective import Objective
+    from kit.tune.objective import TrialObjective
 
 IN_A_ROW: Final = 5
 """So many failures one after the other end a worker: something is wrong with all trials."""
@@ -59,7 +59,7 @@ class Job:
     """
 
     space: Space
-    place: Place
+    place: StudyPlace
     data: Path
     root: Path
     cap: int
@@ -67,10 +67,10 @@ class Job:
     threads: int | None = None
 
 
-Make = Callable[[Job], "Objective"]
+Make = Callable[[Job], "TrialObjective"]
 
 
-def make_objective(job: Job) -> Objective:
+def make_objective(job: Job) -> TrialObjective:
     """The real objective of a job; torch is loaded here, in the process that needs it."""
     from kit.tune.objective import RecipeObjective
 
@@ -108,7 +108,7 @@ def _work(job: Job, worker: int, make: Make) -> int:
     return done
 
 
-def run_trial(study: optuna.Study, trial: optuna.Trial, objective: Objective, me: Worker) -> str | None:
+def run_trial(study: optuna.Study, trial: optuna.Trial, objective: TrialObjective, me: Worker) -> str | None:
     """Run one trial and store what became of it.
 
     Returns:

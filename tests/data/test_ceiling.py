@@ -16,7 +16,7 @@ from kit.data.layout import DataFolder
 from kit.data.scan import scan_events, scan_products
 from kit.data.shop.belief import Belief, believe
 from kit.data.shop.clients import Clients, build_clients
-from kit.data.shop.expect import Future
+from kit.data.shop.expect import ExpectedFuture
 from kit.data.shop.predict import Targets, predict
 from kit.data.shop.presets import CUT_DAY, DAYS, PRESETS, VALIDATION_DAY
 from kit.data.shop.simulate import simulate, simulate_day
@@ -131,7 +131,7 @@ def test_expectation_equals_many_replays_of_the_future(state: tuple[World, Clien
     replayed = bought.reshape(len(chosen), copies).mean(axis=1)
     assert chance.mean() == pytest.approx(replayed.mean(), rel=0.08)
     assert np.corrcoef(chance, replayed)[0, 1] > 0.97
-    expected, future = np.zeros_like(in_category), Future(world, some, believe(some))  # type: ignore[arg-type]
+    expected, future = np.zeros_like(in_category), ExpectedFuture(world, some, believe(some))  # type: ignore[arg-type]
     for day in future:
         if day.day >= VALIDATION_DAY:
             presence = future.present * day.here + (1 - future.present) * day.back

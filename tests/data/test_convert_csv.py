@@ -14,7 +14,7 @@ from shop_files import HEADER, rows, sources
 
 from kit.data.convert import csv_exact, dialect, read_csv, stream
 from kit.data.convert.dialect import Dialect, count_records, regular_records
-from kit.data.convert.mapping import Source
+from kit.data.convert.mapping import SourceFile
 from kit.errors import KitError
 
 STRAY = [("1", "a", "t1"), ("2", "b", "t2"), ("3", "c", "t3"), ("4", "d", "t4"), ("5", "e", "t5")]
@@ -263,7 +263,7 @@ def test_zstd_is_read(tmp_path: Path) -> None:
 )
 def test_settings_that_cannot_be_are_refused(settings: dict[str, str]) -> None:
     with pytest.raises(ValidationError):
-        Source.model_validate({"path": "x", **settings})
+        SourceFile.model_validate({"path": "x", **settings})
 
 
 # --- the two counts -------------------------------------------------------------------------------------------------

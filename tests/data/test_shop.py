@@ -20,7 +20,7 @@ from kit.data.shop.codes import LATENT, Quantiser, as_text
 from kit.data.shop.presets import CELLS, CUT_DAY, DAYS, PRESETS, VALIDATION_DAY, sale, traffic
 from kit.data.shop.simulate import Reason, Sessions, simulate
 from kit.data.shop.world import World, build_world
-from kit.data.shop.write import Tables
+from kit.data.shop.write import ShopTables
 from kit.data.split import split_folder
 from kit.data.stats import folder_stats
 from kit.errors import KitError, Severity
@@ -86,7 +86,7 @@ def test_bytes_of_a_shard_do_not_depend_on_the_other_shards(tmp_path: Path) -> N
     world = build_world(preset, np.random.default_rng(0))
     for name, order in (("a", (0, 1, 2)), ("b", (2, 0, 1))):
         (tmp_path / name).mkdir()
-        tables = Tables(tmp_path / name)
+        tables = ShopTables(tmp_path / name)
         for shard in order:
             shop._shard(tables, world, preset, 7, shard, CUT_DAY)
         tables.join(preset.shards)

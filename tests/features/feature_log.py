@@ -13,7 +13,7 @@ from kit.challenge import SKU_EVENTS, EventType
 from kit.data.scan import CODE_ARRAY
 from kit.features.build import build_features
 from kit.features.registry import FeatureSettings
-from kit.history import History, Source
+from kit.history import EventSource, History
 
 CUT = datetime(2022, 10, 3)  # a Monday
 Rows = Sequence[tuple[int, float, object]]
@@ -64,7 +64,7 @@ def history(
     for task, ids in (targets or {}).items():
         paths[str(task)] = folder / f"{task}.npy"
         np.save(paths[str(task)], np.array(ids, dtype=np.int64))
-    source = Source(files, folder / "products.parquet", folder, paths, cut)
+    source = EventSource(files, folder / "products.parquet", folder, paths, cut)
     return History(source, cut, np.array(sorted(clients), dtype=np.int64))
 
 

@@ -20,7 +20,7 @@ from kit.blocks.sequence import SequenceBlock, SequenceSettings
 from kit.blocks.sequence import new_model as new_sequence_model
 from kit.errors import KitError
 from kit.history import History
-from kit.models.training import TrainSettings, _fabric, _loop, _Run, train
+from kit.models.training import TrainSettings, _fabric, _loop, _Training, train
 from kit.store import write_json
 from kit.tokens import tokenise
 
@@ -85,7 +85,7 @@ def scenario(fabric: Fabric, folder: Path) -> None:
     def keep(name: str, dropout: float, batches, settings: TrainSettings, **more) -> None:
         model = new_model(dropout)
         arguments = {"validate": None, "size": lambda batch: 1, "checkpoint": None, "optimizer": None} | more
-        report = _loop(fabric, _Run(model, batches, settings, 1, "t", **arguments))
+        report = _loop(fabric, _Training(model, batches, settings, 1, "t", **arguments))
         torch.save(model.state_dict(), folder / f"{name}-{rank}")
         write_json(folder / f"{name}-{rank}.json", report.as_json())
 

@@ -6,7 +6,7 @@ import polars as pl
 
 from kit.challenge import EventType
 from kit.data.targets import Bought, TargetList, most_bought
-from kit.tasks.base import Task, Window
+from kit.tasks.base import Task, TaskWindow
 from kit.tasks.metric import PROPENSITY
 
 
@@ -17,7 +17,7 @@ class Dear(Task):
     question = "Who buys something in the dearest fifth of prices within a week?"
     days = 7
 
-    def labels(self, window: Window) -> pl.LazyFrame:
+    def labels(self, window: TaskWindow) -> pl.LazyFrame:
         """Its buyers."""
         return window.purchases().filter(pl.col("price") >= 80).select("client_id")
 
@@ -30,7 +30,7 @@ class Cheap(Task):
     column = "sku"
     metric = PROPENSITY
 
-    def labels(self, window: Window) -> pl.LazyFrame:
+    def labels(self, window: TaskWindow) -> pl.LazyFrame:
         """Clients and products."""
         return window.purchases().select("client_id", "sku")
 
@@ -47,7 +47,7 @@ class Carted(Task):
     events = (EventType.CART,)
     verb = "carted"
 
-    def labels(self, window: Window) -> pl.LazyFrame:
+    def labels(self, window: TaskWindow) -> pl.LazyFrame:
         """Everybody with a cart addition."""
         return window.events(EventType.CART).select("client_id")
 

@@ -8,7 +8,7 @@ import pytest
 from toy_objective import TOY
 
 from kit.tune.space import Space, parse_space
-from kit.tune.storage import Place
+from kit.tune.storage import StudyPlace
 from kit.tune.workers import Job
 
 
@@ -18,10 +18,10 @@ def toy_space() -> Space:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(str(tmp_path / "toy.journal"), "toy")
+def place(tmp_path: Path) -> StudyPlace:
+    return StudyPlace(str(tmp_path / "toy.journal"), "toy")
 
 
 @pytest.fixture
-def job(toy_space: Space, place: Place, tmp_path: Path) -> Job:
+def job(toy_space: Space, place: StudyPlace, tmp_path: Path) -> Job:
     return Job(toy_space, place, tmp_path, tmp_path / "store", cap=6)

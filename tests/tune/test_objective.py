@@ -29,7 +29,7 @@ from kit.tune.objective import RecipeObjective
 from kit.tune.scoring import CountingStore, Scorer
 from kit.tune.space import defaults, from_params, parse_space
 from kit.tune.status import status
-from kit.tune.storage import Place
+from kit.tune.storage import StudyPlace
 from kit.tune.study import MedianPruner, begin, best_trials, make_pruner
 from kit.tune.workers import Job, make_objective, work
 
@@ -220,7 +220,7 @@ def searched(toy: DataFolder, tmp_path_factory: pytest.TempPathFactory) -> tuple
     """A finished search over the toy folder: ten trials, four steps of pruning allowed."""
     root = tmp_path_factory.mktemp("searched")
     space = parse_space(TWO, "two.toml")
-    job = Job(space, Place(str(root / "two.journal"), "two"), toy.root, root / "store", cap=8, threads=1)
+    job = Job(space, StudyPlace(str(root / "two.journal"), "two"), toy.root, root / "store", cap=8, threads=1)
     objective = RecipeObjective(space, toy.root, job.root, 1)
     study = begin(space, job.place, objective.identity(), job.cap, str(toy.root))
     work(job, 0, make_objective)
@@ -237,7 +237,7 @@ def test_no_score_of_the_reference_or_the_defaults_is_computed_twice(
     toy: DataFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     space = parse_space(TWO, "two.toml", {"noise": "clients"})
-    job = Job(space, Place(str(tmp_path / "o.journal"), "two"), toy.root, tmp_path / "store", cap=1, threads=1)
+    job = Job(space, StudyPlace(str(tmp_path / "o.journal"), "two"), toy.root, tmp_path / "store", cap=1, threads=1)
     objective = RecipeObjective(space, toy.root, job.root, 1)
     probe, ran = objective.scorer._probe, []
 
@@ -285,7 +285,7 @@ def test_a_trial_s_scores_are_those_of_its_recipe(searched: tuple[Job, optuna.St
 
 def test_several_goals_are_a_pareto_front(toy: DataFolder, tmp_path: Path):
     space = parse_space(TWO, "two.toml", {"goals": ["score", "width", "seconds"], "tasks": ["conversion"]})
-    job = Job(space, Place(str(tmp_path / "p.journal"), "two"), toy.root, tmp_path / "store", cap=4, threads=1)
+    job = Job(space, StudyPlace(str(tmp_path / "p.journal"), "two"), toy.root, tmp_path / "store", cap=4, threads=1)
     study = begin(space, job.place, RecipeObjective(space, toy.root, job.root).identity(), 4, "toy")
     work(job, 0, make_objective)
     assert study.metric_names == ["score", "width", "seconds"]
@@ -438,7 +438,7 @@ def test_a_report_of_a_study_without_results_says_so(tmp_path: Path):
     from kit.tune.report import render
 
     space = parse_space(TWO, "two.toml")
-    place = Place(str(tmp_path / "x.journal"), "two")
+    place = StudyPlace(str(tmp_path / "x.journal"), "two")
     study = begin(space, place, {"data": "d"}, 3, "d<b>")
     page = render(study, place)
     assert "Summary" in page

@@ -26,7 +26,7 @@ from kit.tune import claims
 from kit.tune.best import provenance
 from kit.tune.claims import TRIES, Worker, claim, counted, reclaim, sign_of_life, tally, why_dead
 from kit.tune.space import default_params, parse_space
-from kit.tune.storage import Journal, Place, find_place, is_full, mend, open_existing, study_lock
+from kit.tune.storage import Journal, StudyPlace, find_place, is_full, mend, open_existing, study_lock
 from kit.tune.study import begin, best_trials, is_first, join, make_sampler
 from kit.tune.workers import Job, run, work
 
@@ -97,9 +97,10 @@ def worker_process(job: Job, make: str, call: str = "work(job, 0, {make})") -> s
     """A process of its own that works on the job, or minds workers: `call` says how."""
     code = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]); import toy_objective as t\n"
-        "from kit.tune.space import parse_space; from kit.tune.storage import Place\n"
+        "from kit.tune.space import parse_space; from kit.tune.storage import StudyPlace\n"
         "from kit.tune.workers import Job, run, work\n"
-        "p = Path(sys.argv[2]); job = Job(parse_space(t.TOY, 'toy.toml'), Place(sys.argv[3], 'toy'), p, p, int(sys.argv[4]))\n"
+        "p = Path(sys.argv[2])\n"
+        "job = Job(parse_space(t.TOY, 'toy.toml'), StudyPlace(sys.argv[3], 'toy'), p, p, int(sys.argv[4]))\n"
         "if __name__ == '__main__': " + call.format(make="getattr(t, sys.argv[5])")
     )
     arguments = [str(HERE), str(job.data), job.place.target, str(job.cap), make]
@@ -391,7 +392,7 @@ def test_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "folder").mkdir()
     assert find_place("folder", "s").target.endswith("tune/folder.journal")
     assert find_place("a/b.journal", "s").target == "a/b.journal"
-    url = Place("postgresql+psycopg://me:secret@host/db", "s")
+    url = StudyPlace("postgresql+psycopg://me:secret@host/db", "s")
     assert url.is_url
     assert "secret" not in url.shown
     with pytest.raises(KitError, match="There is no study 'nowhere'"):
@@ -400,25 +401,25 @@ def test_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(KitError, match="is no journal of a study"):
         open_existing("x.journal")
     with pytest.raises(KitError, match="cannot be opened"):
-        Place("nosuchdb://x/y", "s").storage()
+        StudyPlace("nosuchdb://x/y", "s").storage()
 
 
-def test_two_journals_of_one_file_see_each_other(place: Place):
+def test_two_journals_of_one_file_see_each_other(place: StudyPlace):
     one, two = (optuna.storages.JournalStorage(Journal(Path(place.target))) for _ in range(2))
     optuna.create_study(storage=one, study_name="x").enqueue_trial({"a": 1})
     assert len(optuna.load_study(storage=two, study_name="x").get_trials()) == 1
 
 
 def test_sqlite_works_too(job: Job):
-    job = replace(job, place=Place(f"sqlite:///{job.data}/s.db", "toy"), cap=4)
+    job = replace(job, place=StudyPlace(f"sqlite:///{job.data}/s.db", "toy"), cap=4)
     study = start(job)
     assert work(job, 0, quick) == 4
     assert tally(study)["complete"] == 4
 
 
 HOLD = (
-    "import sys, time; from kit.tune.storage import Place, study_lock\n"
-    "with study_lock(Place(sys.argv[1], 'x'), 'claim'): print('held', flush=True); time.sleep(60)"
+    "import sys, time; from kit.tune.storage import StudyPlace, study_lock\n"
+    "with study_lock(StudyPlace(sys.argv[1], 'x'), 'claim'): print('held', flush=True); time.sleep(60)"
 )
 
 
@@ -429,7 +430,7 @@ def lock_outlives_nobody(target: str) -> None:
     assert holder.stdout.readline() == "held\n"
     holder.kill()
     holder.wait()
-    with study_lock(Place(target, "x"), "claim"):
+    with study_lock(StudyPlace(target, "x"), "claim"):
         pass
 
 
@@ -446,7 +447,7 @@ def test_postgres_with_three_workers_and_a_kill(job: Job):
         initdb -D DIR -A trust && pg_ctl -D DIR -o "-k DIR -h 127.0.0.1 -p 5433" start && createdb -h 127.0.0.1 -p 5433 kit
     """
     name = f"toy-{os.getpid()}-{time.time_ns()}"
-    job = replace(job, place=Place(os.environ["KIT_POSTGRES_URL"], name), cap=11)
+    job = replace(job, place=StudyPlace(os.environ["KIT_POSTGRES_URL"], name), cap=11)
     lock_outlives_nobody(job.place.target)
     study = start(job)
     try:

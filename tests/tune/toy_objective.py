@@ -10,7 +10,7 @@ from pathlib import Path
 import optuna
 
 from kit.tune.space import from_trial
-from kit.tune.storage import Place
+from kit.tune.storage import StudyPlace
 from kit.tune.study import begin
 from kit.tune.workers import Job
 
@@ -43,7 +43,7 @@ class Toy:
     def __init__(self, job: Job) -> None:
         self.space, self.log = job.space, job.data / "begun.txt"
 
-    def prepare(self, study: optuna.Study, place: Place) -> None:
+    def prepare(self, study: optuna.Study, place: StudyPlace) -> None:
         pass
 
     def __call__(self, trial: optuna.Trial) -> Sequence[float]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from kit.challenge import EventType
-from kit.data.convert.mapping import Keep, Table
+from kit.data.convert.mapping import Keep, TableMapping
 
 
 class Columns:
@@ -43,7 +43,7 @@ class Ask:
     """
 
     kind: EventType
-    table: Table
+    table: TableMapping
     own: list[Keep]
     verdicts: list[pl.Expr]
     passes: pl.Expr

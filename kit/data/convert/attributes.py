@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 
 from kit.data.convert.account import AttributeRows
-from kit.data.convert.faults import Place, inexact, require_text, typing, undecided
+from kit.data.convert.faults import Fault, inexact, require_text, typing, undecided
 from kit.data.convert.mapping import Attribute, Mapping
 from kit.data.convert.normal import cell, inexact_id, is_text, number, number_remedy, of_count, text_number, unread
 from kit.data.convert.read import Sources
@@ -162,7 +162,7 @@ class Gathering:
             "inexact": passed & columns["inexact"],
             "unread": passed & columns["own"].is_not_null() & columns["unread"],
         }
-        place = Place(self.sources, self.name, self.raw.filter(bad[name]), count, self.null, f"[products] {self.what}")
+        place = Fault(self.sources, self.name, self.raw.filter(bad[name]), count, self.null, f"[products] {self.what}")
         if name == "undecided":
             return undecided(place, self.attribute.keep)
         if name == "inexact":

@@ -14,9 +14,9 @@ from kit.challenge import EventType
 from kit.data.convert.account import FileRows, SourceRows, TableRows, receipt
 from kit.data.convert.ask import Ask, Columns
 from kit.data.convert.counts import FileCount
-from kit.data.convert.faults import Place, inexact, mixed_offsets, require_text, typing, undecided, untimed
+from kit.data.convert.faults import Fault, inexact, mixed_offsets, require_text, typing, undecided, untimed
 from kit.data.convert.formats import has_offset
-from kit.data.convert.mapping import Keep, Mapping, Table
+from kit.data.convert.mapping import Keep, Mapping, TableMapping
 from kit.data.convert.normal import cell, inexact_id, of_count
 from kit.data.convert.oversights import frequent, near_misses, words_in
 from kit.data.convert.read import Sources
@@ -36,7 +36,7 @@ class Rows:
     """The kept rows of one event table: client and item as the shop's own text, time as Datetime("us"), `clock` in words."""
 
     kind: EventType
-    table: Table
+    table: TableMapping
     frame: pl.LazyFrame
     kept: int
     clock: str = ""
@@ -49,7 +49,7 @@ def event_rows(mapping: Mapping, sources: Sources, work: Path) -> tuple[list[Row
         KitError: a rule that cannot tell, an id that is not exact, a time that cannot be read or cannot be right, a table that
             got no row, rows that do not add up.
     """
-    by_file: dict[str, list[tuple[EventType, Table]]] = {}
+    by_file: dict[str, list[tuple[EventType, TableMapping]]] = {}
     for kind, table in mapping.events():
         by_file.setdefault(str(table.file), []).append((kind, table))
     found: dict[EventType, Rows] = {}
@@ -66,7 +66,7 @@ class TypedSource:
     """One source of events, typed once on disk; every count and every table is taken from there."""
 
     def __init__(
-        self, name: str, tables: list[tuple[EventType, Table]], mapping: Mapping, sources: Sources, work: Path
+        self, name: str, tables: list[tuple[EventType, TableMapping]], mapping: Mapping, sources: Sources, work: Path
     ) -> None:
         self.name, self.mapping, self.sources, self.work = name, mapping, sources, work
         self.null = tuple(mapping.null)
@@ -91,7 +91,7 @@ class TypedSource:
     def _verdict(self, rule: Keep) -> pl.Expr:
         return self.columns(f"rule {rule.model_dump_json()}", verdict(rule, self.schema[rule.column], self.null))
 
-    def _ask(self, kind: EventType, table: Table) -> Ask:
+    def _ask(self, kind: EventType, table: TableMapping) -> Ask:
         time = table.time
         assert time is not None  # the schema demands it
         columns, schema = self.columns, self.schema
@@ -187,7 +187,7 @@ class TypedSource:
                 if not counts[what]:
                     continue
                 where = f"[tables.{ask.kind.value}]"
-                place = Place(self.sources, self.name, rows.filter(bad), counts[what], self.null, where)
+                place = Fault(self.sources, self.name, rows.filter(bad), counts[what], self.null, where)
                 match what:
                     case "undecided":
                         raise undecided(place, ask.table.keep)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from kit.data.convert.mapping import Keep, Mapping, Table
+from kit.data.convert.mapping import Keep, Mapping, TableMapping
 from kit.data.convert.normal import NOT_TEXT, cell, number_remedy, of_count
 from kit.data.convert.read import Sources
 from kit.data.convert.rules import numeric, verdict, words_of
@@ -17,7 +17,7 @@ from kit.errors import KitError
 
 
 @dataclass(frozen=True)
-class Place:
+class Fault:
     """Rows of a source that share a fault.
 
     Attributes:
@@ -49,7 +49,7 @@ class Place:
         return str(row.select(cell(column, row.schema[column], self.null)).item())
 
 
-def undecided(place: Place, rules: Sequence[Keep]) -> KitError:
+def undecided(place: Fault, rules: Sequence[Keep]) -> KitError:
     """A rule needs a number and the cell holds something else: that is never a no."""
     row = place.first()
     rule = next(
@@ -70,7 +70,7 @@ def undecided(place: Place, rules: Sequence[Keep]) -> KitError:
     )
 
 
-def inexact(place: Place, what: str, column: str) -> KitError:
+def inexact(place: Fault, what: str, column: str) -> KitError:
     """An id has lost its last digits: different clients or items may share it."""
     row = place.first()
     dtype = row.schema[column]
@@ -87,7 +87,7 @@ def inexact(place: Place, what: str, column: str) -> KitError:
     )
 
 
-def untimed(place: Place, table: Table) -> KitError:
+def untimed(place: Fault, table: TableMapping) -> KitError:
     """A time cannot be read or cannot be right."""
     assert table.time is not None
     row, column = place.first(), table.time.column
@@ -95,7 +95,7 @@ def untimed(place: Place, table: Table) -> KitError:
     return diagnose(table.time, row.schema[column], place.shown(row, column), place.count, place.of(row), label)
 
 
-def mixed_offsets(place: Place, column: str) -> KitError:
+def mixed_offsets(place: Fault, column: str) -> KitError:
     """Some times are instants, others a wall clock: their order would be made up."""
     row = place.first()
     return KitError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import filecmp
 from pathlib import Path
 
-from kit.data.convert.mapping import Source
+from kit.data.convert.mapping import SourceFile
 from kit.errors import KitError
 
 ENDINGS = {".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl"}
@@ -40,7 +40,7 @@ UNPACK = {
 }
 
 
-def find(name: str, source: Source, src: Path) -> tuple[list[Path], list[Path]]:
+def find(name: str, source: SourceFile, src: Path) -> tuple[list[Path], list[Path]]:
     """Files that a source's path or glob names, by name, and those that the glob matches but that are passed over.
 
     Hidden files and what programs leave behind (`LEFTOVERS`) are passed over unless the path names them without a wildcard;
@@ -115,7 +115,7 @@ def packing(path: Path) -> str:
     return next((what for magic, what in MAGIC.items() if first.startswith(magic)), "")
 
 
-def kind_of(path: Path, source: Source, name: str) -> str:
+def kind_of(path: Path, source: SourceFile, name: str) -> str:
     """ "csv", "parquet" or "jsonl", by the mapping or the ending, proven by the first bytes.
 
     Raises:

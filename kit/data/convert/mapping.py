@@ -39,7 +39,7 @@ READY = Path(__file__).parent.parent / "mappings"
 """Where the ready mappings lie."""
 
 
-class Source(Strict):
+class SourceFile(Strict):
     """A source file, or several of one form."""
 
     path: str = Field(description="Name or glob relative to SRC; several matches are read one after another by name.")
@@ -77,7 +77,7 @@ class Source(Strict):
         return encoding
 
     @model_validator(mode="after")
-    def _marks_differ(self) -> Source:
+    def _marks_differ(self) -> SourceFile:
         for what, mark in (("separator", self.separator), ("quote", self.quote)):
             if mark and (not mark.isascii() or mark in "\r\n\0"):
                 raise ValueError(f"{what} = {mark!r} must be one ASCII character and no line end")
@@ -197,7 +197,7 @@ class Log(Strict):
     keep: list[Keep] = Field(default_factory=list)
 
 
-class Table(Log):
+class TableMapping(Log):
     """One event table; its rules come on top of those of [log]."""
 
     optional: bool = Field(False, description="No error if no row passes: some of these shops have no such events.")
@@ -221,9 +221,9 @@ class Mapping(Strict):
     null: list[str] = Field(
         default_factory=list, description="Words that stand for an empty cell, in ids and everywhere: NULL."
     )
-    files: dict[str, Source] = Field(min_length=1)
+    files: dict[str, SourceFile] = Field(min_length=1)
     log: Log = Log()
-    tables: dict[EventType, Table]
+    tables: dict[EventType, TableMapping]
     products: Products = Products()
 
     @field_validator("tables", mode="before")
@@ -248,7 +248,7 @@ class Mapping(Strict):
                 raise ValueError(f"{what} names the file {file!r}; {nearest(file, self.files)}")
         return self
 
-    def events(self) -> Iterator[tuple[EventType, Table]]:
+    def events(self) -> Iterator[tuple[EventType, TableMapping]]:
         """The event tables with the defaults of [log] filled in."""
         for kind, table in self.tables.items():
             merged = {name: getattr(table, name) or getattr(self.log, name) for name in ("client", "item", "time")}

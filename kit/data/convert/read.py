@@ -9,7 +9,7 @@ import polars as pl
 from kit.data.convert.columns import require_columns
 from kit.data.convert.counts import FileCount, Tally
 from kit.data.convert.files import find, kind_of, same_content
-from kit.data.convert.mapping import Mapping, Source
+from kit.data.convert.mapping import Mapping, SourceFile
 from kit.data.convert.read_csv import CsvReader
 from kit.data.convert.read_jsonl import JsonlReader
 from kit.data.convert.read_parquet import open_parquet
@@ -82,7 +82,7 @@ class Sources:
         """A file as messages call it: its path in SRC, so that files of one name in several folders are told apart."""
         return str(path.relative_to(self.src)) if path != self.src else path.name
 
-    def _open(self, name: str, source: Source, wanted: dict[str, str], work: Path) -> None:
+    def _open(self, name: str, source: SourceFile, wanted: dict[str, str], work: Path) -> None:
         """Finds, reads and counts the files of one source."""
         self._paths[name], passed = find(name, source, self.src)
         if passed:
@@ -125,7 +125,7 @@ class Sources:
         self._frames[name] = staging.frame(list(wanted), self.label(name))
 
 
-def _require_keys(source: Source, wanted: dict[str, str], keys: tuple[set[str], set[str]], label: str) -> None:
+def _require_keys(source: SourceFile, wanted: dict[str, str], keys: tuple[set[str], set[str]], label: str) -> None:
     """KitError for a wanted key that no object of the files has, or that both an object and its exploded ones have."""
     outer, inner = keys
     if source.explode is not None and not inner:

@@ -17,7 +17,7 @@ from kit.data.convert.columns import require_columns
 from kit.data.convert.counts import Tally
 from kit.data.convert.csv_exact import ExactReader, odd_bytes, open_reader
 from kit.data.convert.dialect import Dialect, count_records, line_feeds, regular_records
-from kit.data.convert.mapping import Source
+from kit.data.convert.mapping import SourceFile
 from kit.data.convert.staging import Staging, with_place
 from kit.data.convert.stream import ESCAPE, utf8_chunks, with_last
 from kit.errors import KitError
@@ -38,7 +38,9 @@ class CsvReader:
         tally: is filled in.
     """
 
-    def __init__(self, source: Source, wanted: Mapping[str, str], staging: Staging, file: int, tally: Tally) -> None:
+    def __init__(
+        self, source: SourceFile, wanted: Mapping[str, str], staging: Staging, file: int, tally: Tally
+    ) -> None:
         self.source, self.wanted, self.staging, self.file, self.tally = source, wanted, staging, file, tally
         self.dialect = Dialect(source.separator, source.quote)
         self.record = self.line = 1

@@ -15,7 +15,7 @@ import polars as pl
 
 from kit.data.convert.counts import Tally
 from kit.data.convert.json_exact import parse_json, series
-from kit.data.convert.mapping import Source
+from kit.data.convert.mapping import SourceFile
 from kit.data.convert.staging import Staging, with_place
 from kit.data.convert.stream import ESCAPE, utf8_chunks, with_last
 from kit.data.convert.widen import EXACT
@@ -38,7 +38,9 @@ class JsonlReader:
         tally: is filled in.
     """
 
-    def __init__(self, source: Source, wanted: Mapping[str, str], staging: Staging, file: int, tally: Tally) -> None:
+    def __init__(
+        self, source: SourceFile, wanted: Mapping[str, str], staging: Staging, file: int, tally: Tally
+    ) -> None:
         self.source, self.wanted, self.staging, self.file, self.tally = source, wanted, staging, file, tally
         self.keys = [
             (key, re.compile(rb"%b\s*:[^{}\n]*?%b\s*:" % (re.escape(key), re.escape(key)))) for key in _quoted(wanted)

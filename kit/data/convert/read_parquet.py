@@ -9,7 +9,7 @@ import polars as pl
 from kit.data.convert.columns import require_columns
 from kit.data.convert.counts import Tally
 from kit.data.convert.footer import rows_stated
-from kit.data.convert.mapping import Source
+from kit.data.convert.mapping import SourceFile
 from kit.data.convert.staging import FILE, RECORD
 from kit.data.convert.widen import Piece
 from kit.errors import KitError
@@ -18,7 +18,7 @@ YEAR_1, YEAR_9999 = 62_135_596_800, 253_402_300_800
 """Seconds from the year 1 to 1970, and from 1970 to the end of the year 9999."""
 
 
-def open_parquet(source: Source, wanted: Mapping[str, str], file: int, tally: Tally) -> Piece:
+def open_parquet(source: SourceFile, wanted: Mapping[str, str], file: int, tally: Tally) -> Piece:
     """A lazy frame of the wanted columns with FILE and RECORD; `tally` is filled in.
 
     Raises:

@@ -41,7 +41,7 @@ from kit.data.shop.presets import DAYS, PRESETS, Preset, preset_called
 from kit.data.shop.simulate import simulate
 from kit.data.shop.truth import kept, made_as, save_truth
 from kit.data.shop.world import World, build_world
-from kit.data.shop.write import Tables, write_products
+from kit.data.shop.write import ShopTables, write_products
 from kit.errors import KitError
 from kit.progress import say, track
 
@@ -96,14 +96,14 @@ def _write(root: Path, preset: Preset, seed: int, days: int) -> None:
     folder.relevant_clients.parent.mkdir()
     write_products(root, world)
     np.save(folder.relevant_clients, np.sort(world.client_ids[: preset.relevant].astype(np.int64)))
-    tables, truth = Tables(root), []
+    tables, truth = ShopTables(root), []
     for shard in track(range(preset.shards), "shards", preset.shards):
         truth.append(_shard(tables, world, preset, seed, shard, DAYS - 2 * days))
     tables.join(preset.shards)
     save_truth(root, world, seed, truth, days)
 
 
-def _shard(tables: Tables, world: World, preset: Preset, seed: int, shard: int, cut: int) -> Clients:
+def _shard(tables: ShopTables, world: World, preset: Preset, seed: int, shard: int, cut: int) -> Clients:
     """Simulate and write every `shards`-th client, returning those whose truth is kept.
 
     The random numbers depend on the seed and the shard's number alone, not on the order of shards.

@@ -19,7 +19,7 @@ from kit.data.shop.belief import Belief
 from kit.data.shop.clients import Clients
 from kit.data.shop.presets import BEHAVIOUR, DAYS, INTERESTS, Behaviour, sale, traffic
 from kit.data.shop.simulate import cart_chance, restock_hazard
-from kit.data.shop.truth import Catalogue
+from kit.data.shop.truth import TrueCatalogue
 from kit.data.shop.world import Floats
 
 Matrix = NDArray[np.float32]
@@ -48,7 +48,7 @@ class Day:
     """(n,): chance of presence if away then; 0 for clients not seen before."""
 
 
-class Future:
+class ExpectedFuture:
     """State of a group of clients after the cut, in expectation. Iterating yields one `Day` after another.
 
     Args:
@@ -59,7 +59,7 @@ class Future:
     """
 
     def __init__(
-        self, shop: Catalogue, clients: Clients, belief: Belief, b: Behaviour = BEHAVIOUR, days: int = TARGET_DAYS
+        self, shop: TrueCatalogue, clients: Clients, belief: Belief, b: Behaviour = BEHAVIOUR, days: int = TARGET_DAYS
     ) -> None:
         self.shop, self.clients, self.b = shop, clients, b
         self.cut, self.window = DAYS - 2 * days, DAYS - days

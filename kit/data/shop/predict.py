@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from kit.challenge import PRICE_BUCKETS, TaskName
 from kit.data.shop.belief import believe
 from kit.data.shop.clients import Clients, taste
-from kit.data.shop.expect import Day, Future, Matrix
+from kit.data.shop.expect import Day, ExpectedFuture, Matrix
 from kit.data.shop.presets import BEHAVIOUR, CELLS, DAYS
-from kit.data.shop.truth import Catalogue, Truth
+from kit.data.shop.truth import TrueCatalogue, Truth
 from kit.data.shop.world import Floats, Ints, attraction, epoch_of
 from kit.progress import track
 
@@ -31,7 +31,7 @@ class Targets:
     price: Ints
 
     @classmethod
-    def of(cls, shop: Catalogue, lists: dict[str, Ints]) -> Targets:
+    def of(cls, shop: TrueCatalogue, lists: dict[str, Ints]) -> Targets:
         """From the ids of the split's lists; a missing list is empty."""
         none = np.zeros(0, dtype=np.int64)
         return cls(
@@ -85,7 +85,7 @@ class _Tables:
     """Per cell its price buckets (b,) and their attraction (categories, b)."""
 
     @classmethod
-    def of(cls, shop: Catalogue, epoch: int) -> _Tables:
+    def of(cls, shop: TrueCatalogue, epoch: int) -> _Tables:
         weight, fresh = attraction(shop.launch, shop.appeal, epoch)
         cell, k = shop.cell + fresh, len(shop.popularity)
         slot = shop.category * CELLS + cell
@@ -103,10 +103,10 @@ class _Tables:
 
 
 def _predict(
-    shop: Catalogue, clients: Clients, targets: Targets, shelves: dict[int, _Tables], days: int
+    shop: TrueCatalogue, clients: Clients, targets: Targets, shelves: dict[int, _Tables], days: int
 ) -> dict[str, Matrix]:
     """Probabilities of a chunk of clients in the second window of `days`, present and away ones mixed by the posterior."""
-    future = Future(shop, clients, believe(clients, DAYS - 2 * days), days=days)
+    future = ExpectedFuture(shop, clients, believe(clients, DAYS - 2 * days), days=days)
     meetings = _Meetings(shop, clients, targets, shelves)
     for day in future:
         if day.day >= future.window:
@@ -126,7 +126,7 @@ def _predict(
 class _Meetings:
     """Adds up how often clients are expected to meet each target; the orders of one epoch share a shelf."""
 
-    def __init__(self, shop: Catalogue, clients: Clients, targets: Targets, shelves: dict[int, _Tables]) -> None:
+    def __init__(self, shop: TrueCatalogue, clients: Clients, targets: Targets, shelves: dict[int, _Tables]) -> None:
         self.shop, self.clients, self.targets, self.shelves = shop, clients, targets, shelves
         self.orders: dict[int, Matrix] = {}
         self.restocks: dict[int, Floats] = {}

@@ -24,7 +24,7 @@ CATALOGUE: Final = (
 
 
 @dataclass(frozen=True)
-class Catalogue:
+class TrueCatalogue:
     """The part of a World that decides who buys what. Fields as in `World`."""
 
     department: Ints
@@ -55,7 +55,7 @@ class Truth:
 
     preset: Preset
     seed: int
-    catalogue: Catalogue
+    catalogue: TrueCatalogue
     clients: Clients
     days: int = TARGET_DAYS
 
@@ -100,7 +100,7 @@ def load_truth(root: Path) -> Truth:
     shop = json.loads((folder / "shop.json").read_text(encoding="utf-8"))
     try:
         with np.load(folder / "catalogue.npz") as arrays:
-            catalogue = Catalogue(**{name: arrays[name] for name in CATALOGUE})
+            catalogue = TrueCatalogue(**{name: arrays[name] for name in CATALOGUE})
         with np.load(folder / "clients.npz") as arrays:
             clients = Clients(**{f.name: arrays[f.name] for f in fields(Clients)})
     except (KeyError, ValueError, OSError) as error:

@@ -77,7 +77,7 @@ def write_products(root: Path, world: World) -> None:
     frame.write_parquet(DataFolder(root).products, row_group_size=ROW_GROUP)
 
 
-class Tables:
+class ShopTables:
     """Collects the shards of the five tables under `root` and joins them into one file each."""
 
     def __init__(self, root: Path) -> None:

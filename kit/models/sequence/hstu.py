@@ -30,7 +30,7 @@ def time_buckets(time: Tensor) -> Tensor:
     return (seconds.clamp(min=1).float().log() / BUCKET_WIDTH).long().clamp(max=TIME_BUCKETS - 1)
 
 
-class Layer(nn.Module):
+class HstuLayer(nn.Module):
     """One HSTU layer."""
 
     def __init__(self, width: int, settings: HSTUSettings) -> None:
@@ -77,7 +77,7 @@ class HSTU(SequenceEncoder):
         super().__init__(width, settings)
         if width % settings.heads:
             raise KitError(f"{settings.heads} heads do not divide a width of {width}.", "Change `heads` or `width`.")
-        self.layers = nn.ModuleList(Layer(width, settings) for _ in range(settings.layers))
+        self.layers = nn.ModuleList(HstuLayer(width, settings) for _ in range(settings.layers))
         self.length, self.heads = settings.length, settings.heads
         self.norm = nn.LayerNorm(width)
 

@@ -27,7 +27,7 @@ def rotate(x: Tensor, turns: Tensor) -> Tensor:
     return torch.view_as_real(pairs * turns).flatten(-2).to(x.dtype)
 
 
-class Layer(nn.Module):
+class TransformerLayer(nn.Module):
     """x + attention(norm x), then x + feed-forward(norm x)."""
 
     def __init__(self, width: int, settings: TransformerSettings) -> None:
@@ -81,7 +81,7 @@ class Transformer(SequenceEncoder):
                 f"{settings.heads} heads do not divide a width of {width} into even parts.",
                 "Change `heads` or `width`.",
             )
-        self.layers = nn.ModuleList(Layer(width, settings) for _ in range(settings.layers))
+        self.layers = nn.ModuleList(TransformerLayer(width, settings) for _ in range(settings.layers))
         self.position = nn.Embedding(settings.length, width) if settings.positions == "learned" else None
         if self.position is not None:
             nn.init.normal_(self.position.weight, std=0.02)
