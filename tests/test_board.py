@@ -10,11 +10,11 @@ import pytest
 from scipy.stats import norm
 from typer.testing import CliRunner
 
-from kit.board import as_markdown, borda, comparable, rank, submissions_on
 from kit.cli.main import app
 from kit.data.layout import DataFolder
 from kit.errors import KitError
-from kit.probes.results import vectors_digest
+from kit.scoring.board import as_markdown, borda, comparable, rank, submissions_on
+from kit.scoring.results import vectors_digest
 from kit.store import write_json
 from kit.tasks.labels import targets_digest
 

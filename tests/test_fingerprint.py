@@ -16,9 +16,9 @@ from kit.fingerprint import KIT, Code, CodePlace, Library, Snapshot, code_of, fu
 from kit.models.objectives import load_objectives
 from kit.models.sequence import load_encoders
 from kit.probes.registry import load_probes
-from kit.probes.stand_ins import STAND_INS
 from kit.recipe import BlockEntry
 from kit.registry import Registry
+from kit.studies.calibration.stand_ins import STAND_INS
 from kit.syntax import parse_source
 
 
@@ -214,9 +214,9 @@ def test_only_the_families_that_are_used_count():
 def test_a_function_among_others_is_a_part_of_its_own():
     """One candidate's change must not throw away hours of another's results."""
     slim, ridge = (function_code(STAND_INS[name].run).files for name in ("slim", "ridge"))
-    assert "kit/probes/random_features.py" in set(ridge) - set(slim)
+    assert "kit/studies/calibration/random_features.py" in set(ridge) - set(slim)
     assert {"kit/probes/mlp.py", "kit/probes/network.py"} <= set(slim)
-    assert "kit/probes/stand_ins.py" not in {*slim, *ridge}
+    assert "kit/scoring/stand_ins.py" not in {*slim, *ridge}
     assert "kit/probes/gbm_worker.py" in function_code(STAND_INS["gbm"].run).files
 
 

@@ -17,13 +17,13 @@ from kit.data.layout import DataFolder
 from kit.data.origin import changed, require_origin
 from kit.errors import KitError
 from kit.neighbours import open_profiles
-from kit.probes.explain import read_columns
-from kit.probes.results import current_scores, moved_on, read_ceiling, write_scores
-from kit.probes.score import origin_notes, score_submission
 from kit.recipe import Recipe, parse
 from kit.report.collect import collect
-from kit.report.drift import read_drift, write_drift
+from kit.scoring.results import current_scores, moved_on, read_ceiling, write_scores
+from kit.scoring.score import origin_notes, score_submission
 from kit.store import Store
+from kit.studies.attributions import read_columns
+from kit.studies.drift import read_drift, write_drift
 from kit.submission import read_manifest, submit, validate, write_card
 from kit.tasks import CATEGORY, CHURN, CONVERSION
 from kit.tasks.labels import targets_digest

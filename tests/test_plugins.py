@@ -66,9 +66,18 @@ def test_the_whole_road_runs_from_outside_the_kit(desk: Path):
     done = run(desk / "elsewhere", *score)
     assert done.returncode == 0, done.stderr
     assert 0 < json.loads(done.stdout)["tasks"]["churn"]["score"] < 1
+    weekly = (*score[:-3], "--task", "weekly", "--json")
+    first = json.loads(run(desk / "elsewhere", *weekly).stdout)
+    assert 0 < first["tasks"]["weekly"]["score"] < 1 and first["sum"] == 0  # no part of the challenge's sum
+    assert json.loads(run(desk / "elsewhere", *weekly).stdout)["reused"]
 
     assert {state for state, _ in states(desk).values()} == {"fresh"}
     edit = desk / "mine" / "acme_kit"
+    task = edit / "tasks" / "weekly.py"
+    task.write_text(task.read_text().replace("LEAST = 1", "LEAST = 2"))
+    again = json.loads(run(desk / "elsewhere", *weekly).stdout)
+    assert not again["reused"] and again["tasks"]["weekly"]["score"] != first["tasks"]["weekly"]["score"]
+    assert json.loads(run(desk / "elsewhere", *score).stdout)["reused"]  # churn's is none of its business
     for name in ("hashing.py", "features/late.py", "blocks/pages.py", "probes/centroid.py"):  # words decide nothing
         (edit / name).write_text((edit / name).read_text().replace('"""', '"""So: ', 1) + "# more\n")
     (edit / "probes" / "centroid.py").write_text((edit / "probes" / "centroid.py").read_text().replace("1e-3", "1e-2"))

@@ -103,7 +103,11 @@ def test_a_mistake_of_our_own_keeps_its_traceback_in_a_file(tmp_path: Path):
 ROW = re.compile(r"^\| `(?P<key>[^`]+)` \| (?P<type>.*?) \| `?(?P<default>.*?)`? \| (?:\((?P<kinds>[a-z_, -]+)\) )?")
 NO_USE = {
     ("combined", "network.encoder.anchor", "true"),
-    *(("gcn", "objective.correction", f'"{kind}"') for kind in ("logq", "negatives", "refined")),
+    *(
+        (block, key, f'"{kind}"')
+        for block, key in (("gcn", "objective.correction"), ("combined", "network.heads.contrast.loss.correction"))
+        for kind in ("logq", "negatives", "refined")
+    ),
 }
 """Settings of shared parts for which these blocks say why they have no use."""
 

@@ -40,8 +40,11 @@ from kit.limits.need import Counts, Need
 from kit.models.batch import CombinedBatch, Market
 from kit.models.checkpoint import TrainReport
 from kit.models.combined import Combined, NetworkSettings
+from kit.models.heads import load_heads
 from kit.models.heads.published import published_rows
 from kit.models.market import choose_candidates, make_market, with_table
+from kit.models.parts import load_parts
+from kit.models.sequence import load_readouts
 from kit.models.training import TrainSettings, train
 from kit.progress import track
 from kit.recipe import Strict
@@ -127,10 +130,15 @@ class CombinedBlock(Block):
         return self.state.network
 
     def parts(self) -> Iterable[str]:
-        """What makes the numbers of the network's parts, and the families."""
-        inputs = load_inputs()
-        kinds = [kind for kind in chosen(self.own.network.parts) if kind in inputs]
-        return [*inputs.modules(kinds), *Stats(self.own.stats, self.seed).parts()]
+        """Parts with their inputs and readouts, heads, and the families; what is chosen by `kind` has settings of its own."""
+        network, inputs = self.own.network, load_inputs()
+        parts, heads = chosen(network.parts), chosen(network.heads)
+        readouts = getattr(parts.get("sequence"), "readouts", ())
+        return [
+            *load_parts().modules(parts), *inputs.modules(kind for kind in parts if kind in inputs),
+            *load_readouts().modules(readouts), *load_heads().modules(heads),
+            *Stats(self.own.stats, self.seed).parts(),
+        ]  # fmt: skip
 
     def fit(self, history: History) -> CombinedBlock:
         """Train on the history's rewound cuts.

@@ -28,6 +28,7 @@ from kit.models.graph.pairs import pair_batches
 from kit.models.graph.sampler import NeighbourSampler
 from kit.models.losses import AnyLoss, LossSettings, make_loss
 from kit.models.losses.bpr import BPRSettings
+from kit.models.losses.softmax import uncorrected
 from kit.models.negatives import AnySampler
 from kit.models.negatives.batch import BatchSettings
 from kit.models.training import TrainSettings, train
@@ -56,9 +57,7 @@ class GCNSettings(GraphSettings):
     @field_validator("objective")
     @classmethod
     def _uncorrected(cls, objective: LossSettings) -> LossSettings:
-        if getattr(objective, "correction", "none") != "none":
-            raise ValueError("a graph's negatives are not told how likely they were: leave `correction` out")
-        return objective
+        return uncorrected(objective)
 
     @field_validator("positives")
     @classmethod

@@ -18,10 +18,11 @@ from kit.blocks.base import Block, BlockOutput, block
 from kit.blocks.sizes import COPIES, embedding_bytes, token_bytes
 from kit.challenge import CODES, DAY_US
 from kit.history import History
+from kit.kinds import chosen
 from kit.limits.need import Counts, Need, matrix
 from kit.models.checkpoint import TrainReport
 from kit.models.events import EventSettings
-from kit.models.objectives import Objectives, ObjectiveSettings, SequenceModel, make_objectives
+from kit.models.objectives import Objectives, ObjectiveSettings, SequenceModel, load_objectives, make_objectives
 from kit.models.objectives.feedback import FateSettings
 from kit.models.objectives.timing import TimingSettings
 from kit.models.objectives.upcoming import NextUrlSettings, UpcomingSettings
@@ -74,8 +75,9 @@ class SequenceBlock(Block):
     Settings: ClassVar[type[Strict]] = SequenceSettings
 
     def parts(self) -> Iterable[str]:
-        """The readouts; encoder and objectives have settings of their own."""
-        return load_readouts().modules(cast(SequenceSettings, self.settings).pools)
+        """Readouts and objectives; what is chosen by `kind` has settings of its own."""
+        settings = cast(SequenceSettings, self.settings)
+        return [*load_readouts().modules(settings.pools), *load_objectives().modules(chosen(settings.objectives))]
 
     def fit(self, history: History) -> SequenceBlock:
         """Train on every client with at least two tokens. Without any token, rows come out NaN."""
@@ -83,7 +85,7 @@ class SequenceBlock(Block):
         tokens = tokenise(history, settings.tokens)
         self.vocabulary = tokens.vocabulary
         self.model = new_model(tokens, settings, self.seed)
-        self.model.bind(tokens)
+        self.model.bind(tokens, history.days)
         self.report = TrainReport()
         if len(tokens):
             batches = epochs_of(self.model, tokens, settings, self.seed)

@@ -12,7 +12,7 @@ from kit.cli.common import DataOption, JsonOption, SeedOption, ThreadsOption, pr
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kit.report.ablation import Ablation, LeftOut
+    from kit.studies.ablation import Ablation, LeftOut
 
 COLOURS = {"helps": "green", "hurts": "red"}
 
@@ -64,10 +64,10 @@ def ablate(
     from kit.cli.score import precision_named, tasks_named
     from kit.data.layout import DataFolder
     from kit.recipe import read_recipe
-    from kit.report.ablation import write_ablation
-    from kit.report.leave_out import Study, leave_one_out, submission_of
+    from kit.scoring.cells import Scorer
     from kit.store import Store
-    from kit.tune.scoring import Scorer
+    from kit.studies.ablation import write_ablation
+    from kit.studies.leave_out import Study, leave_one_out, submission_of
 
     plan, folder, store = read_recipe(recipe), DataFolder(data), Store()
     if seed is not None:

@@ -11,8 +11,8 @@ import typer
 from kit.cli.common import JsonOption, print_json
 
 if TYPE_CHECKING:
-    from kit.board import Row
-    from kit.probes.statistics import Difference, Scored
+    from kit.scoring.board import Row
+    from kit.scoring.statistics import Difference, Scored
 
 ProbeOption = Annotated[str, typer.Option("--probe", help="Which probe's scores: official, fast or gbm.")]
 
@@ -31,9 +31,9 @@ def compare(
     Example: kit compare submissions/stats submissions/baseline
     """
     from kit.errors import KitError
-    from kit.probes.results import moved_on, notes_on, read_scored, read_scores
-    from kit.probes.statistics import compare as difference_of
-    from kit.probes.statistics import together
+    from kit.scoring.results import moved_on, notes_on, read_scored, read_scores
+    from kit.scoring.statistics import compare as difference_of
+    from kit.scoring.statistics import together
 
     one, two = read_scored(first, probe), read_scored(second, probe)
     notes = notes_on({str(path): read_scores(path)[probe] for path in (first, second)})
@@ -96,10 +96,10 @@ def board(
 
     Example: kit board --data data/small
     """
-    from kit.board import as_json as rows_as_json
-    from kit.board import as_markdown, comparable, rank, submissions_on
     from kit.errors import KitError
-    from kit.probes.results import notes_on, read_scores
+    from kit.scoring.board import as_json as rows_as_json
+    from kit.scoring.board import as_markdown, comparable, rank, submissions_on
+    from kit.scoring.results import notes_on, read_scores
 
     if markdown and as_json:
         raise KitError("--markdown and --json were both given.", "Give one of them.")
@@ -180,9 +180,9 @@ def _plain(score: float) -> str:
 
 def _references(place: str, tasks: list[Any]) -> list[tuple[str, list[float]]]:
     """Rows to look up to: the ceiling of a synthetic shop, the published leaderboard for the real data."""
-    from kit.board import PUBLISHED, REAL_CLIENTS
     from kit.data.layout import DataFolder
-    from kit.probes.results import read_ceiling
+    from kit.scoring.board import PUBLISHED, REAL_CLIENTS
+    from kit.scoring.results import read_ceiling
     from kit.tasks import CHALLENGE
 
     folder = DataFolder(Path(place))

@@ -11,12 +11,12 @@ from kit.cli.common import print_json
 
 if TYPE_CHECKING:
     from kit.data.layout import DataFolder
-    from kit.probes.calibrate import Plan
+    from kit.studies.calibration.calibrate import Plan
 
 
 def run_study(submissions: list[Path], folder: DataFolder, plan: Plan, *, as_json: bool, quiet: bool) -> None:
     """Run or resume a study and print its table; report.md and report.json are in the plan's folder."""
-    from kit.probes.calibrate import calibrate
+    from kit.studies.calibration.calibrate import calibrate
 
     content = calibrate(submissions, folder, plan)
     if as_json:

@@ -37,7 +37,7 @@ def synth(
     from kit.data.shop import is_unfinished
     from kit.data.shop import synth as make_shop
     from kit.data.split import split_folder
-    from kit.probes.ceiling import write_ceiling
+    from kit.scoring.ceiling import write_ceiling
     from kit.tasks.labels import list_rules
 
     if not is_unfinished(root, preset, seed, days):  # else a run was stopped after this step: the same command goes on
@@ -100,7 +100,7 @@ def split(
     """
     from kit.data.layout import DataFolder
     from kit.data.split import split_folder
-    from kit.probes.results import ceiling_note
+    from kit.scoring.results import ceiling_note
     from kit.tasks.labels import list_rules
 
     result = split_folder(root, official_active_clients=official_active_clients, days=days, lists=list_rules())

@@ -12,7 +12,7 @@ from kit.cli.common import DataOption, JsonOption, ThreadsOption, use_threads
 if TYPE_CHECKING:
     from kit.data.layout import DataFolder
     from kit.probes.registry import Precision
-    from kit.probes.results import ScoreReport
+    from kit.scoring.results import ScoreReport
     from kit.tasks import Task
 
 
@@ -106,9 +106,11 @@ def score(
     from kit.data.layout import DataFolder
     from kit.errors import KitError
     from kit.plugins import use_plugins_of
-    from kit.probes.explain import check_explainable
     from kit.store import Store
+    from kit.studies.attributions import check_explainable
 
+    for submission in submissions:
+        use_plugins_of(submission)
     wanted, folder = tasks_named(task), DataFolder(data)
     exact = precision_named(precision, "bf16" if calibrate else "fp32")
     if not calibrate and len(submissions) != 1:
@@ -124,12 +126,10 @@ def score(
     }  # fmt: skip
     study = {"out": out, "stand-in": stand_in, "profiles": profiles, "minutes": minutes, "twice": twice is not None}
     check_options({name: bool(value) for name, value in (asked if calibrate else study).items()}, calibrate=calibrate)
-    for submission in submissions:
-        use_plugins_of(submission)
     with Store().in_use(f"The scoring of {', '.join(map(str, submissions))}"):
         if calibrate:
             from kit.cli.calibrate import run_study
-            from kit.probes.calibrate import plan_study
+            from kit.studies.calibration.calibrate import plan_study
 
             plan = plan_study(folder, out, wanted, stand_in, profiles, minutes, exact, threads, twice)
             run_study(submissions, folder, plan, as_json=as_json, quiet=quiet)
@@ -160,10 +160,10 @@ class Call(NamedTuple):
 
 def _scored(path: Path, name: str, call: Call) -> ScoreReport:
     """Score a submission with a probe, remember it, explain it where that was asked for."""
-    from kit.probes.explain import EXPLAINED, client_rows, explain_report
     from kit.probes.registry import Options
-    from kit.probes.results import write_scores
-    from kit.probes.score import score_submission
+    from kit.scoring.results import write_scores
+    from kit.scoring.score import score_submission
+    from kit.studies.attributions import EXPLAINED, client_rows, explain_report
 
     explained = client_rows(path, call.clients, call.folder.root) if call.explain and name in EXPLAINED else None
     report = score_submission(
@@ -210,8 +210,8 @@ def check_call(names: list[str], submissions: list[Path], call: Call, precision:
     from kit.errors import KitError
     from kit.probes.mlp import pick_device
     from kit.probes.registry import load_probes
-    from kit.probes.results import require_writable
-    from kit.probes.vectors import require_submission
+    from kit.scoring.results import require_writable
+    from kit.submission.vectors import require_submission
 
     probes = load_probes()
     for probe in [probes[name] for name in names]:

@@ -9,14 +9,14 @@ from kit.cli.common import print_json
 
 if TYPE_CHECKING:
     from kit.data.layout import DataFolder
-    from kit.probes.results import ScoreReport
+    from kit.scoring.results import ScoreReport
 
 
 def show(
     reports: list[tuple[ScoreReport, ScoreReport | None]], folder: DataFolder, *, as_json: bool, quiet: bool
 ) -> None:
     """JSON, or tables, or nothing."""
-    from kit.probes.results import read_ceiling
+    from kit.scoring.results import read_ceiling
 
     if as_json:
         rows = [_as_json(own, other, read_ceiling(folder)) for own, other in reports]
@@ -27,7 +27,7 @@ def show(
 
 def _as_json(own: ScoreReport, other: ScoreReport | None, ceiling: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """The command contract's object, with the ceiling and the other submission's scores where there are any."""
-    from kit.probes.explain import importance
+    from kit.studies.attributions import importance
 
     extra: dict[str, Any] = {"ceiling": ceiling} if ceiling else {}
     if own.explanations:
@@ -38,7 +38,7 @@ def _as_json(own: ScoreReport, other: ScoreReport | None, ceiling: dict[str, dic
 def _print(reports: list[tuple[ScoreReport, ScoreReport | None]], folder: DataFolder) -> None:
 
     from kit.cli.console import Console
-    from kit.probes.results import read_ceiling
+    from kit.scoring.results import read_ceiling
 
     console = Console(piped=140)  # a pipe has no width of its own
     ceiling = read_ceiling(folder)
@@ -55,7 +55,7 @@ def _print(reports: list[tuple[ScoreReport, ScoreReport | None]], folder: DataFo
 
 def _print_importance(own: ScoreReport, console: Any) -> None:  # noqa: ANN401
     """Per task the blocks' shares of the weight and the best columns; the rest is in explain-PROBE.json."""
-    from kit.probes.explain import importance
+    from kit.studies.attributions import importance
 
     read = (
         "the trees read (share of the gain)" if own.probe == "gbm" else "the network read (share of the attributions)"
@@ -72,7 +72,7 @@ def _table(own: ScoreReport, other: ScoreReport | None, ceiling: dict[str, dict[
     from rich import box
     from rich.table import Table
 
-    from kit.probes.results import total as results_total
+    from kit.scoring.results import total as results_total
 
     known = ", known already" if own.reused else ""
     title = f"{own.submission} on {own.data}: {own.probe} probe, {own.precision}{known}"

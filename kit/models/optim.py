@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import torch
 from torch import Tensor, nn
@@ -133,17 +133,48 @@ class LazyAdamW(AdamW):
         parameter[rows] = moved.addcdiv_(mean, scale, value=-lr / (1 - beta1**step))
 
 
+SCALAR_RATE: Final = 10.0
+"""Rate of scalars as a multiple of the others': an Adam step moves every number by about the rate, which is much for one of a
+thousand weights that add up, and little for a temperature or an age that stands alone."""
+
+
+def parameter_groups(model: nn.Module, lr: float, weight_decay: float) -> list[dict[str, Any]]:
+    """A model's parameters as three groups: weights decay; norms, biases and other vectors do not; nor do scalars, which have a
+    rate of their own.
+
+    Scalars are what a module names in an attribute `scalars`: parameters of its own, each entry of which stands alone. What has
+    one axis or none, or is called a bias, is no weight. A group without parameters is left out.
+    """
+    alone = {id(getattr(module, name)) for module in model.modules() for name in getattr(module, "scalars", ())}
+    weights, plain, scalars = [], [], []
+    for name, parameter in model.named_parameters():
+        if id(parameter) in alone:
+            scalars.append(parameter)
+        elif parameter.dim() < 2 or "bias" in name.rpartition(".")[2]:
+            plain.append(parameter)
+        else:
+            weights.append(parameter)
+    groups = [
+        {"params": weights, "lr": lr, "weight_decay": weight_decay},
+        {"params": plain, "lr": lr, "weight_decay": 0.0},
+        {"params": scalars, "lr": SCALAR_RATE * lr, "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
 def adam_w(
     model: nn.Module, lr: float, weight_decay: float, rows: Literal["adam", "adagrad"], *, averaged: bool
 ) -> Optimizer:
-    """AdamW for all of a model's parameters, row-sparse tables included; `averaged` is schedule-free AdamW.
+    """AdamW for all of a model's parameters, row-sparse tables included, in the groups of `parameter_groups`; `averaged` is
+    schedule-free AdamW.
 
     Raises:
         KitError: averaged, and a part of the model asks for row-sparse gradients (attribute `sparse`, as torch's embeddings
             have): averaging moves every row in every step.
     """
+    groups = parameter_groups(model, lr, weight_decay)
     if not averaged:
-        return LazyAdamW(model.parameters(), lr=lr, weight_decay=weight_decay, rows=rows)
+        return LazyAdamW(groups, lr=lr, weight_decay=weight_decay, rows=rows)
     if any(getattr(module, "sparse", False) is True for module in model.modules()):
         raise KitError(
             "The schedule 'schedule-free' moves every row in every step; this model's table has too many for that.",
@@ -151,5 +182,5 @@ def adam_w(
         )
     from schedulefree import AdamWScheduleFree
 
-    free: Optimizer = AdamWScheduleFree(model.parameters(), lr=lr, weight_decay=weight_decay)
+    free: Optimizer = AdamWScheduleFree(groups, lr=lr, weight_decay=weight_decay)
     return free

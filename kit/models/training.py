@@ -16,7 +16,6 @@ import math
 import pickle
 import random
 import time
-import warnings
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -75,7 +74,7 @@ class LoopSettings(Strict):
 class TrainSettings(LoopSettings):
     """The loop's settings and those of AdamW, which moves what brings no optimiser of its own."""
 
-    weight_decay: float = Field(0.01, ge=0)
+    weight_decay: float = Field(0.01, ge=0, description="Of weights; norms, biases and single numbers do not decay.")
     rows: Literal["adam", "adagrad"] = Field(
         "adam",
         description="What moves embedding tables with row-sparse gradients: Adam's moments rest while a row has no gradient, "
@@ -315,8 +314,8 @@ def _run_epoch(
             partial.sums[key] = partial.sums.get(key, torch.zeros((), device=value.device)) + value.detach()
             partial.defined[key] = partial.defined.get(key, 0) + 1
         if stepping:
-            norm = _clip(fabric, wrapped, optimizer, settings.clip)
-            if norm is not None and not bool(torch.isfinite(norm)):
+            norm = _clip(wrapped, settings.clip)
+            if not bool(torch.isfinite(norm)):
                 found = {key: float(value.detach()) for key, value in terms.items()}
                 raise KitError(
                     f"The gradient became {float(norm)} at step {report.steps} ({found}).",
@@ -354,22 +353,19 @@ def _over_processes(fabric: Fabric, value: Number) -> Number:
     return type(value)(cast("Tensor", total).item())
 
 
-def _clip(fabric: Fabric, wrapped: nn.Module, optimizer: Optimizer, limit: float) -> Tensor | None:
-    """Scale the gradients to a norm of at most `limit`; the norm before. Torch cannot clip sparse gradients itself."""
-    gradients = [parameter.grad for parameter in wrapped.parameters() if parameter.grad is not None]
-    if not any(gradient.is_sparse for gradient in gradients):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            norm: Any = fabric.clip_gradients(wrapped, optimizer, max_norm=limit, error_if_nonfinite=False)
-            return cast("Tensor | None", norm)
-    for parameter in wrapped.parameters():
+def _clip(wrapped: nn.Module, limit: float) -> Tensor:
+    """Scale the gradients, row-sparse ones included, to a norm of at most `limit`; the norm before.
+
+    Its sum is taken in order of size and in double precision: the order in which a model registers its parameters decides no bit.
+    """
+    held = [parameter for parameter in wrapped.parameters() if parameter.grad is not None]
+    for parameter in held:
         if parameter.grad is not None and parameter.grad.is_sparse:
             parameter.grad = parameter.grad.coalesce()
-    values: list[Tensor] = [
-        p.grad.values() if p.grad.is_sparse else p.grad for p in wrapped.parameters() if p.grad is not None
-    ]
-    total: Tensor = torch.stack([value.norm() for value in values]).norm()
-    factor = torch.clamp(limit / (total + 1e-6), max=1.0)
+    values: list[Tensor] = [p.grad.values() if p.grad.is_sparse else p.grad for p in held if p.grad is not None]
+    norms = torch.stack([value.norm() for value in values]).double().sort().values
+    total = norms.square().sum().sqrt()
+    factor = torch.clamp(limit / (total + 1e-6), max=1.0).float()
     for value in values:
         value.mul_(factor)
     return total

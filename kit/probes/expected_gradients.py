@@ -24,8 +24,8 @@ from kit.probes.fast import FAST, PRECISION
 from kit.probes.mlp import BLOCK, Learner, passes
 from kit.probes.network import Network, Shape, build, products
 from kit.probes.registry import Explanation, Options, Vectors
-from kit.probes.vectors import load_vectors
 from kit.progress import track
+from kit.submission.vectors import load_vectors
 from kit.tasks import CHALLENGE, Task
 from kit.tasks.labels import TaskData, UndefinedTask, load_task
 

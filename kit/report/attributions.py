@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from kit.contract import vectors_digest
 from kit.errors import KitError
-from kit.probes.explain import explanation_file, read_columns
-from kit.probes.results import PRINT, read_scores
+from kit.scoring.results import PRINT, read_scores
+from kit.studies.attributions import explanation_file, read_columns
 
 STEPS: Final = 6
 """Columns drawn one by one in a waterfall; the others are one step together."""

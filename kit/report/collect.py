@@ -15,15 +15,15 @@ import numpy as np
 from kit.data.layout import DataFolder
 from kit.data.origin import require_origin
 from kit.errors import Finding, KitError
-from kit.probes.results import read_ceiling, read_scores
 from kit.progress import say
-from kit.report.ablation import Ablation, measure_ablation, read_current
 from kit.report.attributions import Attributions, read_attributions
-from kit.report.clients import ClientMap, Method, client_map
-from kit.report.drift import read_drift, write_drift
-from kit.report.health import Health, examine
 from kit.report.scores import ProbeScores, collect_scores
 from kit.report.verdict import Verdict, judge
+from kit.scoring.results import read_ceiling, read_scores
+from kit.studies.ablation import Ablation, measure_ablation, read_current
+from kit.studies.clients import ClientMap, Method, client_map
+from kit.studies.drift import read_drift, write_drift
+from kit.studies.health import Health, examine
 from kit.submission import read_manifest, validate
 from kit.tasks.labels import targets_digest
 

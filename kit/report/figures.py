@@ -10,12 +10,12 @@ import numpy as np
 from markupsafe import Markup
 
 from kit.report import svg
-from kit.report.ablation import Ablation, LeftOut
 from kit.report.attributions import Waterfall
-from kit.report.clients import ClientMap, Panel
-from kit.report.health import Health
 from kit.report.scores import Against, ProbeScores
 from kit.report.words import breakable, number, percent, short, signed
+from kit.studies.ablation import Ablation, LeftOut
+from kit.studies.clients import ClientMap, Panel
+from kit.studies.health import Health
 
 TONE: Final = {"better": "good", "worse": "bad", "cannot tell": "unsure", "helps": "good", "hurts": "bad"}
 NORM_BINS: Final = 36

@@ -9,9 +9,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from kit.board import PUBLISHED, REAL_CLIENTS, Row, as_json, comparable, rank, submissions_on
-from kit.probes.results import current_scores, moved_on, notes_on, read_comparable, read_scored, read_scores, total
-from kit.probes.statistics import Scored, Verdict, compare, together
+from kit.scoring.board import PUBLISHED, REAL_CLIENTS, Row, as_json, comparable, rank, submissions_on
+from kit.scoring.results import current_scores, moved_on, notes_on, read_comparable, read_scored, read_scores, total
+from kit.scoring.statistics import Scored, Verdict, compare, together
 from kit.tasks import CHALLENGE, Task
 
 PROBE_ORDER: Final = ("official", "fast", "gbm")

@@ -27,7 +27,7 @@ from kit.profile.build import plan_block
 from kit.progress import say
 from kit.recipe import Recipe
 from kit.store import Plan, Store, is_whole
-from kit.submission.write import is_fresh, parse_cut
+from kit.submission.fresh import is_fresh, parse_cut
 
 PLACES, EACH = 4, 20_000
 """Where, and how many rows at a time, a table is looked at to estimate how many of its rows are relevant clients'."""

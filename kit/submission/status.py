@@ -15,7 +15,7 @@ from kit.profile import plan_block, profile_code
 from kit.recipe import Recipe, parse
 from kit.store import Store
 from kit.submission.card import read_manifest
-from kit.submission.write import is_fresh, parse_cut
+from kit.submission.fresh import is_fresh, parse_cut
 
 
 def recipe_status(

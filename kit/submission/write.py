@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -29,28 +29,19 @@ from kit.history import History
 from kit.limits.memory import in_use, memory, within
 from kit.limits.watchdog import doing, watched
 from kit.plugins import places
-from kit.profile import Profile, profile_code, profile_fingerprint
+from kit.profile import Profile, build_profile, profile_code
 from kit.progress import say
 from kit.recipe import Recipe
 from kit.store import Store, remove_tree, versions, write_json
-from kit.submission.card import as_built, licence, read_manifest, write_card
+from kit.submission.card import licence, read_manifest, write_card
+from kit.submission.fresh import Cut, is_fresh, parse_cut
+from kit.submission.needs import require_room, stage_needs
 from kit.submission.validate import asked_for, errors_of
 from kit.trouble import disk_trouble
 
-Cut = Literal["input", "end"]
 FILES = ("client_ids.npy", "embeddings.npy")
 LEARNED = ("scores.json", "influence-*.npz", "ablation.json", "drift.json", "explain-*.json")
 """What other commands wrote beside the vectors; each says what it was made from, and is not shown where that changed."""
-
-
-def is_fresh(folder: Path, recipe: Recipe, history: str) -> bool:
-    """Whether the folder already holds exactly what this recipe, this history (its fingerprint) and the code would give."""
-    try:
-        manifest = read_manifest(folder)
-        held = "content" in manifest and as_built(folder, manifest)
-    except (KitError, OSError):
-        return False
-    return held and manifest.get("fingerprint") == profile_fingerprint(recipe, history)
 
 
 def require_own(folder: Path, data: Path, store: Path, cut: str = "input") -> None:
@@ -265,15 +256,6 @@ def _peak_mib() -> float:
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def parse_cut(cut: str) -> Cut:
-    """The word as a type; KitError if it is another one."""
-    if cut == "input":
-        return "input"
-    if cut == "end":
-        return "end"
-    raise KitError(f"The cut {cut!r} is unknown.", "Use `input` (local scores) or `end` (all events).")
-
-
 def submit(
     recipe: Recipe,
     data: Path,
@@ -332,9 +314,6 @@ def _build(
     events: EventsPlan,
 ) -> None:
     """All that is missing, within the memory that there is; see `submit`."""
-    from kit.profile import build_profile
-    from kit.submission.needs import require_room, stage_needs
-
     stages = stage_needs(recipe, source, folder, until, store, clients)
     require_room(stages, limit, store.root, folder)
     most = in_use() + memory().available if limit is None else limit

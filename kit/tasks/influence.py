@@ -1,7 +1,7 @@
 """What each client adds to a score: the derivative of AUROC, novelty and diversity by the weight of a client.
 
 A score is a function of the weights of the clients (all 1). For AUROC the derivatives are DeLong's structural components (DeLong,
-DeLong & Clarke-Pearson 1988). What is made of them: `kit.probes.statistics`.
+DeLong & Clarke-Pearson 1988). What is made of them: `kit.scoring.statistics`.
 """
 
 from __future__ import annotations

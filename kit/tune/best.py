@@ -14,10 +14,10 @@ from optuna.trial import FrozenTrial, TrialState
 from kit.errors import KitError
 from kit.progress import say
 from kit.recipe import Recipe, parse
+from kit.scoring.cells import Scorer
 from kit.store import write_atomically
 from kit.tune.gain import Reference
 from kit.tune.objective import Built, RecipeObjective
-from kit.tune.scoring import Scorer
 from kit.tune.space import from_params
 from kit.tune.storage import StudyPlace, study_lock
 from kit.tune.study import best_trials, is_first, space_of

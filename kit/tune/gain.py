@@ -17,8 +17,8 @@ from typing import Any, Final
 import numpy as np
 from scipy.stats import norm
 
+from kit.scoring.cells import Scores
 from kit.tasks import Task, find_task
-from kit.tune.scoring import Scores
 
 LEAST_NOISE: Final = 2e-4
 """Noise is never taken to be smaller: a few seeds may agree by accident."""

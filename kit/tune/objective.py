@@ -17,16 +17,16 @@ from kit.contract import vectors_digest
 from kit.data.layout import DataFolder
 from kit.history import History
 from kit.probes.registry import Vectors
-from kit.probes.vectors import load_vectors
 from kit.profile import build_profile
 from kit.progress import say
 from kit.recipe import Recipe, read_recipe
+from kit.scoring.cells import CountingStore, Scorer
 from kit.store import Store, digest
+from kit.submission.vectors import load_vectors
 from kit.tasks import Task
 from kit.tracking import watching
 from kit.tune.epochs import EpochPruner
 from kit.tune.gain import Reference, task_gain, total_gain
-from kit.tune.scoring import CountingStore, Scorer
 from kit.tune.space import Space, defaults, from_trial
 from kit.tune.storage import StudyPlace, study_lock
 

@@ -21,9 +21,9 @@ import numpy as np
 from sklearn.decomposition import PCA
 
 from kit.data.layout import DataFolder
-from kit.probes.ceiling import PROBABILITIES
-from kit.probes.results import read_ceiling, read_scored, read_scores
-from kit.probes.statistics import compare
+from kit.scoring.ceiling import PROBABILITIES
+from kit.scoring.results import read_ceiling, read_scored, read_scores
+from kit.scoring.statistics import compare
 from kit.tasks import CHALLENGE, Task
 
 CHOICES = 32

@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import psutil
 from curves.meter import memory_of
 
-from kit.probes.results import vectors_digest
+from kit.scoring.results import vectors_digest
 
 EVERY = 0.2
 """Seconds between two looks at the memory."""

@@ -42,8 +42,8 @@ from kit.data.shop.world import CATEGORY_URLS, HOME_URLS, World, build_world
 from kit.data.split import split_folder
 from kit.features.shared import table
 from kit.history import History
-from kit.probes.ceiling import PROBABILITIES, as_logits, write_ceiling
 from kit.recipe import BlockEntry
+from kit.scoring.ceiling import PROBABILITIES, as_logits, write_ceiling
 from kit.store import Store
 from kit.tasks import CATEGORY, CHALLENGE, CHURN, CONVERSION, NEW_SKU, PRICE, SKU, Task
 from kit.tasks.labels import TaskData, load_task

@@ -4,7 +4,7 @@
 
 Every submission is scored as it is and in treatments that make precision matter: as counts, tiny, huge, one column a thousand
 times the others, all rows pointing one way. Prints per profile the largest difference over the tasks beside the three numbers
-that `kit.probes.conditions.precision_notes` looks at.
+that `kit.scoring.conditions.precision_notes` looks at.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kit.data.layout import DataFolder
-from kit.probes.conditions import _mean_cosine, precision_notes, uneven
 from kit.probes.registry import Options, Precision, load_probes
-from kit.probes.variants import read_source, variants
-from kit.probes.vectors import Scorable
+from kit.scoring.conditions import _mean_cosine, precision_notes, uneven
+from kit.studies.calibration.variants import read_source, variants
+from kit.submission.vectors import Scorable
 from kit.tasks import CHALLENGE, find_task
 from kit.tasks.labels import UndefinedTask, load_task
 

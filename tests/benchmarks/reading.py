@@ -37,10 +37,10 @@ from numpy.typing import NDArray
 from kit.data.layout import DataFolder
 from kit.data.shop import PRESETS
 from kit.probes import mlp
-from kit.probes.ceiling import PROBABILITIES
 from kit.probes.fast import FAST
 from kit.probes.network import OFFICIAL, Network, Shape
 from kit.probes.registry import Options, TaskRun, Vectors, load_probes
+from kit.scoring.ceiling import PROBABILITIES
 from kit.tasks import CHALLENGE, Task, find_task
 from kit.tasks.labels import TaskData, load_task
 from kit.tasks.metrics import auroc_multilabel

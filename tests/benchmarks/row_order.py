@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from kit.data.layout import DataFolder
 from kit.probes.registry import Options, load_probes
-from kit.probes.slices import read_counts
-from kit.probes.vectors import load_vectors
+from kit.scoring.cohorts import read_counts
+from kit.submission.vectors import load_vectors
 from kit.tasks import CHALLENGE, Task, find_task
 from kit.tasks.labels import UndefinedTask, load_task
 from kit.tasks.metric import TaskMetrics

@@ -24,7 +24,7 @@ from kit.data.shop.truth import Truth, load_truth
 from kit.data.shop.world import World, build_world
 from kit.data.split import split_folder
 from kit.errors import KitError
-from kit.probes.ceiling import write_ceiling
+from kit.scoring.ceiling import write_ceiling
 from kit.tasks import CATEGORY, CHALLENGE, CHURN, CONVERSION
 from kit.tasks.labels import load_task
 from kit.tasks.lists import load_targets

@@ -229,7 +229,7 @@ def test_a_shop_whose_making_was_stopped_is_finished_by_the_same_command(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    for step in ("kit.data.split.split_folder", "kit.probes.ceiling.write_ceiling"):
+    for step in ("kit.data.split.split_folder", "kit.scoring.ceiling.write_ceiling"):
         with monkeypatch.context() as patch:
             patch.setattr(step, stop)
             assert CliRunner().invoke(app, call).exit_code != 0

@@ -22,7 +22,7 @@ from kit.data.split import split_folder
 from kit.errors import Finding, KitError, Severity
 from kit.features.build import build_features
 from kit.history import History
-from kit.probes.score import score_submission
+from kit.scoring.score import score_submission
 from kit.store import Store
 from kit.tokens import TokenSettings, tokenise
 

@@ -156,8 +156,10 @@ BACK = np.array([0, 5, 14, 30, 59])
 @pytest.mark.parametrize("target", ["next", "window"])
 @pytest.mark.parametrize("cls", [NextItem, NextUrl])
 def test_upcoming_targets_by_the_slow_definition(tokens: Tokens, cls: type, target: str):
-    settings = cls.Settings(target=target, horizon=6.0, skip_hours=5.0, positions=10**6)
+    said = {"horizon": 6.0} if target == "next" else {}  # else that of the target windows
+    settings = cls.Settings(target=target, skip_hours=5.0, positions=10**6, **said)
     part = cls(WIDTH, tokens.vocabulary, settings)
+    part.days = 20 if said else 6
     part.bind(tokens)
     cuts = tokens.cut - DAY * BACK
     batch, spans = batch_of(tokens, cuts, ROWS)

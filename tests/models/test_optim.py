@@ -11,8 +11,8 @@ from kit.history import History
 from kit.models.combined import Combined, NetworkSettings
 from kit.models.events import EventSettings
 from kit.models.items.tower import ItemTower, TowerSettings
-from kit.models.optim import LazyAdamW, RowAdagrad
-from kit.models.training import TrainSettings, train
+from kit.models.optim import LazyAdamW, RowAdagrad, parameter_groups
+from kit.models.training import TrainSettings, _clip, train
 from kit.tokens import TokenSettings, tokenise
 
 
@@ -132,3 +132,53 @@ def test_training_leaves_rows_without_gradient_alone(toy_history: History, rows:
     free = TrainSettings(schedule="schedule-free")
     with pytest.raises(KitError, match="every row in every step"):
         train(alone, lambda epoch: [lambda: batch], free, seed=0, name="t")
+
+
+def test_norms_biases_and_scalars_do_not_decay_and_scalars_have_a_rate_of_their_own(toy_history: History):
+    """Every parameter of a network is in one group; by names, those without decay are what they should be."""
+    vocabulary = tokenise(toy_history, TokenSettings(min_sku=2)).vocabulary
+    model = Combined(vocabulary, {"features": 3, "graph": 2}, 8, NetworkSettings())
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    weights, plain, scalars = parameter_groups(model, 1e-3, 0.1)
+    assert (weights["weight_decay"], plain["weight_decay"], scalars["weight_decay"]) == (0.1, 0.0, 0.0)
+    assert (weights["lr"], plain["lr"], scalars["lr"]) == (1e-3, 1e-3, 1e-2)
+    grouped = [[names[id(p)] for p in group["params"]] for group in (weights, plain, scalars)]
+    assert sorted(name for group in grouped for name in group) == sorted(names.values())
+    assert sorted(grouped[2]) == ["heads.choice.copies.kind", "heads.choice.copies.rate", "heads.choice.scale"]
+    decayed = [name for name in grouped[0] if "norm" in name or "bias" in name.rpartition(".")[2] or "absent" in name]
+    assert not decayed
+    assert {"client.embedding.items.table", "trunk.cross.0.down"} <= set(grouped[0])
+    assert {"parts.graph.absent", "client.embedding.norm.weight", "heads.choice.inherit.buy_price"} <= set(grouped[1])
+
+
+def test_a_parameter_that_gets_no_gradient_and_does_not_decay_stays_where_it_is():
+    class Some(torch.nn.Module):
+        scalars = ("alone",)
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.alone = torch.nn.Parameter(torch.ones(2, 2))
+            self.linear = torch.nn.Linear(2, 2)
+
+        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"x": 0.0 * (self.linear(x) * self.alone[0, 0]).sum()}
+
+    model = Some()
+    before = {name: value.detach().clone() for name, value in model.named_parameters()}
+    train(model, lambda epoch: [lambda: torch.ones(1, 2)] * 3, TrainSettings(weight_decay=0.5), seed=0, name="t")
+    moved = {name for name, value in model.named_parameters() if not torch.equal(value, before[name])}
+    assert moved == {"linear.weight"}  # a gradient of zero moves nothing; decay does
+
+
+def test_the_norm_of_gradients_does_not_depend_on_the_order_of_parameters():
+    torch.manual_seed(0)
+    values = [torch.randn(7) * 10.0**k for k in range(-3, 4)] * 5
+    found = []
+    for order in (range(35), reversed(range(35)), np.random.default_rng(0).permutation(35)):
+        model = torch.nn.ParameterList([torch.nn.Parameter(torch.zeros(7)) for _ in range(35)])
+        for parameter, k in zip(model, order, strict=True):
+            parameter.grad = values[int(k)].clone()
+        found.append(float(_clip(model, 1.0)))
+        assert float(torch.cat([p.grad for p in model]).norm()) == pytest.approx(1.0, rel=1e-5)
+    assert len(set(found)) == 1
+    assert found[0] == pytest.approx(float(torch.cat(values).norm()), rel=1e-6)

@@ -112,7 +112,11 @@ def test_equals_plain_adamw():
     settings = TrainSettings(epochs=2, lr=0.01, schedule="constant", warmup=0.0, clip=1e9, weight_decay=0.1)
     ours, plain = new_model(0.0), new_model(0.0)
     train(ours, batches, settings, seed=0, name="t")
-    optimizer = torch.optim.AdamW(plain.parameters(), lr=0.01, weight_decay=0.1)
+    decaying = [parameter for parameter in plain.parameters() if parameter.dim() > 1]
+    rest = [parameter for parameter in plain.parameters() if parameter.dim() < 2]
+    assert decaying and rest
+    groups = [{"params": decaying, "weight_decay": 0.1}, {"params": rest, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=0.01)
     for epoch in range(2):
         for thunk in batches(epoch):
             optimizer.zero_grad()
@@ -221,7 +225,8 @@ def test_schedule_free_by_hand():
         weight_sum += rate**2
         for i, p in enumerate(parameters):
             v[i] = 0.999 * v[i] + 0.001 * p.grad**2
-            step_by = p.grad / ((v[i] / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8) + 0.1 * p.data
+            decay = 0.1 if p.dim() > 1 else 0.0  # biases do not decay
+            step_by = p.grad / ((v[i] / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8) + decay * p.data
             z[i] = z[i] - rate * step_by
             x[i] = x[i] + rate**2 / weight_sum * (z[i] - x[i])
     assert report.steps == 16

@@ -17,15 +17,15 @@ from typer.testing import CliRunner
 from kit.challenge import MAX_WIDTH
 from kit.cli.main import app
 from kit.errors import KitError
-from kit.probes import calibrate as study_room
-from kit.probes.agreement import agree, limit, seed_noise, tau
-from kit.probes.calibrate import Contestant, Plan, calibrate, plan_study, spread
 from kit.probes.mlp import train
 from kit.probes.network import OFFICIAL, Dense, Shape, build, parameter_groups
-from kit.probes.random_features import ridge
 from kit.probes.registry import Options
-from kit.probes.stand_ins import STAND_INS, StandIn
-from kit.probes.variants import Source, read_source, variants
+from kit.studies.calibration import calibrate as study_room
+from kit.studies.calibration.agreement import agree, limit, seed_noise, tau
+from kit.studies.calibration.calibrate import Contestant, Plan, calibrate, plan_study, spread
+from kit.studies.calibration.random_features import ridge
+from kit.studies.calibration.stand_ins import STAND_INS, StandIn
+from kit.studies.calibration.variants import Source, read_source, variants
 from kit.submission.clean import KEPT_FOLDERS
 from kit.tasks import CHURN, CONVERSION, PRICE, SKU
 from kit.tasks.labels import load_task

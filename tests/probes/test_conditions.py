@@ -13,10 +13,10 @@ from probe_world import World
 from kit.challenge import EventType
 from kit.data.layout import DataFolder
 from kit.errors import KitError
-from kit.probes.conditions import conditions, precision_notes, require_clients, uneven
-from kit.probes.score import score_submission
-from kit.probes.slices import Counts
-from kit.probes.vectors import load_vectors
+from kit.scoring.cohorts import Counts
+from kit.scoring.conditions import conditions, precision_notes, require_clients, uneven
+from kit.scoring.score import score_submission
+from kit.submission.vectors import load_vectors
 
 
 @pytest.fixture

@@ -19,11 +19,11 @@ from kit.errors import KitError
 from kit.probes import expected_gradients as expected_gradients_room
 from kit.probes import fast as fast_room
 from kit.probes.expected_gradients import best_network, expected_gradients, explain_task
-from kit.probes.explain import check_explainable
 from kit.probes.mlp import train
 from kit.probes.network import Dense, Shape, build, fuse_updates, products
 from kit.probes.registry import Options, Precision
 from kit.report.attributions import read_attributions
+from kit.studies.attributions import check_explainable
 from kit.tasks import CHURN
 from kit.tasks.labels import load_task
 

@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 from kit.cli.main import app
 from kit.errors import KitError
 from kit.probes import gbm
-from kit.probes.explain import check_explainable, client_rows, read_columns
 from kit.probes.gbm_worker import bin_vectors, learn_task
 from kit.probes.registry import Options
 from kit.report.attributions import read_attributions
+from kit.studies.attributions import check_explainable, client_rows, read_columns
 from kit.tasks import CHURN
 from kit.tasks.labels import load_task
 

@@ -14,8 +14,8 @@ from kit.probes.mlp import train
 from kit.probes.network import Shape
 from kit.probes.orders import Reordered, reorder
 from kit.probes.registry import Options
-from kit.probes.results import write_scores
-from kit.probes.score import score_submission
+from kit.scoring.results import write_scores
+from kit.scoring.score import score_submission
 from kit.tasks import CATEGORY, CHURN, CONVERSION
 from kit.tasks.labels import TaskData, load_task
 

@@ -20,7 +20,7 @@ from kit.errors import KitError
 from kit.probes import gbm
 from kit.probes.gbm_worker import _log_odds, _sample, _shift, bin_vectors, learn_task
 from kit.probes.registry import Options
-from kit.probes.vectors import load_vectors
+from kit.submission.vectors import load_vectors
 from kit.tasks import CHURN, CONVERSION, SKU
 from kit.tasks.labels import load_task
 from kit.tasks.metrics import auroc, auroc_multilabel, sigmoid

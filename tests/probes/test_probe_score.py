@@ -18,15 +18,15 @@ from typer.testing import CliRunner
 from kit.cli.score import score as score_command
 from kit.data.layout import DataFolder
 from kit.errors import KitError
-from kit.probes import results
-from kit.probes import score as score_room
-from kit.probes.conditions import conditions
 from kit.probes.fast import PRECISION
 from kit.probes.registry import PROBES, Options, Probe, TaskRun
-from kit.probes.results import read_scored, read_scores, write_scores
-from kit.probes.score import score_submission
-from kit.probes.vectors import load_vectors
+from kit.scoring import results
+from kit.scoring import score as score_room
+from kit.scoring.conditions import conditions
+from kit.scoring.results import read_scored, read_scores, write_scores
+from kit.scoring.score import score_submission
 from kit.submission import validate
+from kit.submission.vectors import load_vectors
 from kit.tasks import CHALLENGE, CHURN, CONVERSION, SKU, Task, find_task
 
 OTHER = "fp32" if PRECISION == "bf16" else "bf16"

@@ -16,8 +16,8 @@ from kit.challenge import EventType
 from kit.cli.main import app
 from kit.data.layout import DataFolder
 from kit.history import History
-from kit.probes.score import score_submission
-from kit.probes.slices import LENGTHS, Counts, cohorts, count_events, read_counts, slice_scores
+from kit.scoring.cohorts import LENGTHS, Counts, cohorts, count_events, read_counts, slice_scores
+from kit.scoring.score import score_submission
 from kit.tasks import CONVERSION, PRICE
 from kit.tasks.labels import TaskData
 from kit.tasks.metrics import auroc

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kit.probes import statistics
-from kit.probes.statistics import Scored, client_covariance, compare, run_covariance, together
+from kit.scoring import statistics
+from kit.scoring.statistics import Scored, client_covariance, compare, run_covariance, together
 from kit.tasks import CHURN, PRICE, Task
 from kit.tasks.influence import auroc_influence
 from kit.tasks.metrics import auroc

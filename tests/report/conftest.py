@@ -9,8 +9,8 @@ import pytest
 from report_world import BASELINE, MINE, build
 
 from kit.data.layout import DataFolder
-from kit.probes.results import write_scores
-from kit.probes.score import score_submission
+from kit.scoring.results import write_scores
+from kit.scoring.score import score_submission
 
 
 @pytest.fixture(scope="session")

@@ -12,11 +12,11 @@ import pytest
 from browser import Page, browsing, executable
 
 from kit.data.layout import DataFolder
-from kit.probes.explain import client_rows, explain_report
 from kit.probes.registry import Options
-from kit.probes.results import write_scores
-from kit.probes.score import score_submission
 from kit.report import collect, render
+from kit.scoring.results import write_scores
+from kit.scoring.score import score_submission
+from kit.studies.attributions import client_rows, explain_report
 from kit.tasks import CATEGORY, CHURN
 
 pytestmark = [

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kit.data.layout import DataFolder
-from kit.probes.results import read_scores
+from kit.scoring.results import read_scores
 from kit.store import write_json
 from kit.submission import read_manifest, write_card
 from kit.submission.card import card, licence

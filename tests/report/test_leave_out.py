@@ -18,17 +18,17 @@ from kit.history import History
 from kit.probes.fast import PRECISION
 from kit.probes.network import Shape
 from kit.probes.registry import load_probes
-from kit.probes.results import read_scored, write_scores
-from kit.probes.score import score_submission
-from kit.probes.statistics import compare
 from kit.profile import build_profile
 from kit.recipe import Recipe, parse
 from kit.report import collect, render
-from kit.report.ablation import measure_ablation, read_ablation
-from kit.report.leave_out import Part, Study, leave_one_out, submission_of, whole_parts
+from kit.scoring.cells import Measured, Scorer
+from kit.scoring.results import read_scored, write_scores
+from kit.scoring.score import score_submission
+from kit.scoring.statistics import compare
 from kit.store import Store
+from kit.studies.ablation import measure_ablation, read_ablation
+from kit.studies.leave_out import Part, Study, leave_one_out, submission_of, whole_parts
 from kit.tasks import CHALLENGE, CHURN, SKU
-from kit.tune.scoring import Measured, Scorer
 
 TASKS = [CHURN, SKU]
 
@@ -113,7 +113,7 @@ class Killed(BaseException):
 def test_killed_and_resumed_and_nothing_paid_twice(
     toy: DataFolder, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("kit.report.ablation.evidence", lambda *_: {})  # the probe's run will be another function
+    monkeypatch.setattr("kit.studies.ablation.evidence", lambda *_: {})  # the probe's run will be another function
     study = Study(plan(), toy, store)
     other = Store(Path(shutil.copytree(store.root, tmp_path / "other")))
     whole = leave_one_out(Study(plan(), toy, other), scorer(toy, other), 2)
@@ -132,7 +132,7 @@ def test_killed_and_resumed_and_nothing_paid_twice(
     object.__setattr__(probe, "run", counted(5))
     try:
         # the code digest of a probe is that of the module of its function
-        monkeypatch.setattr("kit.tune.scoring.evidence", lambda *_: {"precision": PRECISION, "probe": "fast"})
+        monkeypatch.setattr("kit.scoring.cells.evidence", lambda *_: {"precision": PRECISION, "probe": "fast"})
         with pytest.raises(Killed):
             leave_one_out(study, scorer(toy, study.store), 2)
         object.__setattr__(probe, "run", counted(1000))
@@ -149,7 +149,7 @@ def test_killed_and_resumed_and_nothing_paid_twice(
 def test_known_scores_need_no_profile(toy: DataFolder, store: Store, monkeypatch: pytest.MonkeyPatch):
     study = Study(plan(), toy, store)
     found = leave_one_out(study, scorer(toy, study.store))
-    monkeypatch.setattr("kit.report.leave_out.build_profile", lambda *_: pytest.fail("assembled again"))
+    monkeypatch.setattr("kit.studies.leave_out.build_profile", lambda *_: pytest.fail("assembled again"))
     assert leave_one_out(Study(plan(), toy, study.store), scorer(toy, study.store)) == found
 
 

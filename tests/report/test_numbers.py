@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kit.errors import Finding, Severity
-from kit.probes.statistics import Scored, compare
-from kit.report.drift import domain_auroc, psi
-from kit.report.health import effective_rank, examine, sample_rows, variance_spectrum
 from kit.report.scores import Against, Gain, ProbeScores, TaskRow, total_gain
 from kit.report.svg import Domain, decimals
 from kit.report.verdict import judge
 from kit.report.words import listed, number, percent, short, signed
+from kit.scoring.statistics import Scored, compare
+from kit.studies.drift import domain_auroc, psi
+from kit.studies.health import effective_rank, examine, sample_rows, variance_spectrum
 from kit.tasks import CHALLENGE, CHURN, CONVERSION
 
 

@@ -18,12 +18,13 @@ from typer.testing import CliRunner
 from kit.cli.main import app
 from kit.data.layout import DataFolder
 from kit.errors import KitError
-from kit.probes.explain import client_rows, write_explanation
-from kit.probes.results import read_scores, write_scores
-from kit.probes.score import score_submission
 from kit.recipe import Recipe, parse
 from kit.report import collect, render, render_markdown
-from kit.report.ablation import (
+from kit.report.html import DRAWN
+from kit.scoring.results import read_scores, write_scores
+from kit.scoring.score import score_submission
+from kit.store import Store, write_json
+from kit.studies.ablation import (
     Ablation,
     LeftOut,
     Without,
@@ -33,10 +34,9 @@ from kit.report.ablation import (
     read_current,
     write_ablation,
 )
-from kit.report.clients import client_map
-from kit.report.drift import measure_drift, read_drift, write_drift
-from kit.report.html import DRAWN
-from kit.store import Store, write_json
+from kit.studies.attributions import client_rows, write_explanation
+from kit.studies.clients import client_map
+from kit.studies.drift import measure_drift, read_drift, write_drift
 from kit.submission import read_manifest, submit
 from kit.tasks import CATEGORY, CHURN, CONVERSION
 

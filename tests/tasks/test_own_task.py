@@ -13,15 +13,15 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from kit.board import rank
 from kit.challenge import TIMESTAMP_FORMAT, EventType
 from kit.cli.main import app
 from kit.data.layout import DataFolder
 from kit.data.split import split_folder
 from kit.errors import KitError
 from kit.history import History
-from kit.probes.results import read_scored, read_scores, write_scores
-from kit.probes.score import score_submission
+from kit.scoring.board import rank
+from kit.scoring.results import read_scored, read_scores, write_scores
+from kit.scoring.score import score_submission
 from kit.store import Store
 from kit.tasks import CHALLENGE, CONVERSION, find_task, load_tasks
 from kit.tasks.labels import UndefinedTask, label_matrix, list_rules, load_task

@@ -14,6 +14,7 @@ from toy import write_folder
 from typer.testing import CliRunner
 
 from kit.blocks.futures import rewound_futures
+from kit.blocks.sequence import SequenceBlock, SequenceSettings
 from kit.challenge import EventType
 from kit.cli.main import app
 from kit.data.check import check_folder
@@ -93,6 +94,13 @@ def test_near_and_far_windows_of_the_combined_network_follow(shop: DataFolder, d
             assert labels["values"][:, at].tolist() == np.isin(tokens.clients, inside).astype(float).tolist()
 
 
+def test_what_the_sequence_block_looks_ahead_for_follows(shop: DataFolder, days: int, store: Store) -> None:
+    small = {"events": {"width": 8}, "train": {"epochs": 1}, "objectives": {"timing": False, "fate": False}}
+    block = SequenceBlock(SequenceSettings.model_validate(small), 0)
+    block.fit(History.open(shop, store=store))
+    assert {part.days for part in block.model.objectives} == {days}
+
+
 def test_the_feature_that_looks_ahead_is_named_after_the_windows(shop: DataFolder, days: int, store: Store) -> None:
     frame = pl.concat(list(build_features(History.open(shop, store=store), ["repurchase"])))
     assert {f"repurchase__sku_due_{days}", f"repurchase__category_due_{2 * days}"} <= set(frame.columns)
@@ -146,7 +154,7 @@ def test_a_split_json_that_contradicts_itself_is_refused(shop: DataFolder, tmp_p
 
 
 def test_a_ceiling_is_shown_beside_windows_of_its_own_length_only(tmp_path: Path) -> None:
-    from kit.probes.results import ceiling_note, read_ceiling
+    from kit.scoring.results import ceiling_note, read_ceiling
 
     root = tmp_path / "shop"
     made = CliRunner().invoke(app, ["data", "synth", str(root), "--preset", "tiny", "--days", "7"])

@@ -20,13 +20,13 @@ from kit import tracking
 from kit.data.layout import DataFolder
 from kit.errors import KitError
 from kit.recipe import read_recipe
+from kit.scoring.cells import CountingStore, Scorer
 from kit.store import Store
 from kit.tasks import CHURN, CONVERSION, PRICE, SKU, Task
 from kit.tune.best import score_officially, winner, write_recipe
 from kit.tune.epochs import FEW, EpochPruner
 from kit.tune.gain import LEAST_NOISE, Reference, task_gain, total_gain
 from kit.tune.objective import RecipeObjective
-from kit.tune.scoring import CountingStore, Scorer
 from kit.tune.space import defaults, from_params, parse_space
 from kit.tune.status import status
 from kit.tune.storage import StudyPlace
@@ -180,7 +180,7 @@ def test_a_killed_scoring_keeps_the_tasks_that_were_done(
 
 
 def test_scores_are_those_of_kit_score(toy: DataFolder, store: Store, tmp_path: Path):
-    from kit.probes.score import score_submission
+    from kit.scoring.score import score_submission
 
     ids = np.random.default_rng(0).permutation(toy.clients())
     vectors = np.random.default_rng(1).normal(size=(len(ids), 4)).astype(np.float16)
@@ -193,8 +193,8 @@ def test_scores_are_those_of_kit_score(toy: DataFolder, store: Store, tmp_path: 
 
 
 def test_errors_over_clients_are_those_of_kit_compare(toy: DataFolder, store: Store, tmp_path: Path):
-    from kit.probes.results import read_scored, write_scores
-    from kit.probes.score import score_submission
+    from kit.scoring.results import read_scored, write_scores
+    from kit.scoring.score import score_submission
 
     ids = np.random.default_rng(0).permutation(toy.clients())
     vectors = np.random.default_rng(1).normal(size=(len(ids), 4)).astype(np.float16)

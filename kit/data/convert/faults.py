@@ -14,6 +14,7 @@ from kit.data.convert.read import Sources
 from kit.data.convert.rules import numeric, verdict, words_of
 from kit.data.convert.times import diagnose
 from kit.errors import KitError
+from kit.trouble import is_of_the_disk
 
 
 @dataclass(frozen=True)
@@ -107,10 +108,12 @@ def mixed_offsets(place: Fault, column: str) -> KitError:
 
 @contextmanager
 def typing(label: str) -> Iterator[None]:
-    """What polars says of cells that it cannot type, as a KitError that names the source."""
+    """What polars says of cells that it cannot type, as a KitError that names the source. What the disk did passes."""
     try:
         yield
     except pl.exceptions.PolarsError as error:
+        if is_of_the_disk(error):
+            raise
         first = str(error).strip().splitlines()[0]
         raise KitError(
             f"{label} cannot be read ({first}).", "Write its columns as text, numbers or datetimes, and text as UTF-8."

@@ -31,7 +31,7 @@ from kit.limits.need import Counts
 from kit.models.batch import CombinedBatch, Market
 from kit.models.heads.ahead import Ahead
 from kit.models.heads.base import Head, HeadShape, Names, Shared, head
-from kit.models.heads.copies import ACTIONS, ASPECTS, GAIN, Copies
+from kit.models.heads.copies import ACTIONS, ASPECTS, Copies
 from kit.models.heads.intensity import later_rate
 from kit.models.heads.positives import ChosenLabels, Picks
 from kit.models.heads.published import NEW_CATEGORIES, Published
@@ -70,6 +70,7 @@ class Choice(Head):
     kind: ClassVar[str] = "choice"
     description: ClassVar[str] = "Which product, category and price bucket will be bought or put into the cart."
     Settings: ClassVar[type[Strict]] = ChoiceSettings
+    scalars = ("scale",)
 
     def __init__(self, shape: HeadShape, settings: ChoiceSettings) -> None:
         super().__init__(shape, settings)
@@ -92,7 +93,7 @@ class Choice(Head):
             self.register_buffer(f"item_{aspect}", of_item, persistent=False)
         start = {"category": 1.0, "price": 0.5}
         self.inherit = nn.ParameterDict({f"{a}_{b}": nn.Parameter(torch.tensor(start[b])) for a, b in rest})
-        self.scale = nn.Parameter(torch.tensor(0.2 * shape.dim**-0.5).log() / GAIN)
+        self.scale = nn.Parameter(torch.tensor(0.2 * shape.dim**-0.5).log())
 
     def weights(self) -> dict[str, float]:
         """Per action and aspect."""
@@ -135,7 +136,7 @@ class Choice(Head):
             table = items.rows(aspect, torch.arange(1, self.sizes[aspect] + 1, device=z.device))
             bias = self.aspect_bias[f"{action}_{aspect}"]
         query = shared.queries[f"{action}_{aspect}"](z)
-        logits = query @ table.T * (GAIN * self.scale).exp() + popular + bias
+        logits = query @ table.T * self.scale.exp() + popular + bias
         prior = torch.log_softmax(logits.float(), dim=1)
         return cast(Tensor, self.copies(prior, action, aspect, z, touched, index)) if self.copied else prior
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, cast
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -15,6 +15,8 @@ from kit.models.batch import CombinedBatch
 from kit.models.heads.ahead import Ahead
 from kit.models.heads.base import Head, HeadSettings, HeadShape, Shared, head
 from kit.models.heads.positives import ChosenLabels, Picks
+from kit.models.losses import AnyLoss, LossSettings, PairScores, make_loss
+from kit.models.losses.softmax import SoftmaxSettings, uncorrected
 from kit.recipe import Strict
 
 
@@ -23,6 +25,12 @@ class ContrastSettings(HeadSettings):
 
     weight: float = Field(0.1, ge=0, description="Of the loss term (before `balance`); 0 leaves it out.")
     temperature: float = Field(0.1, gt=0, description="Of the contrastive past-to-future loss.")
+    loss: AnyLoss = Field(SoftmaxSettings(), description="Of the own future against those of others.")
+
+    @field_validator("loss")
+    @classmethod
+    def _uncorrected(cls, loss: LossSettings) -> LossSettings:
+        return uncorrected(loss)
 
 
 @head
@@ -37,6 +45,7 @@ class Contrast(Head):
     def __init__(self, shape: HeadShape, settings: ContrastSettings) -> None:
         super().__init__(shape, settings)
         shape.queries.ask("cart_product")
+        self.pair_loss = make_loss(settings.loss)
 
     @classmethod
     def labels(cls, ahead: Ahead, settings: Strict) -> ChosenLabels:
@@ -44,7 +53,7 @@ class Contrast(Head):
         return ChosenLabels.of_actions(ahead, {"cart": EventType.CART})
 
     def loss(self, z: Tensor, batch: CombinedBatch, shared: Shared) -> dict[str, Tensor]:
-        """Cross-entropy of the own future among those of the batch's clients who have one."""
+        """The loss of the own future against those of the batch's other clients who have one."""
         settings = cast(ContrastSettings, self.settings)
         picks: Picks = batch.labels[self.kind]["cart"]
         if settings.weight == 0 or len(picks.at) < 2:
@@ -54,7 +63,8 @@ class Contrast(Head):
         future = F.normalize(future.index_add(0, picks.row, vectors), dim=1)
         query = F.normalize(shared.queries["cart_product"](shared.fork(z[picks.at], self.kind)), dim=1)
         logits = (query @ future.T / settings.temperature).float()
-        return {self.kind: F.cross_entropy(logits, torch.arange(len(picks.at), device=z.device))}
+        same = torch.eye(len(logits), dtype=torch.bool, device=z.device)
+        return {self.kind: self.pair_loss(PairScores(logits.diagonal(), logits, same))}
 
     @classmethod
     def most_columns(cls, settings: Strict, counts: Counts, dim: int) -> int:

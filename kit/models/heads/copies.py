@@ -18,8 +18,6 @@ PRIOR_COUNTS: Final = 20.0
 COPY_DAYS: Final = (15.0, 120.0)
 """Start of the e-folding ages of an event's weight."""
 KINDS: Final = 8
-GAIN: Final = 10.0
-"""Single numbers are stored divided by this: an Adam step would move them too slowly."""
 TINY: Final = 1e-9
 
 
@@ -31,21 +29,23 @@ class Copies(nn.Module):
     to logits instead would let the fifth purchase count as much as the first.
     """
 
+    scalars = ("kind", "rate")
+
     def __init__(self, width: int) -> None:
         super().__init__()
         columns, days = len(ACTIONS) * len(ASPECTS), torch.tensor(COPY_DAYS)
         self.prior = nn.Linear(width, columns)
         nn.init.zeros_(self.prior.weight)
         nn.init.constant_(self.prior.bias, math.log(PRIOR_COUNTS))
-        self.kind = nn.Parameter(torch.full((len(days), KINDS, columns), -math.log(len(days)) / GAIN))
-        self.rate = nn.Parameter((-days.log() / GAIN)[:, None].repeat(1, columns))
+        self.kind = nn.Parameter(torch.full((len(days), KINDS, columns), -math.log(len(days))))
+        self.rate = nn.Parameter((-days.log())[:, None].repeat(1, columns))
 
     def forward(self, prior: Tensor, action: str, aspect: str, z: Tensor, touched: Touched, index: Tensor) -> Tensor:
         """Log-probabilities (B, n) from the prior's (B, n); `index` (B, T) says which of the n each event touched, 0 = none."""
         column = ACTIONS.index(action) * len(ASPECTS) + ASPECTS.index(aspect)
         days = touched.days  # (B, T)
-        strength = (GAIN * self.kind[:, :, column]).exp()[:, touched.kind.long()]  # (scales, B, T)
-        fade = (-days * (GAIN * self.rate[:, column]).exp()[:, None, None]).exp()
+        strength = self.kind[:, :, column].exp()[:, touched.kind.long()]  # (scales, B, T)
+        fade = (-days * self.rate[:, column].exp()[:, None, None]).exp()
         weight = (strength * fade).sum(0) * (index > 0)
         counts = torch.zeros(len(z), prior.shape[1] + 1, device=z.device).scatter_add(1, index, weight)[:, 1:]
         kappa = self.prior(z)[:, column, None].float().clamp(-4, 8)

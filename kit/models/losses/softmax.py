@@ -97,3 +97,11 @@ def sampled_softmax(
 def _finite(logits: Tensor) -> Tensor:
     """Rows without any candidate become zeros, so that their (unused) log-sum-exp has a defined gradient."""
     return logits.masked_fill(torch.isneginf(logits).all(dim=1, keepdim=True), 0.0)
+
+
+def uncorrected(settings: LossSettings) -> LossSettings:
+    """The same, where nobody tells how likely negatives were to be drawn; ValueError (as settings raise it) for a loss
+    that corrects for it."""
+    if getattr(settings, "correction", "none") != "none":
+        raise ValueError("it is not known here how likely negatives were to be drawn: leave `correction` out")
+    return settings

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
+from kit.challenge import TARGET_DAYS
 from kit.kinds import TableOf, chosen, register
 from kit.models.events import Batch, to_tensors
 from kit.models.items import ItemEncoder
@@ -103,6 +104,7 @@ class Objective(nn.Module, ABC):
         self.width = width
         self.vocabulary = vocabulary
         self.settings = settings
+        self.days = TARGET_DAYS  # length of a target window; the model says which before training
 
     def bind(self, tokens: Tokens) -> None:
         """Look at all tokens once, before any batch (frequencies, fates …)."""
@@ -164,9 +166,10 @@ class SequenceModel(nn.Module):
         self.client = client
         self.objectives = nn.ModuleList(objectives)
 
-    def bind(self, tokens: Tokens) -> None:
-        """Let every objective look at the tokens before training."""
+    def bind(self, tokens: Tokens, days: int = TARGET_DAYS) -> None:
+        """Let every objective look at the tokens before training, and say how long a target window is."""
         for part in self._parts():
+            part.days = days
             part.bind(tokens)
 
     def batch(

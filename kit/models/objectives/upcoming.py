@@ -33,7 +33,11 @@ class UpcomingSettings(ObjectiveSettings):
         "window",
         description="The very next one, or one drawn from all in the horizon (PinnerFormer's dense all-action).",
     )
-    horizon: float = Field(14.0, gt=0, description="Days ahead within which the target must lie.")
+    horizon: float | None = Field(
+        None,
+        gt=0,
+        description="Days ahead within which the target must lie; by default as many as the data folder's target windows have.",
+    )
     skip_hours: float = Field(
         0.0, ge=0, description="Targets sooner than this do not count: skips the running session."
     )
@@ -101,7 +105,7 @@ class Upcoming(Objective):
         low, now = spans.after, spans.now
         if settings.skip_hours > 0:
             low = tokens.first_at(low, spans.stop, now + int(settings.skip_hours / 24 * DAY_US))
-        high = tokens.first_at(low, spans.stop, now + int(settings.horizon * DAY_US))
+        high = tokens.first_at(low, spans.stop, now + int((settings.horizon or self.days) * DAY_US))
         first, last = np.searchsorted(self.where, low), np.searchsorted(self.where, np.maximum(high, low))
         chosen = np.flatnonzero(last > first)
         if len(chosen) > settings.positions:  # states of cuts first: there is one per row

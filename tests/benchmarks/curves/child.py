@@ -124,8 +124,8 @@ def follow(job: Job, name: str) -> None:
 
     lines = progress._lines
 
-    def marking(called: str, total: int, unit: str) -> progress.Advance:
-        advance, done = lines(called, total, unit), 0
+    def marking(called: str, total: int, unit: str, *more: Any) -> progress.Advance:
+        advance, done = lines(called, total, unit, *more), 0
 
         def both(count: int) -> None:
             nonlocal done

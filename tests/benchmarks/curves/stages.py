@@ -248,7 +248,7 @@ def slice_of_blocks(recipe_file: Path) -> Callable[[Job], None]:
 
 TABLES: Final = ("numpy", "polars", "kit.history")
 FRAMES: Final = (*TABLES, "kit.features.describe", "kit.profile.build", "kit.blocks.stats")
-TORCH: Final = ("torch", "kit.probes.registry", "kit.probes.mlp", "kit.probes.score", "kit.tasks.labels")
+TORCH: Final = ("torch", "kit.probes.registry", "kit.probes.mlp", "kit.scoring.score", "kit.tasks.labels")
 
 STAGES: Final[dict[str, Stage]] = {
     "synth": Stage(

@@ -22,13 +22,13 @@ from kit.challenge import PROBE_SEED
 from kit.data.layout import DataFolder
 from kit.errors import KitError
 from kit.fingerprint import code_of, function_code
-from kit.probes.calibration_report import OFFICIAL, Study, write_report
 from kit.probes.registry import Options, Precision, Run, TaskRun, load_probes
-from kit.probes.slices import read_counts
-from kit.probes.stand_ins import STAND_INS
-from kit.probes.variants import Variant, read_source, variants
 from kit.progress import say
+from kit.scoring.cohorts import read_counts
 from kit.store import DEFAULT_ROOT, digest, write_json
+from kit.studies.calibration.report import OFFICIAL, Study, write_report
+from kit.studies.calibration.stand_ins import STAND_INS
+from kit.studies.calibration.variants import Variant, read_source, variants
 from kit.tasks import CHALLENGE, Task
 from kit.tasks.labels import TaskData, UndefinedTask, load_task, own_digest, targets_digest
 

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from kit.data.layout import DataFolder
 from kit.errors import KitError
 from kit.probes.registry import Options, TaskRun, Vectors, load_probes
-from kit.probes.score import evidence
-from kit.probes.statistics import Scored, together
+from kit.scoring.score import evidence
+from kit.scoring.statistics import Scored, together
 from kit.store import Artefact, Plan, Store, is_whole
 from kit.tasks import Task
 from kit.tasks.labels import TaskData, UndefinedTask, load_task, own_digest
@@ -200,7 +200,7 @@ class Scorer:
     def client_errors(
         self, vectors: Made, clients: NDArray[np.int64], vectors_key: str, tasks: Sequence[Task]
     ) -> dict[Task, float]:
-        """task → standard error of the score over clients, at the official seed (`kit.probes.statistics.influence`)."""
+        """task → standard error of the score over clients, at the official seed (`kit.scoring.statistics.influence`)."""
         found = self.measure(vectors, clients, vectors_key, tasks, 1).influence
         return {task: float(np.linalg.norm(each)) for task, (_, each) in found.items()}
 

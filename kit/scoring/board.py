@@ -2,7 +2,7 @@
 
 Per task rank k of N earns N − k points, ties share their points; the sum over the tasks decides. The probability of a rank is
 its share among redraws of all scores, of all tasks together, from their joint distribution over resampled clients (see
-`kit.probes.statistics`).
+`kit.scoring.statistics`).
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from scipy.stats import rankdata
 
 from kit.data.layout import DataFolder
 from kit.errors import KitError
-from kit.probes.results import read_scored, read_scores
-from kit.probes.statistics import Scored, client_covariance, paired, run_covariance
 from kit.progress import say
+from kit.scoring.results import read_scored, read_scores
+from kit.scoring.statistics import Scored, client_covariance, paired, run_covariance
 from kit.tasks import CHALLENGE, Task
 from kit.tasks.labels import targets_digest
 

@@ -22,7 +22,7 @@ from sklearn.decomposition import PCA
 
 from kit.challenge import MAX_WIDTH
 from kit.errors import KitError
-from kit.probes.vectors import load_vectors
+from kit.submission.vectors import load_vectors
 
 Values = NDArray[np.float32]
 Made = tuple[NDArray[np.int64], Values]

@@ -9,8 +9,8 @@ from typing import Any, Final
 import numpy as np
 
 from kit.challenge import PROBE_SEED
-from kit.probes.agreement import agree, limit, seed_noise, tau
 from kit.store import write_atomically, write_json
+from kit.studies.calibration.agreement import agree, limit, seed_noise, tau
 from kit.tasks import CHALLENGE, Task
 
 OFFICIAL: Final = "official"

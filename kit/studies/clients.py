@@ -14,7 +14,7 @@ from sklearn.decomposition import PCA
 from kit.challenge import PRICE_BUCKETS
 from kit.data.layout import DataFolder
 from kit.errors import KitError
-from kit.report.health import sample_rows
+from kit.studies.health import sample_rows
 from kit.tasks import CHALLENGE, Task
 from kit.tasks.labels import UndefinedTask, load_task
 from kit.tasks.lists import load_targets

@@ -19,17 +19,17 @@ from kit.data.layout import DataFolder
 from kit.data.origin import FILES, changed, listed
 from kit.errors import KitError
 from kit.fingerprint import code_of
-from kit.probes.conditions import conditions, precision_notes, require_clients
 from kit.probes.registry import Explanation, Options, Precision, Probe, TaskRun, load_probes
-from kit.probes.results import Influence, ScoreReport, known_tasks, read_scores, runs_of
-from kit.probes.slices import Counts, Masks, cohorts, read_counts, slice_scores
-from kit.probes.vectors import Scorable, load_vectors
 from kit.progress import say
+from kit.scoring.cohorts import Counts, Masks, cohorts, read_counts, slice_scores
+from kit.scoring.conditions import conditions, precision_notes, require_clients
+from kit.scoring.results import Influence, ScoreReport, known_tasks, read_scores, runs_of
 from kit.store import DEFAULT_ROOT, Store, digest
+from kit.submission.vectors import Scorable, load_vectors
 from kit.tasks import CHALLENGE, Task
 from kit.tasks.labels import TaskData, UndefinedTask, load_task, own_digest, target_files, targets_digest
 
-SHARED_CODE: Final = ("kit.tasks.challenge", "kit.tasks.labels", "kit.probes.slices")
+SHARED_CODE: Final = ("kit.tasks.challenge", "kit.tasks.labels", "kit.scoring.cohorts")
 """Modules that decide scores of the challenge's tasks, besides the probe's own; other tasks have `own_digest`."""
 Entries: TypeAlias = dict[str, dict[str, Any]]
 FIELDS: Final = ("score", "auroc", "novelty", "diversity", "auroc_defined", "labels_without_positives")

@@ -20,8 +20,8 @@ from kit.errors import KitError
 from kit.history import History
 from kit.progress import stage
 from kit.recipe import Recipe, parse
-from kit.report.health import sample_rows
 from kit.store import Store, write_json
+from kit.studies.health import sample_rows
 from kit.submission.card import as_built
 
 FILE: Final = "drift.json"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kit.contract import examine, require_none
 from kit.errors import KitError
-from kit.probes.registry import Vectors
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Scorable:
     """
 
     client_ids: NDArray[np.int64]
-    vectors: Vectors
+    vectors: NDArray[np.floating[Any]]
     largest: float
     scales: NDArray[np.float64]
 

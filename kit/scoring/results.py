@@ -26,10 +26,11 @@ from kit.contract import vectors_digest
 from kit.data.layout import DataFolder
 from kit.errors import KitError
 from kit.probes.registry import Explanation
-from kit.probes.statistics import Scored
-from kit.probes.vectors import require_submission
 from kit.progress import say
+from kit.scoring.statistics import Scored
 from kit.store import DEFAULT_ROOT, digest, write_atomically, write_json
+from kit.submission.card import write_card
+from kit.submission.vectors import require_submission
 from kit.tasks import Task, find_task, load_tasks
 from kit.tasks.labels import targets_digest
 from kit.trouble import disk_trouble
@@ -150,8 +151,6 @@ def write_scores(submission: Path, reports: Sequence[ScoreReport]) -> Path:
             entry = replace(report, tasks=tasks).as_json() | runs_of(tasks)
             content[report.probe] = {key: value for key, value in entry.items() if key != "reused"}
         write_json(path, content)
-        from kit.submission.card import write_card  # a room further up: nothing here rests on it
-
         write_card(submission)
     return path
 

@@ -23,16 +23,16 @@ from kit.data.layout import DataFolder
 from kit.errors import KitError, nearest
 from kit.history import History
 from kit.probes.registry import Vectors
-from kit.probes.statistics import compare
 from kit.profile import Profile, build_profile, profile_fingerprint, run_block, spine
 from kit.progress import track
 from kit.recipe import BlockEntry, Recipe
-from kit.report.ablation import Ablation, LeftOut, Without, made_from, silence
+from kit.scoring.cells import Measured, Scorer
+from kit.scoring.statistics import compare
 from kit.store import Store, digest
+from kit.studies.ablation import Ablation, LeftOut, Without, made_from, silence
 from kit.submission import submit
-from kit.submission.write import is_fresh
+from kit.submission.fresh import is_fresh
 from kit.tasks import Task
-from kit.tune.scoring import Measured, Scorer
 
 How = Literal["left out", "silenced"]
 

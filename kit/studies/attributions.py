@@ -26,9 +26,10 @@ from kit.data.own_ids import clients_called
 from kit.errors import KitError
 from kit.probes.expected_gradients import attribute_network, require_shap
 from kit.probes.registry import Explanation, Options
-from kit.probes.results import PRINT, ScoreReport
-from kit.probes.vectors import load_vectors
+from kit.scoring.results import PRINT, ScoreReport
 from kit.store import write_atomically, write_json
+from kit.submission.card import describes
+from kit.submission.vectors import load_vectors
 from kit.tasks import Task, find_task
 from kit.tasks.lists import load_targets
 from kit.tasks.metrics import sigmoid
@@ -83,8 +84,6 @@ def read_columns(submission: Path, width: int) -> tuple[list[str], dict[str, sli
     """
     path = submission / "columns.json"
     blocks: dict[str, list[str]] = {}
-    from kit.submission.card import describes  # a room further up: nothing else here rests on it
-
     if path.exists() and describes(submission):
         try:
             blocks = {
@@ -141,7 +140,7 @@ def explain_report(
 ) -> tuple[ScoreReport, Path]:
     """Explain a scored submission and write the files; returns the report with explanations, and where they are.
 
-    Boosted trees are explained while they are trained (`kit.probes.score.score_submission` was given `rows`); the network is
+    Boosted trees are explained while they are trained (`kit.scoring.score.score_submission` was given `rows`); the network is
     trained once more here, whether its scores were known or not.
 
     Raises:

@@ -23,10 +23,10 @@ from pydantic import BaseModel, ValidationError
 from kit.data.layout import DataFolder
 from kit.errors import KitError
 from kit.probes.registry import Precision, load_probes
-from kit.probes.results import read_scored, write_scores
-from kit.probes.score import evidence, score_submission
-from kit.probes.statistics import Scored, compare
 from kit.progress import track
+from kit.scoring.results import read_scored, write_scores
+from kit.scoring.score import evidence, score_submission
+from kit.scoring.statistics import Scored, compare
 from kit.store import digest, write_json
 from kit.submission import read_manifest
 from kit.submission.card import as_built

@@ -16,9 +16,9 @@ from typing import Final
 from kit.probes.fast import fast
 from kit.probes.mlp import train
 from kit.probes.network import Shape
-from kit.probes.random_features import ridge
 from kit.probes.registry import Options, Run, TaskRun, Vectors
 from kit.registry import Registry
+from kit.studies.calibration.random_features import ridge
 from kit.tasks.labels import TaskData
 
 

@@ -17,8 +17,8 @@ from kit.challenge import EventType
 from kit.contract import client_errors, require_none
 from kit.data.layout import DataFolder, load_ids
 from kit.errors import KitError
-from kit.probes.slices import Counts
-from kit.probes.vectors import Scorable
+from kit.scoring.cohorts import Counts
+from kit.submission.vectors import Scorable
 from kit.tasks import CONVERSION
 from kit.tasks.labels import label_matrix
 from kit.tasks.metrics import EVALUATOR_BATCH, auroc

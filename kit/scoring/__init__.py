@@ -1,0 +1,1 @@
+"""Scoring submissions: probes on tasks, what is kept of it, and how scores are compared."""

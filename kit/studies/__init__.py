@@ -1,0 +1,1 @@
+"""Studies: what scores or measures many profiles to learn about them."""

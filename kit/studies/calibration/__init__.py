@@ -1,0 +1,1 @@
+"""Which cheap stand-in ranks profiles as the official probe does, and at what cost."""

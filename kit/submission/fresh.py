@@ -1,0 +1,32 @@
+"""Whether a submission is what a recipe would give, and which of its two cuts it was made for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from kit.errors import KitError
+from kit.profile import profile_fingerprint
+from kit.recipe import Recipe
+from kit.submission.card import as_built, read_manifest
+
+Cut = Literal["input", "end"]
+
+
+def is_fresh(folder: Path, recipe: Recipe, history: str) -> bool:
+    """Whether the folder already holds exactly what this recipe, this history (its fingerprint) and the code would give."""
+    try:
+        manifest = read_manifest(folder)
+        held = "content" in manifest and as_built(folder, manifest)
+    except (KitError, OSError):
+        return False
+    return held and manifest.get("fingerprint") == profile_fingerprint(recipe, history)
+
+
+def parse_cut(cut: str) -> Cut:
+    """The word as a type; KitError if it is another one."""
+    if cut == "input":
+        return "input"
+    if cut == "end":
+        return "end"
+    raise KitError(f"The cut {cut!r} is unknown.", "Use `input` (local scores) or `end` (all events).")
