@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from kit.tasks.base import Task, Window, register
+from kit.tasks.base import Task, TaskWindow, register
 
 LEAST = 1
 
@@ -17,7 +17,7 @@ class Weekly(Task):
     days = 7
     words = ("bought nothing", "bought")
 
-    def labels(self, window: Window) -> pl.LazyFrame:
+    def labels(self, window: TaskWindow) -> pl.LazyFrame:
         """Its buyers."""
         return window.purchases().group_by("client_id").len().filter(pl.col("len") >= LEAST).select("client_id")
 
