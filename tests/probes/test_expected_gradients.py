@@ -131,7 +131,8 @@ def test_the_network_explained_is_the_one_that_was_scored(
     fuse_updates(network, precision)
     with torch.no_grad(), products(precision):
         logits = network(torch.from_numpy(vectors[data.rows].astype(np.float32))).numpy()
-    assert run.logits is not None and logits == pytest.approx(run.logits, abs=1e-4)
+    # Rows are multiplied in other batches here, which bf16 may round otherwise; another epoch's logits are off by more than 1.
+    assert run.logits is not None and logits == pytest.approx(run.logits, abs=1e-4 if precision == "fp32" else 1e-3)
     assert np.std(run.logits) > 0.01, "logits that are all alike would agree with any network"
 
 
