@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any, BinaryIO, Final, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from kit.errors import KitError
 from kit.store import write_atomically
 
 AnyNumber = TypeVar("AnyNumber", bound=np.generic)
@@ -92,6 +94,21 @@ def save_arrays(folder: Path, arrays: Mapping[str, NDArray[np.generic]]) -> None
     """Each as <name>.npy."""
     for name, array in arrays.items():
         write_atomically(folder / f"{name}.npy", partial(_write, array))
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """All arrays of a .npz file that the kit wrote, in memory.
+
+    Raises:
+        KitError: it is missing or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, *DAMAGED) as error:
+        raise KitError(
+            f"{path} cannot be read ({error}).", "Build it again: `kit submit RECIPE --data DIR`."
+        ) from error
 
 
 def digest_of(*arrays: NDArray[Any]) -> str:

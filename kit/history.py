@@ -110,7 +110,7 @@ class History:
         *,
         store: Store | None = None,
         duplicates: Duplicates = "keep",
-        clients: Clients = "relevant",
+        clients: Clients | NDArray[np.int64] = "relevant",
     ) -> History:
         """The History of a data folder.
 
@@ -120,7 +120,8 @@ class History:
                 submission), or an instant of your own.
             store: where the prepared tables are kept; the default store if None.
             duplicates: exact duplicate rows count as often as they occur (`keep`, as the organisers do) or once (`drop`).
-            clients: `relevant` = the folder's list; `all` = everybody with an event before the cut, where the list is ours.
+            clients: `relevant` = the folder's list; `all` = everybody with an event before the cut, where the list is ours;
+                or ids of your own, who need not have events.
 
         Raises:
             KitError: the folder is not split, holds no relevant clients, or has no event before the cut; its files hold
@@ -212,6 +213,23 @@ class History:
                     self._memo[key] = compute()
         value: T = self._memo[key]
         return value
+
+    def knowing(self, facts: Mapping[str, Any], timeless: Mapping[str, Any]) -> History:
+        """The same view, in which `once` answers `facts` and `always` answers `timeless`, whatever this cut would give.
+
+        For what was learned at an earlier cut and must mean the same here. Nothing that was computed here is taken over, as it
+        may rest on other facts: it is computed again. A history that found these very objects itself is returned as it is.
+        """
+        own = self._memo.get("timeless", {})
+        if all(self._memo.get(key) is value for key, value in facts.items()) and all(
+            own.get(key) is value for key, value in timeless.items()
+        ):
+            return self
+        kept: dict[str, Any] = {
+            key: self._memo[key] for key in ("fingerprint", "artefact", "store") if key in self._memo
+        }
+        memo = {**kept, **facts, "timeless": dict(timeless)}
+        return History(self._source, self.cut, self.clients, memo=memo)
 
     def always(self, key: str, compute: Callable[[], T]) -> T:
         """Like `once`, but shared by rewound Histories too: for what carries no time, such as the catalogue."""

@@ -120,7 +120,7 @@ def test_whatever_comes_in_a_finite_clipped_float16_goes_out(values, scale, row_
         values, tuple(f"c{i}" for i in range(values.shape[1])), entry(scale=scale, row_l2=row_l2, flags=True), 0
     )
     assert part.values.shape == (len(values), len(part.columns))
-    matrix, _, _ = finish([part.values], np.arange(len(values)), Assembly(clip=6.0), 0)
+    matrix, _ = finish([part.values], np.arange(len(values)), Assembly(clip=6.0))
     assert matrix.dtype == np.float16
     assert np.isfinite(matrix).all()
     assert (np.abs(matrix) <= 6).all()
@@ -129,7 +129,7 @@ def test_whatever_comes_in_a_finite_clipped_float16_goes_out(values, scale, row_
 def test_row_norm_is_exact_up_to_float16():
     rng = np.random.default_rng(0)
     parts = [rng.normal(size=(50, 3)).astype(np.float32), rng.normal(size=(50, 4)).astype(np.float32)]
-    matrix, _, _ = finish(parts, rng.permutation(50), Assembly(row_norm=3.0), 0)
+    matrix, _ = finish(parts, rng.permutation(50), Assembly(row_norm=3.0))
     np.testing.assert_allclose(np.linalg.norm(matrix.astype(np.float32), axis=1), 3.0, rtol=1e-3)
 
 

@@ -9,7 +9,7 @@ least-squares step on the fitted item factors, so new clients and other cuts nee
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Literal, cast
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 import numpy as np
 import polars as pl
@@ -17,12 +17,16 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 from scipy import sparse
 
+from kit.arrays import read_array
 from kit.blocks.base import Block, BlockOutput, block
 from kit.challenge import EventType
 from kit.errors import require_known
 from kit.history import History
 from kit.limits.need import Counts, Need, matrix
 from kit.recipe import Strict
+
+if TYPE_CHECKING:
+    from implicit.cpu.als import AlternatingLeastSquares
 
 SECONDS_PER_DAY = 86_400
 LEAST_ITEMS = 2
@@ -63,26 +67,17 @@ class ALS(Block):
         """Factorise the history's client × item matrix. With fewer than two items there is nothing to tell clients apart by:
         the rows come out NaN, and the assembler leaves the block out.
         """
-        from implicit.als import AlternatingLeastSquares
         from threadpoolctl import threadpool_limits
 
         settings = cast(ALSSettings, self.settings)
         entries = self._entries(history)
         touched = entries.group_by("item").agg(pl.len()).filter(pl.col("len") >= settings.min_clients)
         self.items: NDArray[np.int64] = np.sort(touched["item"].to_numpy())
-        self.model = None
+        self.model: AlternatingLeastSquares | None = None
         if len(self.items) < LEAST_ITEMS:
             return self
         with threadpool_limits(1, "blas"):  # implicit runs its own threads and asks for this
-            self.model = AlternatingLeastSquares(
-                factors=settings.factors,
-                regularization=settings.regularization,
-                alpha=1.0,  # `_matrix` delivers confidences already
-                iterations=settings.iterations,
-                random_state=self.seed,
-                use_gpu=False,
-                dtype=np.float32,
-            )
+            self.model = self._unfitted()
             self.model.fit(self._matrix(entries, history.clients), show_progress=False)
         return self
 
@@ -116,6 +111,30 @@ class ALS(Block):
         np.save(folder / "items.npy", self.items)
         if self.model is not None:
             np.save(folder / "item_factors.npy", self.model.item_factors)
+
+    def load(self, folder: Path) -> ALS:
+        """The item factors; a client's are solved for anew, as `transform` always does."""
+        self.items = read_array(folder / "items.npy", mapped=False)
+        self.model = None
+        if len(self.items) >= LEAST_ITEMS:
+            self.model = self._unfitted()
+            self.model.item_factors = read_array(folder / "item_factors.npy", mapped=False)
+        return self
+
+    def _unfitted(self) -> AlternatingLeastSquares:
+        """The library's model."""
+        from implicit.als import AlternatingLeastSquares
+
+        settings = cast(ALSSettings, self.settings)
+        return AlternatingLeastSquares(
+            factors=settings.factors,
+            regularization=settings.regularization,
+            alpha=1.0,  # `_matrix` delivers confidences already
+            iterations=settings.iterations,
+            random_state=self.seed,
+            use_gpu=False,
+            dtype=np.float32,
+        )
 
     def _entries(self, history: History) -> pl.DataFrame:
         """client_id, item, weight: one row per touched pair, sorted, so that equal input gives equal bytes."""

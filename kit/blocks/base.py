@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kit.challenge import MAX_WIDTH
+from kit.errors import KitError
 from kit.fingerprint import Code, code_of
 from kit.history import History
 from kit.kinds import chosen_modules
@@ -87,7 +88,20 @@ class Block(ABC):
         return code_of(type(self), *self.parts(), *chosen_modules(self.settings))
 
     def save(self, folder: Path) -> None:  # noqa: B027 - most blocks have nothing to keep
-        """Write what was learned, for inspection and for other cuts; nothing by default."""
+        """Write what was learned, for inspection and for `load`; nothing by default. Nothing per client: `transform` makes that
+        again from the events."""
+
+    def load(self, folder: Path) -> Block:
+        """Read what `save` wrote, instead of `fit`: the block then serves other clients and later cuts, and what it says of the
+        clients and the cut of the fit is equal bit by bit. Returns self.
+
+        Raises:
+            KitError: the block has no `load`, or `folder` does not hold what it reads.
+        """
+        raise KitError(
+            f"Blocks of kind {self.kind!r} cannot be loaded again, so they serve the cut and the clients of their fit alone.",
+            "Give the block `save` and `load` (docs/own-block.md), or leave it out of the recipe.",
+        )
 
     def checkpoint(self) -> Path | None:
         """File for `train` to save to and to resume from after a kill; None without a `scratch`."""

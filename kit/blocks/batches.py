@@ -62,11 +62,12 @@ def touched_products(tokens: Tokens, rows: NDArray[np.int64], cut: int) -> Touch
     mask = span < size[:, None]
     at = np.where(mask, (stop - size)[:, None] + span, 0)
     product = np.where(mask, touches.product[at] if len(touches) else 0, 0)
+    days = np.where(mask, (cut - touches.time[at]) / DAY_US if len(touches) else 0, 0)
     catalogue = tokens.vocabulary.catalogue
     return Touched(
         product=torch.from_numpy(product),
         category=torch.from_numpy(catalogue.category[product]),
         price=torch.from_numpy(catalogue.price[product].astype(np.int64)),
         kind=torch.from_numpy(np.where(mask, touches.kind[at] if len(touches) else 0, 0)),
-        days=torch.from_numpy(np.where(mask, (cut - touches.time[at]) / DAY_US, 0).astype(np.float32)),
+        days=torch.from_numpy(days.astype(np.float32)),
     )

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import nn
 
-from kit.arrays import digest_of
+from kit.arrays import digest_of, read_arrays
 from kit.blocks.base import Block, BlockOutput, block
 from kit.blocks.batches import Known, network_batch
 from kit.blocks.combined_need import combined_need
@@ -48,7 +48,16 @@ from kit.models.sequence import load_readouts
 from kit.models.training import TrainSettings, train
 from kit.progress import track
 from kit.recipe import Strict
-from kit.tokens import Tokens, TokenSettings, Vocabulary, length_buckets, tokenise
+from kit.store import write_json
+from kit.tokens import (
+    Tokens,
+    TokenSettings,
+    Vocabulary,
+    length_buckets,
+    tokenise,
+    vocabulary_arrays,
+    vocabulary_of,
+)
 
 CLIENTS_AT_ONCE = 100_000
 """Clients whose features are held at a time when everyone is embedded."""
@@ -103,11 +112,13 @@ class State:
     Attributes:
         vocabulary: words and catalogue of the tokens.
         inputs: by part, what makes its numbers.
+        widths: by part, how many there are.
         network: trained.
     """
 
     vocabulary: Vocabulary
     inputs: Mapping[str, Input]
+    widths: Mapping[str, int]
     network: Combined
 
 
@@ -118,6 +129,8 @@ class CombinedBlock(Block):
     kind = "combined"
     description = "Deep & cross network over features and the event sequence, trained on future windows."
     Settings: ClassVar[type[Strict]] = CombinedSettings
+    _here: tuple[str, str] | None = None
+    """Whose tokens are at hand from the fit: of which history, of which clients."""
 
     @property
     def own(self) -> CombinedSettings:
@@ -148,7 +161,7 @@ class CombinedBlock(Block):
         """
         settings = self.own
         self.tokens = tokenise(history, settings.tokens)
-        self.cut = history.fingerprint
+        self._here = history.fingerprint, digest_of(history.clients)
         learners, tokens = self._learners(history)
         heads = chosen(settings.network.heads)
         futures = rewound_futures(learners, tokens, settings.cuts, settings.stride, heads)
@@ -163,7 +176,8 @@ class CombinedBlock(Block):
         torch.manual_seed(self.seed)
         widths = {kind: values[0].shape[1] for kind, values in arrays.items()}
         vocabulary = self.tokens.vocabulary
-        self.state = State(vocabulary, inputs, Combined(vocabulary, widths, ITEM_COLUMNS, settings.network))
+        network = Combined(vocabulary, widths, ITEM_COLUMNS, settings.network)
+        self.state = State(vocabulary, inputs, widths, network)
         known = [
             Known(
                 future.cut, {kind: values[k] for kind, values in arrays.items()},
@@ -180,10 +194,11 @@ class CombinedBlock(Block):
         Float sums depend on a batch's shape in their last bits, so a client's row must not depend on its neighbours. Inputs
         are held for CLIENTS_AT_ONCE clients at a time, and what became of them outlives a killed run.
         """
-        tokens, scratch, network = self.tokens, self.scratch, self.network
-        if history.fingerprint != self.cut or not np.array_equal(history.clients, tokens.clients):
-            tokens = tokenise(history, self.own.tokens, self.state.vocabulary)
-            scratch = None
+        network, scratch = self.network, self.scratch
+        if self._here is not None and self._here == (history.fingerprint, digest_of(history.clients)):
+            tokens = self.tokens
+        else:
+            tokens, scratch = tokenise(history, self.own.tokens, self.state.vocabulary), None
         market = self._market(history, item_statistics(history, tokens.vocabulary.catalogue), tokens.cut)
         plans = {kind: head.plan(history, tokens, market) for kind, head in network.each_head().items()}
         names = network.columns(plans)
@@ -212,11 +227,30 @@ class CombinedBlock(Block):
         return combined_need(self.own, inputs, counts, CLIENTS_AT_ONCE)
 
     def save(self, folder: Path) -> None:
-        """network.pt (weights) and training.json (losses, validation, throughput)."""
+        """network.pt (weights), vocabulary.npz (words and catalogue: 33 bytes a product), widths.json and input-<kind>/ (what
+        makes the parts' numbers), training.json (losses, validation). Nothing per client."""
         torch.save(self.network.state_dict(), folder / "network.pt")
+        np.savez(folder / "vocabulary.npz", **vocabulary_arrays(self.state.vocabulary))  # type: ignore[arg-type]
+        write_json(folder / "widths.json", dict(self.state.widths))
+        for kind, one in self.state.inputs.items():
+            inside = folder / f"input-{kind}"
+            inside.mkdir()
+            one.save(inside)
         # Seconds differ from run to run; what is saved must not, so that equal inputs give equal files.
         report = {key: value for key, value in self.report.as_json().items() if "second" not in key}
         (folder / "training.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+    def load(self, folder: Path) -> CombinedBlock:
+        """Words, inputs and weights."""
+        vocabulary = vocabulary_of(read_arrays(folder / "vocabulary.npz").__getitem__)
+        inputs, widths = self._inputs(), json.loads((folder / "widths.json").read_text(encoding="utf-8"))
+        for kind, one in inputs.items():
+            one.load(folder / f"input-{kind}")
+        network = Combined(vocabulary, widths, ITEM_COLUMNS, self.own.network)
+        network.load_state_dict(torch.load(folder / "network.pt", map_location="cpu", weights_only=True))
+        self.state = State(vocabulary, inputs, widths, network)
+        self._here = None
+        return self
 
     def _weights(self) -> str:
         """Digest of the network's weights: the part of a killed run serves the same network alone."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -123,7 +123,17 @@ class GCNBlock(GraphBlock):
         """Convolved vectors of a node type."""
         return self.convolved.of_type(kind)
 
-    def arrays(self) -> dict[str, NDArray[np.float32]]:
+    def arrays(self) -> dict[str, NDArray[Any]]:
         """Final vectors by node type, and `passed`, what nodes pass on to clients: the types one after the other."""
         finals = {kind: self.nodes(kind) for kind in self.convolved.first}
         return {**finals, "passed": self.convolved.passed}
+
+    def restore(self, arrays: dict[str, NDArray[Any]]) -> None:
+        """The convolved vectors."""
+        passed = arrays.pop("passed")
+        sizes = {kind: len(vectors) for kind, vectors in arrays.items()}
+        ends = np.cumsum(list(sizes.values()))
+        first = {kind: int(end) - size for (kind, size), end in zip(sizes.items(), ends, strict=True)}
+        self.convolved = Convolved(np.concatenate(list(arrays.values())), passed, first, sizes)
+        relations = cast(GCNSettings, self.settings).edges.relations()
+        self.tails = {name: relation.tail for name, relation in relations.items()}

@@ -5,19 +5,20 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from kit.arrays import read_array, read_arrays
 from kit.blocks.base import Block, BlockOutput
 from kit.blocks.edges import EdgeSettings, Vocabulary, build_graph, build_vocabulary, client_edges
 from kit.blocks.sizes import edge_bytes, graph_size
 from kit.features.shared import catalogue
 from kit.history import History
 from kit.limits.need import Counts, Need, matrix
-from kit.models.checkpoint import TrainReport
+from kit.models.checkpoint import TrainReport, read_report
 from kit.models.graph.edges import SKU, Edges, Graph
 from kit.recipe import Strict
 from kit.store import write_json
@@ -95,13 +96,25 @@ class GraphBlock(Block):
         return Need(memory, memory, disk, settings.dim, helps)
 
     def save(self, folder: Path) -> None:
-        """skus.npy, urls.npy, categories.npy int64; tables.npz float32; training.json."""
+        """skus.npy, urls.npy, categories.npy and catalogue.npy int64; tables.npz; training.json. Nothing per client."""
         for name in ("skus", "urls", "categories"):
             np.save(folder / f"{name}.npy", getattr(self.vocabulary, name))
+        np.save(folder / "catalogue.npy", self.catalogue)
         if self.report is not None:
             np.savez(folder / "tables.npz", **self.arrays())  # type: ignore[arg-type]
             timeless = {key: value for key, value in self.report.as_json().items() if "second" not in key}
             write_json(folder / "training.json", timeless)
+
+    def load(self, folder: Path) -> GraphBlock:
+        """Nodes and tables; clients are placed by their edges, as `transform` always does."""
+        ids = {name: read_array(folder / f"{name}.npy") for name in ("skus", "urls", "categories", "catalogue")}
+        self.catalogue = ids.pop("catalogue")
+        self.vocabulary = Vocabulary(**ids)
+        self.report = None
+        if (folder / "tables.npz").exists():
+            self.report = TrainReport(**read_report(folder / "training.json"))
+            self.restore(read_arrays(folder / "tables.npz"))
+        return self
 
     @abstractmethod
     def learn(self, graph: Graph) -> TrainReport | None:
@@ -116,8 +129,12 @@ class GraphBlock(Block):
         """Vectors of a node type, float32 (size, dim)."""
 
     @abstractmethod
-    def arrays(self) -> dict[str, NDArray[np.float32]]:
+    def arrays(self) -> dict[str, NDArray[Any]]:
         """What was learned, by name, for `save`."""
+
+    @abstractmethod
+    def restore(self, arrays: dict[str, NDArray[Any]]) -> None:
+        """Take over what `arrays` gave."""
 
 
 class GraphFeatures:

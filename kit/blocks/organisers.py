@@ -11,7 +11,9 @@ leaves out (and their validator then refuses), get zeros.
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -22,6 +24,7 @@ from kit.challenge import CODES, SKU_EVENTS, EventType
 from kit.history import History
 from kit.limits import memory as limits
 from kit.limits.need import Counts, Need, matrix
+from kit.store import write_json
 
 DAYS = (1, 7, 30)
 TOP = 10
@@ -41,12 +44,14 @@ class Organisers(Block):
     description = "The organisers' baseline features, as a yardstick."
 
     def fit(self, history: History) -> Organisers:
-        """Find the most frequent values and the last event of each type, among the relevant clients as they do."""
+        """Find the most frequent values and the last event of each type, among the relevant clients as they do: windows end
+        with it. At another cut they end as long before it as at this one."""
         self.top: dict[tuple[EventType, str], list[int]] = {}
-        self.last: dict[EventType, object] = {}
+        self.behind: dict[EventType, timedelta | None] = {}
         for kind in ORDER[:-1]:
             events = history.events(kind)
-            self.last[kind] = events.select(pl.col("timestamp").max()).collect().item()
+            last = events.select(pl.col("timestamp").max()).collect().item()
+            self.behind[kind] = None if last is None else history.cut - last
             for column in _columns(kind):
                 counts = (
                     events.drop_nulls(column).group_by(column).len().sort(["len", column], descending=[True, False])
@@ -71,6 +76,28 @@ class Organisers(Block):
         memory = values + max(part, 24 * (counts.urls(1) + counts.products))
         return Need(memory, memory, values, WIDTH, "another kind of block: this one is a yardstick")
 
+    def save(self, folder: Path) -> None:
+        """learned.json: per event type the most frequent values, and how long before the cut the last event was, in
+        microseconds."""
+        tables = {
+            kind.value: {
+                "behind": None if behind is None else behind // timedelta(microseconds=1),
+                "top": {column: self.top[kind, column] for column in _columns(kind)},
+            }
+            for kind, behind in self.behind.items()
+        }
+        write_json(folder / "learned.json", tables)
+
+    def load(self, folder: Path) -> Organisers:
+        """The most frequent values at the cut of the fit."""
+        tables = json.loads((folder / "learned.json").read_text(encoding="utf-8"))
+        self.top, self.behind = {}, {}
+        for name, table in tables.items():
+            kind, behind = EventType(name), table["behind"]
+            self.behind[kind] = None if behind is None else timedelta(microseconds=behind)
+            self.top |= {(kind, column): values for column, values in table["top"].items()}
+        return self
+
     def _table(self, history: History) -> pl.DataFrame:
         """All columns for the history's clients, in their order."""
         frames = [self._counts(history, kind) for kind in ORDER[:-1]]
@@ -79,8 +106,9 @@ class Organisers(Block):
     def _counts(self, history: History, kind: EventType) -> pl.DataFrame:
         aggregates = [pl.len().alias(f"{kind.short}_n")]
         for days in DAYS:
-            last = self.last[kind]
-            recent = pl.col("timestamp") >= (pl.lit(last) - timedelta(days=days)) if last else pl.lit(False)
+            behind = self.behind[kind]
+            start = None if behind is None else history.cut - behind - timedelta(days=days)
+            recent = pl.lit(False) if start is None else pl.col("timestamp") >= pl.lit(start)
             for column in _columns(kind):
                 aggregates += [
                     (recent & (pl.col(column) == value)).sum().alias(f"{kind.short}_{days}d_{column}_{value}")

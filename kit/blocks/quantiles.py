@@ -40,6 +40,14 @@ def fit_quantiles(raw: Sequence[NDArray[np.float32]], seed: int) -> QuantileTran
         return scaler.fit(stacked)
 
 
+def quantiles_of(quantiles: NDArray[np.floating]) -> QuantileTransformer:
+    """The transformer that was fitted to these `quantiles_`, (numbers, F)."""
+    scaler = QuantileTransformer(n_quantiles=len(quantiles), subsample=None)
+    scaler.quantiles_, scaler.n_quantiles_, scaler.n_features_in_ = quantiles, *quantiles.shape
+    scaler.references_ = np.linspace(0, 1, len(quantiles), endpoint=True)
+    return scaler
+
+
 def to_quantiles(scaler: QuantileTransformer, raw: NDArray[np.float32]) -> NDArray[np.float32]:
     """(n, F) to [-1, 1], in place; what is not finite becomes NaN, which stays NaN."""
     for first in range(0, len(raw), ROWS_AT_ONCE):

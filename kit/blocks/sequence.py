@@ -14,13 +14,14 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
+from kit.arrays import read_arrays
 from kit.blocks.base import Block, BlockOutput, block
 from kit.blocks.sizes import COPIES, embedding_bytes, token_bytes
 from kit.challenge import CODES, DAY_US
 from kit.history import History
 from kit.kinds import chosen
 from kit.limits.need import Counts, Need, matrix
-from kit.models.checkpoint import TrainReport
+from kit.models.checkpoint import TrainReport, read_report
 from kit.models.events import EventSettings
 from kit.models.objectives import Objectives, ObjectiveSettings, SequenceModel, load_objectives, make_objectives
 from kit.models.objectives.feedback import FateSettings
@@ -31,7 +32,15 @@ from kit.models.sequence.transformer import TransformerSettings
 from kit.models.training import TrainSettings, train
 from kit.recipe import Strict
 from kit.store import write_json
-from kit.tokens import Tokens, TokenSettings, length_buckets, tokenise
+from kit.tokens import (
+    Tokens,
+    TokenSettings,
+    Vocabulary,
+    length_buckets,
+    tokenise,
+    vocabulary_arrays,
+    vocabulary_of,
+)
 
 OBJECTIVES: dict[str, ObjectiveSettings | Literal[False]] = {
     "next_item": UpcomingSettings(),
@@ -73,6 +82,8 @@ class SequenceBlock(Block):
     kind = "sequence"
     description = "Sequence encoder trained on histories alone: next item, feedback, time to next."
     Settings: ClassVar[type[Strict]] = SequenceSettings
+    _states: tuple[str, NDArray[np.int64], NDArray[np.float32]] | None = None
+    """Of the history that was asked about last: its fingerprint, its clients, their states."""
 
     def parts(self) -> Iterable[str]:
         """Readouts and objectives; what is chosen by `kind` has settings of its own."""
@@ -84,7 +95,7 @@ class SequenceBlock(Block):
         settings = cast(SequenceSettings, self.settings)
         tokens = tokenise(history, settings.tokens)
         self.vocabulary = tokens.vocabulary
-        self.model = new_model(tokens, settings, self.seed)
+        self.model = new_model(tokens.vocabulary, settings, self.seed)
         self.model.bind(tokens, history.days)
         self.report = TrainReport()
         if len(tokens):
@@ -98,17 +109,20 @@ class SequenceBlock(Block):
                 size=events_in,
                 checkpoint=self.checkpoint(),
             )
-        self._states: tuple[str, NDArray[np.int64], NDArray[np.float32]] = self._embed(history, tokens)
+        self._states = self._embed(history, tokens)
         return self
 
     def transform(self, history: History, clients: NDArray[np.int64]) -> BlockOutput:
         """Pooled states at the history's cut. They are made for all its clients at once, in the same batches whatever part
         of them is asked for, so that a client's numbers do not depend on the company."""
         settings = cast(SequenceSettings, self.settings)
-        fingerprint, known, states = self._states
-        if fingerprint != history.fingerprint or not np.array_equal(known, history.clients):
+        if (
+            self._states is None
+            or self._states[0] != history.fingerprint
+            or not np.array_equal(self._states[1], history.clients)
+        ):
             self._states = self._embed(history, tokenise(history, settings.tokens, self.vocabulary))
-            _, known, states = self._states
+        _, known, states = self._states
         names = tuple(f"{pool}_{i}" for pool in settings.pools for i in range(settings.events.width))
         return BlockOutput(states[np.searchsorted(known, clients)], names)
 
@@ -126,15 +140,26 @@ class SequenceBlock(Block):
         return Need(memory, memory, values + table // COPIES + kept, columns, helps)
 
     def save(self, folder: Path) -> None:
-        """weights.npz, words.npz (sku and url ids in the order of their rows), settings.json, training.json (losses)."""
+        """weights.npz, vocabulary.npz (words in the order of their rows, and the catalogue: 33 bytes a product), settings.json,
+        training.json (losses). No states: they are made again."""
         settings = cast(SequenceSettings, self.settings)
         weights = {key: value.cpu().numpy() for key, value in self.model.state_dict().items()}
         np.savez(folder / "weights.npz", **weights)
-        np.savez(folder / "words.npz", sku=self.vocabulary.skus.ids, url=self.vocabulary.urls.ids)
+        np.savez(folder / "vocabulary.npz", **vocabulary_arrays(self.vocabulary))  # type: ignore[arg-type]
         write_json(folder / "settings.json", settings.model_dump(mode="json"))
         record = self.report.as_json()
         timed = ("seconds", "items_per_second")  # would differ between equal runs
         write_json(folder / "training.json", {key: value for key, value in record.items() if key not in timed})
+
+    def load(self, folder: Path) -> SequenceBlock:
+        """Words, catalogue and weights; the states are made from the histories at hand."""
+        self.vocabulary = vocabulary_of(read_arrays(folder / "vocabulary.npz").__getitem__)
+        self.model = new_model(self.vocabulary, cast(SequenceSettings, self.settings), self.seed)
+        weights = {name: torch.from_numpy(array) for name, array in read_arrays(folder / "weights.npz").items()}
+        self.model.load_state_dict(weights)
+        self.report = TrainReport(**read_report(folder / "training.json"))
+        self._states = None
+        return self
 
     def _embed(self, history: History, tokens: Tokens) -> tuple[str, NDArray[np.int64], NDArray[np.float32]]:
         settings = cast(SequenceSettings, self.settings)
@@ -142,11 +167,11 @@ class SequenceBlock(Block):
         return history.fingerprint, history.clients, states
 
 
-def new_model(tokens: Tokens, settings: SequenceSettings, seed: int) -> SequenceModel:
-    """A fresh model for these tokens' vocabulary; equal seeds give equal weights."""
+def new_model(vocabulary: Vocabulary, settings: SequenceSettings, seed: int) -> SequenceModel:
+    """A fresh model for tokens of this vocabulary; equal seeds give equal weights."""
     torch.manual_seed(seed)
-    client = ClientEncoder(tokens.vocabulary, settings.events, settings.encoder)
-    return SequenceModel(client, make_objectives(settings.objectives, settings.events.width, tokens.vocabulary))
+    client = ClientEncoder(vocabulary, settings.events, settings.encoder)
+    return SequenceModel(client, make_objectives(settings.objectives, settings.events.width, vocabulary))
 
 
 def epochs_of(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import ClassVar, cast
 
 import numpy as np
@@ -15,6 +16,7 @@ from kit.challenge import PUBLISHED_LISTS, EventType
 from kit.errors import KitError
 from kit.features.build import AT_ONCE, CHUNK, build_features
 from kit.features.describe import widths
+from kit.features.facts import Facts
 from kit.features.registry import FeatureSettings, default_families, load_families
 from kit.features.sizes import client_bytes, once_bytes
 from kit.history import History
@@ -40,25 +42,28 @@ class StatsSettings(FeatureSettings):
 
 @block
 class Stats(Block):
-    """Hand-made features. Stateless: everything is computed from the History at hand."""
+    """Hand-made features, computed from the History at hand. What is learned is what columns stand for (`Fact`): the popular
+    ids, the kinds of new product, the space of looks. Without `fit` each History has its own."""
 
     kind = "stats"
     description = "Hand-made features of every registered family."
     Settings: ClassVar[type[Strict]] = StatsSettings
+    facts: Facts | None = None
 
     def parts(self) -> Iterable[str]:
         """The families that are run: another one may change, come or go."""
         return load_families().modules(chosen_families(cast(StatsSettings, self.settings)))
 
     def fit(self, history: History) -> Stats:
-        """Nothing to learn."""
+        """Learn what columns stand for."""
+        self.facts = self.learn(history)
         return self
 
     def transform(self, history: History, clients: NDArray[np.int64]) -> BlockOutput:
         """float32 (n, d), NaN where a feature is not defined for a client."""
-        settings = cast(StatsSettings, self.settings)
-        shared = FeatureSettings(**settings.model_dump(include=set(FeatureSettings.model_fields)))
-        families = chosen_families(settings)
+        shared, families = self._shared(), chosen_families(self._own)
+        if self.facts is not None:
+            history = self.facts.given_to(history)
         values: NDArray[np.float32] | None = None
         columns: tuple[str, ...] = ()
         first = 0
@@ -84,11 +89,35 @@ class Stats(Block):
         helps = "`families` or `without`: fewer feature families"
         return Need(values + shared + int(most * each), shared + int(least * each), values, width, helps)
 
+    def save(self, folder: Path) -> None:
+        """facts.npz, where a family learned something."""
+        if self.facts is not None:
+            self.facts.save(folder)
+
+    def load(self, folder: Path) -> Stats:
+        """What columns stood for at the cut of the fit."""
+        self.facts = self.load_facts(folder)
+        return self
+
+    def learn(self, history: History, *, timeless: bool = False) -> Facts:
+        """What columns stand for at the history's cut; `timeless` leaves out what differs from cut to cut."""
+        return Facts.learn(history, chosen_families(self._own), self._shared(), timeless=timeless)
+
+    def load_facts(self, folder: Path, *, timeless: bool = False) -> Facts:
+        """What `learn` gave, from the file that it was saved to."""
+        return Facts.load(folder, chosen_families(self._own), self._shared(), timeless=timeless)
+
+    @property
+    def _own(self) -> StatsSettings:
+        return cast(StatsSettings, self.settings)
+
+    def _shared(self) -> FeatureSettings:
+        """The settings that all families share."""
+        return FeatureSettings(**self._own.model_dump(include=set(FeatureSettings.model_fields)))
+
     def _widths(self, families: list[str], targets: tuple[int, int]) -> tuple[int, int]:
         """Columns of these families together, and of the widest one."""
-        settings = cast(StatsSettings, self.settings)
-        shared = FeatureSettings(**settings.model_dump(include=set(FeatureSettings.model_fields)))
-        known = widths(shared, targets)
+        known = widths(self._shared(), targets)
         return sum(known[name] for name in families), max((known[name] for name in families), default=0)
 
     def _frames(self, history: History, families: list[str], shared: FeatureSettings) -> Iterator[pl.DataFrame]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -88,6 +88,17 @@ class TwHINBlock(GraphBlock):
         """Trained vectors of a node type."""
         return self.tables.vectors[kind]
 
-    def arrays(self) -> dict[str, NDArray[np.float32]]:
-        """Tables by node type, and `to_<relation>` translations."""
-        return {**self.tables.vectors, **{f"to_{name}": shift for name, shift in self.tables.translations.items()}}
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Tables by node type, `to_<relation>` translations, and `of_<relation>`, float64: its tails' shares."""
+        shifts = {f"to_{name}": shift for name, shift in self.tables.translations.items()}
+        shares = {f"of_{name}": share for name, share in self.tables.popular.items()}
+        return {**self.tables.vectors, **shifts, **shares}
+
+    def restore(self, arrays: dict[str, NDArray[Any]]) -> None:
+        """The tables."""
+        relations = cast(TwHINSettings, self.settings).edges.relations()
+        shifts, popular = (
+            {name: arrays.pop(f"{what}_{name}") for name in relations if f"{what}_{name}" in arrays}
+            for what in ("to", "of")
+        )
+        self.tables = Tables(arrays, shifts, {name: relations[name].tail for name in popular}, popular)

@@ -13,6 +13,7 @@ from kit.cli.ablate import ablate
 from kit.cli.artefacts import clean, explain, status
 from kit.cli.board import board, compare
 from kit.cli.doctor import doctor
+from kit.cli.embed import embed
 from kit.cli.init import init
 from kit.cli.interrupt import Interruptible, listen
 from kit.cli.neighbours import neighbours
@@ -37,6 +38,7 @@ app.command()(init)
 app.add_typer(tune.app, name="tune")
 app.command()(submit)
 app.command()(validate)
+app.command()(embed)
 app.command()(score)
 app.command()(compare)
 app.command()(ablate)

@@ -65,10 +65,17 @@ class EventsPlan:
     fingerprint: str
     targets: dict[str, Path]
     days: int
+    silent: bool = False
+    """Whether nobody's having an event is an answer rather than a mistake."""
 
     def prepare(self, out: Path) -> None:
         """Write the prepared tables into the folder `out`."""
-        _prepare(out, self.files, self.products, self.clients, self.cut, self.duplicates)
+        rows = _prepare(out, self.files, self.products, self.clients, self.cut, self.duplicates)
+        if rows == 0 and not self.silent:
+            raise KitError(
+                f"None of the {len(self.clients):,} relevant clients has an event before the cut {self.cut}.",
+                "Check that input/relevant_clients.npy belongs to these event files.",
+            )
 
 
 def plan_events(
@@ -76,16 +83,22 @@ def plan_events(
     cut: Literal["input", "end"] | datetime,
     store: Store,
     duplicates: Duplicates,
-    who: Clients = "relevant",
+    who: Clients | NDArray[np.int64] = "relevant",
 ) -> EventsPlan:
     """Fingerprints of what `History.open` reads. Arguments and errors as there."""
     folder.require_split()
-    require_choice(folder, who, cut)
+    named = None if isinstance(who, str) else np.unique(who)
+    if isinstance(who, str):
+        require_choice(folder, who, cut)
     files = _event_files(folder, raw=cut != "input")
     instant = _instant(folder, files, cut, store)
-    if who == "all":
+    if named is not None:
+        clients = named
+    elif who == "all":
         require(event_findings(folder, files, store), folder.root)
-    clients = folder.clients() if who == "relevant" else known_clients(files, instant, store)
+        clients = known_clients(files, instant, store)
+    else:
+        clients = folder.clients()
     if len(clients) == 0:
         raise KitError(f"{folder.relevant_clients} is empty.", "A submission needs at least one relevant client.")
     code = code_of(plan_events)
@@ -93,7 +106,9 @@ def plan_events(
         "events": store.files_digest(files.values()),
         "layout": sorted(str(path.parent.name) for path in files.values()),
         "products": store.files_digest([folder.products]),
-        "clients": store.files_digest([folder.relevant_clients]) if who == "relevant" else digest_of(clients),
+        "clients": digest_of(clients)
+        if named is not None or who == "all"
+        else store.files_digest([folder.relevant_clients]),
         "cut": instant.isoformat(),
         "duplicates": duplicates,
         "code": code.digest,
@@ -102,7 +117,9 @@ def plan_events(
     targets = {str(task): folder.targets(task) for task in PUBLISHED_LISTS}
     days = folder.split().days
     fingerprint = digest([stage.fingerprint, store.files_digest(targets.values()), days])[:16]
-    return EventsPlan(stage, files, folder.products, clients, instant, duplicates, fingerprint, targets, days)
+    return EventsPlan(
+        stage, files, folder.products, clients, instant, duplicates, fingerprint, targets, days, named is not None
+    )
 
 
 def require_sound(folder: DataFolder, plan: EventsPlan, store: Store) -> None:
@@ -155,8 +172,8 @@ def _prepare(
     clients: NDArray[np.int64],
     cut: datetime,
     duplicates: Duplicates,
-) -> None:
-    """Narrow every table to the relevant clients before the cut, type it, join category and price, sort, write."""
+) -> int:
+    """Narrow every table to the relevant clients before the cut, type it, join category and price, sort, write; the rows."""
     catalogue = scan_products(products).select("sku", "category", "price")
     rows = 0
     for kind in EventType:
@@ -169,11 +186,7 @@ def _prepare(
             _sink(parts, path)
             rows += pl.scan_parquet(path).select(pl.len()).collect().item()
     write_json(out / VISITED, _visited(pl.scan_parquet(out / f"{EventType.VISIT.value}.parquet")))
-    if rows == 0:
-        raise KitError(
-            f"None of the {len(clients):,} relevant clients has an event before the cut {cut}.",
-            "Check that input/relevant_clients.npy belongs to these event files.",
-        )
+    return rows
 
 
 def _sorted_part(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from kit.challenge import PRICE_BUCKETS, EventType
-from kit.features.embedding import DIMS, item_vectors
+from kit.features.embedding import DIMS, SPACE, item_vectors
 from kit.features.matrix import as_frame, client_matrix, decayed_weight, item_positions, positions
 from kit.features.price_affinity import bands, centres
 from kit.features.registry import FeatureSettings, family
@@ -56,7 +56,11 @@ class UrlMeaning:
         return sparse.diags_array(self.per_visit).tocsr() @ counted
 
 
-@family("browsing", "What everybody's visits to the client's urls lead to: intent, expected prices and code vector.")
+@family(
+    "browsing",
+    "What everybody's visits to the client's urls lead to: intent, expected prices and code vector.",
+    facts=(SPACE,),
+)
 def browsing(history: History, settings: FeatureSettings) -> pl.LazyFrame:
     """Columns intent (decayed sum), intent_mean, intent_max, known (share of visits to urls that say anything),
     price_<centre> (log(1 + expected touches) per price band), code_<k> (expected code vector). 0 without visits.

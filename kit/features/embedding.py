@@ -20,6 +20,7 @@ from threadpoolctl import threadpool_limits
 
 from kit.challenge import CODE_VALUES, CODES
 from kit.features.matrix import Vectors, on_grid, positions, unit
+from kit.features.registry import Fact
 from kit.features.shared import catalogue
 from kit.history import History
 
@@ -81,6 +82,17 @@ def code_space(history: History) -> CodeSpace:
         return CodeSpace(tokens, occurs @ tokens / occurs.sum())
 
     return history.always("embedding.space", fit)
+
+
+SPACE = Fact(
+    "space",
+    key=lambda settings: "embedding.space",
+    learn=lambda history, settings: code_space(history),
+    pack=lambda space: {"tokens": space.tokens, "centre": space.centre},
+    unpack=lambda arrays: CodeSpace(arrays["tokens"], arrays["centre"]),
+    timeless=True,
+)
+"""Of the families with columns that are coordinates in it: a catalogue that has grown would turn it."""
 
 
 def item_vectors(history: History) -> Vectors:

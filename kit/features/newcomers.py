@@ -1,4 +1,4 @@
-"""Products never sold yet: how much each client may want the kinds of product that wait in the catalogue for a first sale.
+"""ProductDemand never sold yet: how much each client may want the kinds of product that wait in the catalogue for a first sale.
 
 Which of them will sell is not known before the cut, and a sku of its own means nothing without events. So the unsold part of
 the catalogue is condensed into KINDS prototypes by price, look and category popularity, and every client is scored on each by
@@ -14,9 +14,9 @@ from sklearn.cluster import MiniBatchKMeans
 from threadpoolctl import threadpool_limits
 
 from kit.features.demand import ProductDemand, activity, category_shares, has_history, kind_interest
-from kit.features.embedding import item_vectors
+from kit.features.embedding import SPACE, item_vectors
 from kit.features.matrix import Floats, as_frame, client_matrix, decayed_weight
-from kit.features.registry import FeatureSettings, family
+from kit.features.registry import Fact, FeatureSettings, family
 from kit.features.shared import catalogue, sku_facts, touches
 from kit.history import History
 
@@ -28,10 +28,24 @@ PRICE_SCALE = 0.5
 """Length of the whole price axis beside unit code vectors when products are grouped."""
 
 
-@family("newcomers", "Expected demand for prototypes of products never sold so far, by category, price and codes.")
+PROTOTYPES = Fact(
+    "prototypes",
+    key=lambda settings: "newcomers.prototypes",
+    learn=lambda history, settings: prototypes_of(history),
+    pack=lambda found: {"category": found.category, "price": found.price, "vector": found.vector},
+    unpack=lambda arrays: ProductDemand(arrays["category"], arrays["price"], arrays["vector"]),
+)
+"""What kind_<k> stands for."""
+
+
+@family(
+    "newcomers",
+    "Expected demand for prototypes of products never sold so far, by category, price and codes.",
+    facts=(PROTOTYPES, SPACE),
+)
 def newcomers(history: History, settings: FeatureSettings) -> pl.LazyFrame:
     """Columns kind_<k> (log of activity × interest in that kind) and unsold (decayed touches of products not sold yet)."""
-    prototypes = history.once("newcomers.prototypes", lambda: _prototypes(history))
+    prototypes = prototypes_of(history)
     names = [f"kind_{k}" for k in range(len(prototypes.category))]
     score = np.empty((len(history.clients), 0))
     if names:
@@ -48,6 +62,11 @@ def _unsold_touches(history: History) -> Floats:
     weight = waiting["weight"].to_numpy() * decayed_weight(waiting["age"], HALF_LIFE)
     dense: Floats = client_matrix(history, waiting, np.zeros(len(waiting), dtype=np.int64), weight, 1).toarray()
     return np.log1p(dense)
+
+
+def prototypes_of(history: History) -> ProductDemand:
+    """`_prototypes`, once per cut."""
+    return history.once("newcomers.prototypes", lambda: _prototypes(history))
 
 
 def _prototypes(history: History) -> ProductDemand:

@@ -5,12 +5,14 @@ A new family is one file in this folder, or in a plugin, that decorates a functi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Literal, TypeVar, overload
+from typing import Annotated, Any, Literal, TypeVar, overload
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from kit.history import History
@@ -48,6 +50,30 @@ BuildWith = Callable[[History, FeatureSettings, Own], pl.LazyFrame]
 
 
 @dataclass(frozen=True)
+class Fact:
+    """Something that a family learns of everybody at one cut and that its columns go by: which ids have a column, which space
+    vectors lie in. At another cut it would be another, and columns of one name would mean different things; so it is learned
+    once, kept with the fitted block, and given to the histories that the block meets later (`History.knowing`).
+
+    What families merely count at a cut (popularity, shares, prices) is no such thing: it is counted anew.
+
+    Attributes:
+        name: of its arrays.
+        key: settings → the key under which the family asks the History for it (`once`, or `always` if `timeless`).
+        learn: measures it: the very value that the family would have found.
+        pack: value → arrays by name, for a file; `unpack` turns them back.
+        timeless: made from the catalogue alone, so that rewound histories share it.
+    """
+
+    name: str
+    key: Callable[[FeatureSettings], str]
+    learn: Callable[[History, FeatureSettings], Any]
+    pack: Callable[[Any], Mapping[str, NDArray[np.generic]]]
+    unpack: Callable[[Mapping[str, NDArray[Any]]], Any]
+    timeless: bool = False
+
+
+@dataclass(frozen=True)
 class Family:
     """A registered family.
 
@@ -58,6 +84,7 @@ class Family:
         absent: value of every column for clients without a row (None = missing: imputed later).
         default: whether a recipe that names no families gets it; False for those that measured as dead weight.
         Settings: schema of the family's own settings.
+        facts: what must stay as it was at the cut of the fit for its columns to keep their meaning.
     """
 
     name: str
@@ -66,6 +93,7 @@ class Family:
     absent: float | None
     default: bool = True
     Settings: type[Strict] = Strict
+    facts: tuple[Fact, ...] = ()
 
 
 FAMILIES: Registry[Family] = Registry("feature family")
@@ -73,11 +101,17 @@ FAMILIES: Registry[Family] = Registry("feature family")
 
 @overload
 def family(
-    name: str, description: str, *, absent: float | None = None, default: bool = True
+    name: str, description: str, *, absent: float | None = None, default: bool = True, facts: tuple[Fact, ...] = ()
 ) -> Callable[[Build], Build]: ...
 @overload
 def family(
-    name: str, description: str, *, absent: float | None = None, default: bool = True, settings: type[Own]
+    name: str,
+    description: str,
+    *,
+    absent: float | None = None,
+    default: bool = True,
+    facts: tuple[Fact, ...] = (),
+    settings: type[Own],
 ) -> Callable[[BuildWith[Own]], BuildWith[Own]]: ...
 def family(
     name: str,
@@ -85,6 +119,7 @@ def family(
     *,
     absent: float | None = None,
     default: bool = True,
+    facts: tuple[Fact, ...] = (),
     settings: type[Strict] | None = None,
 ) -> Callable[[Callable[..., pl.LazyFrame]], Callable[..., pl.LazyFrame]]:
     """Decorator that registers a family; see `Family` for the arguments.
@@ -95,6 +130,7 @@ def family(
         absent: value of every column for clients without a row.
         default: whether a recipe that names no families gets it; those of a plugin are asked for by name all the same, so that
             installing a package changes no recipe's columns.
+        facts: what its columns go by.
         settings: a schema whose keys all have defaults; the function then takes its own settings as a third argument.
     """
 
@@ -102,7 +138,8 @@ def family(
         def with_own(history: History, shared: FeatureSettings) -> pl.LazyFrame:
             return build(history, shared, shared.family.get(name) or settings()) if settings else build(history, shared)
 
-        FAMILIES.add(name, Family(name, description, with_own, absent, default, settings or Strict), build.__module__)
+        made = Family(name, description, with_own, absent, default, settings or Strict, facts)
+        FAMILIES.add(name, made, build.__module__)
         return build
 
     return register

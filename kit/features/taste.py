@@ -7,7 +7,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from kit.challenge import EventType
-from kit.features.embedding import code_rows, code_space, item_vectors
+from kit.features.embedding import SPACE, code_rows, code_space, item_vectors
 from kit.features.matrix import as_frame, client_sums, decayed_weight, item_positions, unit
 from kit.features.registry import FeatureSettings, family
 from kit.features.shared import table, touches
@@ -21,7 +21,7 @@ PRIOR = 1.0
 """A mean of few events is drawn to 0 as if by so much weight of events without direction."""
 
 
-@family("taste", "Decayed mean vectors of products and queries in code space, focus and agreement.")
+@family("taste", "Decayed mean vectors of products and queries in code space, focus and agreement.", facts=(SPACE,))
 def taste(history: History, settings: FeatureSettings) -> pl.LazyFrame:
     """Columns item_<k>, query_<k> (shrunk means, the SHOWN strongest dimensions), item_focus, query_focus (length of the
     unshrunk mean: 1 = always the same) and agreement (cosine of the two means). 0 without such events.

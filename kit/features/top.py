@@ -8,14 +8,26 @@ from numpy.typing import NDArray
 
 from kit.challenge import EventType
 from kit.features.matrix import as_frame, client_matrix, decayed_weight, positions
-from kit.features.registry import FeatureSettings, family
+from kit.features.registry import Fact, FeatureSettings, family
 from kit.features.shared import catalogue, sku_facts, table, touches, url_counts
 from kit.history import History
 
 HALF_LIFE = 30.0
 
 
-@family("top", "Decayed interest in the settings.top most popular categories, skus and urls of everybody.")
+LISTS = Fact(
+    "lists",
+    key=lambda settings: f"top.{settings.top}",
+    learn=lambda history, settings: popular(history, settings.top),
+    pack=lambda lists: lists,
+    unpack=dict,
+)
+"""Which ids have a column."""
+
+
+@family(
+    "top", "Decayed interest in the settings.top most popular categories, skus and urls of everybody.", facts=(LISTS,)
+)
 def top(history: History, settings: FeatureSettings) -> pl.LazyFrame:
     """Columns category_<id>, sku_<id>, url_<id>: log(1 + decayed weight); fewer where the shop has fewer."""
     around, visits = touches(history), table(history, EventType.VISIT)

@@ -3,9 +3,10 @@ steps of one that was never stopped."""
 
 from __future__ import annotations
 
+import json
 import pickle
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -37,6 +38,12 @@ class TrainReport:
     def as_json(self) -> dict[str, Any]:
         """For a block's saved files."""
         return {**self.__dict__, "items_per_second": round(self.items / max(self.seconds, 1e-9), 1)}
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """What a training reported, without its times: the arguments of a TrainReport."""
+    known = {field.name for field in fields(TrainReport)}
+    return {name: value for name, value in json.loads(path.read_text(encoding="utf-8")).items() if name in known}
 
 
 @dataclass

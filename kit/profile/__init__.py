@@ -3,6 +3,7 @@
 from kit.profile.build import (
     BlockRow,
     Profile,
+    apply_profile,
     build_profile,
     plan_block,
     profile_code,
@@ -14,6 +15,7 @@ from kit.profile.build import (
 __all__ = [
     "BlockRow",
     "Profile",
+    "apply_profile",
     "build_profile",
     "plan_block",
     "profile_code",

@@ -7,17 +7,20 @@ choice is quantile-uniform for hand-made columns and row L2 for learned ones.
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import QuantileTransformer
 
+from kit.blocks.quantiles import quantiles_of
 from kit.errors import KitError
 from kit.limits import memory as limits
 from kit.limits.need import Need, matrix
+from kit.profile.learned import Components, Prepared
 from kit.recipe import Assembly, BlockEntry, Scale
 
 COLUMNS_AT_ONCE = 64
@@ -40,11 +43,13 @@ FLAG_SHARE = 0.005
 
 @dataclass(frozen=True)
 class Part:
-    """A block ready to be joined: float32 (n, d) without NaN, its column names, and the constant columns left out."""
+    """A block ready to be joined: float32 (n, d) without NaN, its column names, the constant columns left out, and what was
+    learned on the way."""
 
     values: NDArray[np.float32]
     columns: tuple[str, ...]
     dropped: tuple[str, ...]
+    learned: Prepared
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,13 @@ def cut_words(block: str, share: float, largest: float, clip: float) -> tuple[st
     )
 
 
-def prepare_block(values: NDArray[np.float32], columns: tuple[str, ...], entry: BlockEntry, seed: int) -> Part:
+def prepare_block(
+    values: NDArray[np.float32],
+    columns: tuple[str, ...],
+    entry: BlockEntry,
+    seed: int,
+    known: Prepared | None = None,
+) -> Part:
     """Scale, impute with the column mean, flag, reduce, normalise and weight one block.
 
     Beside the block itself, which lies in a file where memory is limited, only a few columns or rows are held at a time.
@@ -74,32 +85,85 @@ def prepare_block(values: NDArray[np.float32], columns: tuple[str, ...], entry: 
         columns: d names.
         entry: scale, pca, row_l2, unit_rms, weight, flags.
         seed: of the PCA and the quantiles' subsample.
+        known: what was learned of the block before, for other clients or a later cut; None learns it from these values.
     """
+    fresh = known is None
+    known, kept, flags = _choose(values, columns, entry) if known is None else _found(values, columns, known)
+    names = [*known.columns, *(f"missing__{name}" for name in known.flags)]
+    block: NDArray[np.float32] = limits.empty((len(values), len(names)), np.float32)
+    scales, fills = [], []
+    step = limits.at_once(len(values) * CELL[entry.scale], COLUMNS_AT_ONCE, LEAST_COLUMNS)
+    for first in range(0, len(kept), step):
+        at = slice(first, min(first + step, len(kept)))
+        chunk = _piece(values, kept[at])
+        scale = learn_scale(chunk, entry.scale, seed) if fresh else {k: a[..., at] for k, a in known.scale.items()}
+        chunk = apply_scale(chunk, entry.scale, scale)
+        fill = np.nanmean(chunk, axis=0) if fresh else known.fill[at]
+        # Missing values become the column's mean (2nd place: +.0012 over a constant).
+        block[:, at] = np.where(np.isnan(chunk), fill, chunk).astype(np.float32)
+        scales.append(scale)
+        fills.append(fill)
+    for place, packed in enumerate(flags, len(kept)):
+        block[:, place] = np.unpackbits(packed, count=len(values))
+    if fresh:
+        known = replace(known, scale=_joined_scales(scales), fill=np.concatenate([np.empty(0, np.float32), *fills]))
+    block, known = _shape(block, entry, seed, known, fresh)
+    if known.components is not None:
+        names = [f"pca_{i}" for i in range(block.shape[1])]
+    with np.errstate(over="ignore", invalid="ignore"):  # `all_finite` tells, with the block's name
+        block *= np.float32(entry.weight)
+    return Part(block, tuple(names), known.dropped, known)
+
+
+def _choose(
+    values: NDArray[np.float32], columns: Sequence[str], entry: BlockEntry
+) -> tuple[Prepared, list[int], list[NDArray[np.uint8]]]:
+    """Which columns are kept and which patterns of missing values have a flag; the columns' places, the flags as bits."""
     chosen = select(columns, entry.columns)
     varies, missing = _survey(values, chosen)
     kept = [column for column, use in zip(chosen, varies, strict=True) if use]
     dropped = tuple(columns[column] for column, use in zip(chosen, varies, strict=True) if not use)
     flags = _flags(missing, [columns[column] for column in chosen], len(values)) if entry.flags else []
-    names = [columns[column] for column in kept] + [f"missing__{name}" for name, _ in flags]
-    block: NDArray[np.float32] = limits.empty((len(values), len(names)), np.float32)
-    step = limits.at_once(len(values) * CELL[entry.scale], COLUMNS_AT_ONCE, LEAST_COLUMNS)
-    for first in range(0, len(kept), step):
-        some = kept[first : first + step]
-        block[:, first : first + len(some)] = _impute(scale_columns(_piece(values, some), entry.scale, seed))
-    for place, (_, packed) in enumerate(flags, len(kept)):
-        block[:, place] = np.unpackbits(packed, count=len(values))
-    if entry.pca is not None and entry.pca < min(block.shape):
-        block = reduce(block, entry.pca, seed)
-        names = [f"pca_{i}" for i in range(entry.pca)]
+    names = tuple(columns[column] for column in kept)
+    empty = np.empty(0, dtype=np.float32)
+    return Prepared(names, dropped, tuple(name for name, _ in flags), {}, empty), kept, [bits for _, bits in flags]
+
+
+def _found(
+    values: NDArray[np.float32], columns: Sequence[str], known: Prepared
+) -> tuple[Prepared, list[int], list[NDArray[np.uint8]]]:
+    """As `_choose`, for what is known already. A column that is not there (-1) is missing for everybody."""
+    place = {name: i for i, name in enumerate(columns)}
+    flags = []
+    for name in known.flags:
+        gone = ~np.isfinite(values[:, place[name]]) if name in place else np.ones(len(values), dtype=np.bool_)
+        flags.append(np.packbits(gone))
+    return known, [place.get(name, -1) for name in known.columns], flags
+
+
+def _joined_scales(scales: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+    """Of all columns, from those of some of them at a time."""
+    return {key: np.concatenate([scale[key] for scale in scales], axis=-1) for key in (scales[0] if scales else ())}
+
+
+def _shape(
+    block: NDArray[np.float32], entry: BlockEntry, seed: int, known: Prepared, fresh: bool
+) -> tuple[NDArray[np.float32], Prepared]:
+    """PCA, row L2 and unit RMS, learned if `fresh`."""
+    if fresh and entry.pca is not None and entry.pca < min(block.shape):
+        block, components = reduce(block, entry.pca, seed)
+        known = replace(known, components=components)
+    elif known.components is not None:
+        block = known.components.apply(block)
     if entry.row_l2:
         for rows in _rows(len(block)):
             block[rows] /= np.maximum(np.linalg.norm(block[rows], axis=1, keepdims=True), 1e-12)
-    if entry.unit_rms and block.size:
+    if fresh and entry.unit_rms and block.size:
         squares = sum(float(np.square(block[rows]).sum(dtype=np.float64)) for rows in _rows(len(block)))
-        block /= np.float32(max(np.sqrt(squares / block.size), 1e-12))
-    with np.errstate(over="ignore", invalid="ignore"):  # `all_finite` tells, with the block's name
-        block *= np.float32(entry.weight)
-    return Part(block, tuple(names), dropped)
+        known = replace(known, rms=float(max(np.sqrt(squares / block.size), 1e-12)))
+    if known.rms is not None:
+        block /= np.float32(known.rms)
+    return block, known
 
 
 def select(columns: Sequence[str], patterns: Sequence[str]) -> list[int]:
@@ -136,10 +200,12 @@ def _rows(count: int) -> Iterator[slice]:
 
 
 def _piece(values: NDArray[np.float32], columns: Sequence[int]) -> NDArray[np.float32]:
-    """Some columns as a float32 copy, columns one after the other in memory; infinities are missing values too."""
+    """Some columns as a float32 copy, columns one after the other in memory; infinities are missing values too, and so is a
+    whole column that is not there (-1)."""
     chunk = np.empty((len(values), len(columns)), dtype=np.float32, order="F")
     for rows in _rows(len(values)):
         chunk[rows] = values[rows][:, columns]
+    chunk[:, np.asarray(columns) < 0] = np.nan
     chunk[~np.isfinite(chunk)] = np.nan
     return chunk
 
@@ -170,53 +236,70 @@ def _flags(missing: NDArray[np.uint8], names: Sequence[str], count: int) -> list
 
 def scale_columns(chunk: NDArray[np.float32], scale: Scale, seed: int) -> NDArray[np.float32]:
     """Column-wise scaling of float32 (n, c); NaN stays NaN. Statistics come from the clients at hand, all before the cut."""
+    return apply_scale(chunk, scale, learn_scale(chunk, scale, seed))
+
+
+def learn_scale(chunk: NDArray[np.float32], scale: Scale, seed: int) -> dict[str, NDArray[Any]]:
+    """What `apply_scale` needs of these columns: "quantiles" (q, c), or "centre" and "spread" (c,), or nothing."""
+    if scale == "standard":
+        wide = chunk.astype(np.float64)  # squares of float32 overflow above 1e19 and vanish below 1e-23
+        return {"centre": np.nanmean(wide, axis=0), "spread": np.nanstd(wide, axis=0)}
+    if scale == "quantile":
+        count = min(QUANTILES, len(chunk))
+        fitted = QuantileTransformer(n_quantiles=count, subsample=SUBSAMPLE, random_state=seed).fit(chunk)
+        return {"quantiles": fitted.quantiles_}
+    return {}
+
+
+def apply_scale(chunk: NDArray[np.float32], scale: Scale, learned: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+    """`scale_columns` by what was learned, of these clients or others; each value is scaled by itself."""
     if scale == "none":
         return chunk
     if scale == "signed-log":
         return np.sign(chunk) * np.log1p(np.abs(chunk))
     if scale == "standard":
-        wide = chunk.astype(np.float64)  # squares of float32 overflow above 1e19 and vanish below 1e-23
-        scaled: NDArray[np.float32] = ((wide - np.nanmean(wide, axis=0)) / np.nanstd(wide, axis=0)).astype(np.float32)
+        scaled: NDArray[np.float32] = ((chunk.astype(np.float64) - learned["centre"]) / learned["spread"]).astype(
+            np.float32
+        )
         return scaled
-    quantiles = QuantileTransformer(
-        n_quantiles=min(QUANTILES, len(chunk)), subsample=SUBSAMPLE, random_state=seed, output_distribution="uniform"
-    )
-    uniform: NDArray[np.float32] = quantiles.fit_transform(chunk).astype(np.float32)
+    uniform: NDArray[np.float32] = quantiles_of(learned["quantiles"]).transform(chunk).astype(np.float32)
     return 2 * uniform - 1
 
 
-def _impute(chunk: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Missing values become the column's mean (2nd place: +.0012 over a constant)."""
-    return np.where(np.isnan(chunk), np.nanmean(chunk, axis=0), chunk).astype(np.float32)
-
-
-def reduce(block: NDArray[np.float32], width: int, seed: int) -> NDArray[np.float32]:
-    """The first `width` principal components, float32 (n, width); signs fixed by scikit-learn, randomised solver seeded."""
+def reduce(block: NDArray[np.float32], width: int, seed: int) -> tuple[NDArray[np.float32], Components]:
+    """The first `width` principal components, float32 (n, width), and what turns others into them; signs fixed by
+    scikit-learn, randomised solver seeded. It is the projection that is returned, as others get it, not a factor of the SVD."""
     solver = "covariance_eigh" if block.shape[1] <= 4_096 else "randomized"
-    pca = PCA(width, svd_solver=solver, random_state=seed)
-    reduced: NDArray[np.float32] = pca.fit_transform(block).astype(np.float32, copy=False)
-    return reduced
+    pca = PCA(width, svd_solver=solver, random_state=seed).fit(block)
+    components = Components(pca.mean_, pca.components_)
+    return components.apply(block), components
+
+
+def joint_pca(
+    parts: Sequence[NDArray[np.float32]], assembly: Assembly, seed: int
+) -> tuple[list[NDArray[np.float32]], Components | None]:
+    """The parts reduced together where the recipe asks for it, and by what (None: they are as they were)."""
+    width, count = sum(part.shape[1] for part in parts), len(parts[0])
+    if assembly.pca is None or (target := min(assembly.pca, count)) >= width:
+        return list(parts), None  # there are no more components than rows
+    reduced, components = reduce(joined(parts), target, seed)
+    return [reduced], components
 
 
 def finish(
-    parts: Sequence[NDArray[np.float32]], position: NDArray[np.int64], assembly: Assembly, seed: int
-) -> tuple[NDArray[np.float16], int | None, Cut]:
+    parts: Sequence[NDArray[np.float32]], position: NDArray[np.int64], assembly: Assembly
+) -> tuple[NDArray[np.float16], Cut]:
     """Join the parts in spine order as float16 (n, d).
 
     Args:
         parts: float32 (n, d_i), rows sorted by client.
         position: int64 (n,), row of `parts` for each row of the result.
-        assembly: joint PCA, row norm, clip.
-        seed: of the PCA.
+        assembly: row norm, clip.
 
     Returns:
-        the matrix, the joint PCA's width (None without one), and what the clip cut.
+        the matrix, and what the clip cut.
     """
-    joint: int | None = None
     width = sum(part.shape[1] for part in parts)
-    if assembly.pca is not None and (target := min(assembly.pca, len(position))) < width:
-        parts = [reduce(_joined(parts, width), target, seed)]  # there are no more components than rows
-        joint = width = target
     matrix: NDArray[np.float16] = limits.empty((len(position), width), np.float16)
     cut = Cut(np.zeros(width, dtype=np.int64), np.zeros(width, dtype=np.float32))
     for rows in _rows(len(position)):
@@ -228,17 +311,17 @@ def finish(
         for bound in np.flatnonzero(np.maximum(-low, high) > assembly.clip):
             cut.values[bound] += np.count_nonzero(np.abs(chunk[:, bound]) > assembly.clip)
         matrix[rows] = np.clip(chunk, -assembly.clip, assembly.clip)
-    return matrix, joint, cut
+    return matrix, cut
 
 
-def _joined(parts: Sequence[NDArray[np.float32]], width: int) -> NDArray[np.float32]:
+def joined(parts: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     """The parts side by side."""
-    joined: NDArray[np.float32] = limits.empty((len(parts[0]), width), np.float32)
+    whole: NDArray[np.float32] = limits.empty((len(parts[0]), sum(part.shape[1] for part in parts)), np.float32)
     first = 0
     for part in parts:
-        joined[:, first : first + part.shape[1]] = part
+        whole[:, first : first + part.shape[1]] = part
         first += part.shape[1]
-    return joined
+    return whole
 
 
 def profile_need(clients: int, blocks: Sequence[tuple[BlockEntry, int]], assembly: Assembly) -> Need:

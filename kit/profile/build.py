@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kit.blocks.base import make_block
+from kit.blocks.base import BlockOutput, make_block
 from kit.challenge import MAX_WIDTH
 from kit.contract import ONE_CLIENT
 from kit.errors import KitError
@@ -19,8 +20,19 @@ from kit.fingerprint import Code, code_of
 from kit.history import History
 from kit.limits.crowd import give_way
 from kit.limits.watchdog import doing
-from kit.profile.assemble import CUT_SHARE, Cut, all_finite, cut_words, finish, missing_rows, prepare_block
+from kit.profile.assemble import (
+    CUT_SHARE,
+    Cut,
+    all_finite,
+    cut_words,
+    finish,
+    joined,
+    joint_pca,
+    missing_rows,
+    prepare_block,
+)
 from kit.profile.costs import block_costs
+from kit.profile.learned import Learned, Prepared
 from kit.progress import say, track
 from kit.recipe import BlockEntry, Recipe
 from kit.store import Artefact, Plan, Store, digest
@@ -55,6 +67,7 @@ class Profile:
         blocks: which columns come from which block; after a joint PCA there is one row, `pca`.
         fingerprint: of recipe, data and code together.
         artefacts: block name → key in the store of its output.
+        learned: by the assembly, of the columns.
         training: block → what its training loop reported (losses per epoch), for the blocks that learned by one.
     """
 
@@ -64,6 +77,7 @@ class Profile:
     fingerprint: str
     artefacts: dict[str, str]
     training: dict[str, Any] = field(default_factory=dict)
+    learned: Learned = field(default_factory=Learned)
 
 
 def spine(history: History, seed: int) -> NDArray[np.int64]:
@@ -117,6 +131,7 @@ def _assemble(
     """The blocks' outputs as one matrix in the order of the spine."""
     position = np.searchsorted(history.clients, order)
     parts: list[NDArray[np.float32]] = []
+    learned: dict[str, Prepared] = {}
     rows: list[BlockRow] = []
     start = 0
     for name, entry, artefact in blocks:
@@ -137,6 +152,7 @@ def _assemble(
             )
         )  # fmt: skip
         parts.append(part.values)
+        learned[name] = part.learned
         start = stop
     width = recipe.assembly.pca or start
     if width > MAX_WIDTH:
@@ -145,8 +161,10 @@ def _assemble(
             f"The profile would have {width} columns; the evaluator takes {MAX_WIDTH} ({widths}).",
             "Give a block `pca = N`, or `[assembly] pca = N`, or fewer families.",
         )
-    matrix, joint, cut = finish(parts, position, recipe.assembly, recipe.seed)
-    table = tuple(_with_cut(row, cut, len(matrix)) for row in (rows if joint is None else [_joint_row(rows, joint)]))
+    parts, joint = joint_pca(parts, recipe.assembly, recipe.seed)
+    matrix, cut = finish(parts, position, recipe.assembly)
+    rows = rows if joint is None else [_joint_row(rows, matrix.shape[1])]
+    table = tuple(_with_cut(row, cut, len(matrix)) for row in rows)
     for row in table:
         if row.clipped > CUT_SHARE:
             say(f"  {'. '.join(cut_words(row.name, row.clipped, row.largest, recipe.assembly.clip))}")
@@ -158,7 +176,38 @@ def _assemble(
         profile_fingerprint(recipe, history.fingerprint),
         keys,
         _training([(name, artefact) for name, _, artefact in blocks]),
+        Learned(learned, joint),
     )
+
+
+def apply_profile(
+    recipe: Recipe, outputs: Iterable[tuple[str, BlockOutput]], learned: Learned, position: NDArray[np.int64]
+) -> NDArray[np.float16]:
+    """The matrix of other clients, or of a later cut, as the recipe's assembly treated those that it learned from.
+
+    Args:
+        recipe: scales, weights, norms.
+        outputs: block name → its numbers, all of the same m clients.
+        learned: by the assembly of the submission.
+        position: int64 (n,), which of the m each row of the result belongs to.
+
+    Returns:
+        float16 (n, d), columns as in the submission; a column that a block does not give here is missing for everybody.
+    """
+    parts = []
+    for name, output in outputs:
+        entry = recipe.blocks[name]
+        part = prepare_block(output.values, output.columns, entry, recipe.seed, learned.blocks[name])
+        if not all_finite(part.values):
+            raise _not_finite(name, f"weight = {entry.weight:g}")
+        parts.append(part.values)
+    if learned.joint is not None:
+        parts = [learned.joint.apply(joined(parts))]
+    matrix, cut = finish(parts, position, recipe.assembly)
+    share = int(cut.values.sum()) / max(matrix.size, 1)
+    if share > CUT_SHARE:
+        say(f"  {share:.1%} of the values lay beyond ±{recipe.assembly.clip:g} and were cut")
+    return matrix
 
 
 def _with_cut(row: BlockRow, cut: Cut, clients: int) -> BlockRow:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from kit.errors import KitError
 from kit.profile import profile_fingerprint
+from kit.profile.learned import FILES
 from kit.recipe import Recipe
+from kit.store import Store
 from kit.submission.card import as_built, read_manifest
 
 Cut = Literal["input", "end"]
@@ -20,7 +23,15 @@ def is_fresh(folder: Path, recipe: Recipe, history: str) -> bool:
         held = "content" in manifest and as_built(folder, manifest)
     except (KitError, OSError):
         return False
-    return held and manifest.get("fingerprint") == profile_fingerprint(recipe, history)
+    return (
+        held and manifest.get("fingerprint") == profile_fingerprint(recipe, history) and kept_assembly(folder, manifest)
+    )
+
+
+def kept_assembly(folder: Path, manifest: Mapping[str, Any]) -> bool:
+    """Whether what the assembly learned lies beside the vectors, as it was written."""
+    recorded = manifest.get("assembly")
+    return recorded is not None and recorded == Store().files_digest(folder / name for name in FILES)
 
 
 def parse_cut(cut: str) -> Cut:

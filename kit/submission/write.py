@@ -30,6 +30,7 @@ from kit.limits.memory import in_use, memory, within
 from kit.limits.watchdog import doing, watched
 from kit.plugins import places
 from kit.profile import Profile, build_profile, profile_code
+from kit.profile.learned import FILES as ASSEMBLY_FILES
 from kit.progress import say
 from kit.recipe import Recipe
 from kit.store import Store, remove_tree, versions, write_json
@@ -124,6 +125,7 @@ def write_submission(
         fresh.mkdir()
         np.save(fresh / "client_ids.npy", profile.clients)
         np.save(fresh / "embeddings.npy", profile.matrix)
+        profile.learned.save(fresh)
         columns = {row.name: list(row.columns) for row in profile.blocks}
         (fresh / "columns.json").write_text(json.dumps(columns, indent=1) + "\n", encoding="utf-8")
         manifest = _manifest(fresh, profile, recipe, history, time.perf_counter() - began)
@@ -248,6 +250,7 @@ def _manifest(fresh: Path, profile: Profile, recipe: Recipe, history: History, s
         "libraries": versions(),
         "bytes": {name: (fresh / name).stat().st_size for name in FILES},
         "content": {name: bytes_digest(fresh / name) for name in FILES},
+        "assembly": {name: bytes_digest(fresh / name) for name in sorted(ASSEMBLY_FILES)},
     }
 
 

@@ -9,7 +9,16 @@ from kit.tokens.batch import (
     sequence_batch,
 )
 from kit.tokens.build import tokenise
-from kit.tokens.table import CUT_KIND, KINDS, Tokens, TokenSettings, kind_code, microseconds
+from kit.tokens.table import (
+    CUT_KIND,
+    KINDS,
+    Tokens,
+    TokenSettings,
+    kind_code,
+    microseconds,
+    vocabulary_arrays,
+    vocabulary_of,
+)
 from kit.tokens.vocabulary import Catalogue, Vocabulary, Words
 
 __all__ = [
@@ -29,4 +38,6 @@ __all__ = [
     "microseconds",
     "sequence_batch",
     "tokenise",
+    "vocabulary_arrays",
+    "vocabulary_of",
 ]

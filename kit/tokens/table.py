@@ -6,7 +6,7 @@ rewound ones (`Words` says how ids that were not known by then are told apart).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from functools import cached_property
@@ -168,15 +168,19 @@ class Tokens:
             return read_array(path, mapped=mapped)
 
         if vocabulary is None:
-            skus, urls = (Words(read(f"{name}_ids"), read(f"{name}_known")) for name in ("sku", "url"))
-            catalogue = Catalogue(**{f.name: read(f"catalogue_{f.name}") for f in fields(Catalogue)})
-            vocabulary = Vocabulary(skus, urls, catalogue)
+            vocabulary = vocabulary_of(read)
         flat = {name: read(name) for name in FLAT}
         return cls(**flat, vocabulary=vocabulary, cut=int(read("cut")))
 
     def _arrays(self) -> Mapping[str, NDArray[np.generic]]:
         arrays: dict[str, NDArray[np.generic]] = {name: getattr(self, name) for name in FLAT}
         return arrays | vocabulary_arrays(self.vocabulary) | {"cut": np.array(self.cut)}
+
+
+def vocabulary_of(read: Callable[[str], NDArray[Any]]) -> Vocabulary:
+    """The vocabulary whose arrays `read(name)` gives, named as by `vocabulary_arrays`."""
+    skus, urls = (Words(read(f"{name}_ids"), read(f"{name}_known")) for name in ("sku", "url"))
+    return Vocabulary(skus, urls, Catalogue(**{f.name: read(f"catalogue_{f.name}") for f in fields(Catalogue)}))
 
 
 def vocabulary_arrays(vocabulary: Vocabulary) -> dict[str, NDArray[np.generic]]:

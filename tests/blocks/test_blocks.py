@@ -115,8 +115,12 @@ def test_the_future_changes_no_number_and_no_model_file(toy: DataFolder, tmp_pat
         saved = tmp_path / "saved" / folder.root.name
         saved.mkdir(parents=True)
         fitted.save(saved)
-        results.append((values.tobytes(), {p.name: p.read_bytes() for p in sorted(saved.iterdir())}))
+        results.append((values.tobytes(), _files(saved)))
     assert results[0] == results[1]
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*.*"))}
 
 
 def test_output_refuses_names_that_do_not_fit():

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from kit.errors import KitError
 from kit.history import History
 from kit.limits.need import Counts, Need
 from kit.models.parts import PartSettings
@@ -48,6 +49,22 @@ class Input(ABC):
     @abstractmethod
     def arrays(self, history: History) -> Floats:
         """The numbers of all clients of a history at its cut, float32 (n, columns), columns as in `fit`."""
+
+    def save(self, folder: Path) -> None:
+        """Write what `fit` learned into a folder of its own.
+
+        Raises:
+            KitError: the input has no `save`.
+        """
+        raise KitError(
+            f"The input {self.kind!r} of the combined network cannot be saved.", "Give it `save` and `load`."
+        )
+
+    def load(self, folder: Path) -> None:
+        """Read what `save` wrote, instead of `fit`."""
+        raise KitError(
+            f"The input {self.kind!r} of the combined network cannot be loaded again.", "Give it `save` and `load`."
+        )
 
     @abstractmethod
     def need(self, learners: Counts, some: Counts) -> tuple[Need, Need]:

@@ -79,6 +79,8 @@ class Choice(Head):
             shape.queries.ask(f"{action}_{aspect}")
         self.dim, self.copied = shape.dim, settings.copies
         self.copies = Copies(shape.width)
+        # Which categories have a column is settled at the first cut that is asked about, and saved with the weights.
+        self.register_buffer("new_categories", torch.full((NEW_CATEGORIES,), -1))
         self.item_bias = nn.ModuleDict(
             {a: nn.Sequential(nn.Linear(shape.statistics, 16), nn.GELU(), nn.Linear(16, 1)) for a in ACTIONS}
         )
@@ -159,7 +161,12 @@ class Choice(Head):
 
     def plan(self, history: History, tokens: Tokens, market: Market) -> Published:
         """Which choices become columns."""
-        return Published.of(history, tokens, market)
+        before = cast(Tensor, self.new_categories)
+        known = before[before >= 0].tolist()
+        plan = Published.of(history, tokens, market, known or None)
+        if not known:
+            before[: len(plan.richest)] = torch.tensor(plan.richest)
+        return plan
 
     def names(self, plan: Published) -> Names:
         """query_*, forecast_*, choice_*."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -35,18 +35,21 @@ class Published:
     Attributes:
         categories: positions of the published categories among all.
         skus: positions of the published products among the candidates.
-        new: per category, positions of its candidates that nobody has bought.
+        richest: the categories richest in products that nobody has bought (rows of the vocabulary's, from 1).
+        new: per category of these, positions of its candidates that nobody has bought.
         labels: what they are, by the ids of the data: "category_7", "sku_123", "price_4", "new_7".
     """
 
     categories: NDArray[np.int64]
     skus: NDArray[np.int64]
+    richest: tuple[int, ...]
     new: tuple[NDArray[np.int64], ...]
     labels: tuple[str, ...]
 
     @classmethod
-    def of(cls, history: History, tokens: Tokens, market: Market) -> Published:
-        """Published categories and skus, and the categories richest in products that nobody has bought."""
+    def of(cls, history: History, tokens: Tokens, market: Market, richest: Sequence[int] | None = None) -> Published:
+        """Published categories and skus, and the categories richest in products that nobody has bought, or were at the cut at
+        which columns were named (`richest`)."""
         catalogue = tokens.vocabulary.catalogue
         published = history.published_targets(TaskName.CATEGORY)
         known = published[np.isin(published, catalogue.categories)]
@@ -56,10 +59,10 @@ class Published:
         unsold = np.flatnonzero(market.items[:, NEVER_BOUGHT].cpu().numpy() > 0)
         competing = None if market.candidates is None else market.candidates.cpu().numpy()
         category = catalogue.category[1:][unsold if competing is None else competing[unsold] - 1].astype(np.int64)
-        counts = np.bincount(category, minlength=len(catalogue.categories) + 1)
-        richest = [
-            c for c in np.lexsort((np.arange(len(counts)), -counts))[:NEW_CATEGORIES].tolist() if counts[c] and c > 0
-        ]
+        if richest is None:
+            counts = np.bincount(category, minlength=len(catalogue.categories) + 1)
+            ranked = np.lexsort((np.arange(len(counts)), -counts))[:NEW_CATEGORIES].tolist()
+            richest = [c for c in ranked if counts[c] and c > 0]
         labels = [
             *(f"category_{c}" for c in known),
             *(f"sku_{s}" for s in catalogue.sku[rows]),
@@ -67,7 +70,8 @@ class Published:
             *(f"new_{catalogue.categories[c - 1]}" for c in richest),
         ]
         new = tuple(unsold[category == c] for c in richest)
-        return cls(np.searchsorted(catalogue.categories, known), position - 1, new, tuple(labels))
+        places = np.searchsorted(catalogue.categories, known)
+        return cls(places, position - 1, tuple(richest), new, tuple(labels))
 
     def fill(self, choice: Mapping[str, Tensor]) -> Tensor:
         """(B, labels) from log-probabilities of products (B, K), categories (B, C) and price buckets (B, 100)."""
