@@ -14,7 +14,7 @@ from blocks.test_blocks import SMALL, disturb_the_future
 from toy import BEGIN, DAYS, write_folder
 from typer.testing import CliRunner
 
-from kit.blocks.base import load_blocks
+from kit.blocks.base import load_blocks, make_block
 from kit.challenge import EventType
 from kit.cli.main import app
 from kit.data.layout import DataFolder
@@ -22,6 +22,7 @@ from kit.data.split import split_folder
 from kit.errors import KitError
 from kit.history import History
 from kit.profile import build_profile
+from kit.profile.learned import Learned
 from kit.recipe import Recipe, parse
 from kit.store import Store
 from kit.submission import submit
@@ -158,15 +159,21 @@ def test_a_week_later_hand_made_columns_are_those_of_a_fresh_build(world: World,
     history = History.open(world.data, later, store=world.store)
     fresh = build_profile(recipe, history, world.store)
     np.testing.assert_array_equal(fresh.clients, np.load(folder / "client_ids.npy"))  # one spine
-    raw = history.events(EventType.VISIT).collect().group_by("client_id").len()
+    unit = make_block("counts", recipe.blocks["counts"], 0)
+    said = unit.fit(history).transform(history, fresh.clients[np.argsort(fresh.clients)])
+    learned = Learned.load(folder).blocks["counts"]
     compared = 0
     for place, name in enumerate(columns):
+        known = np.isfinite(
+            said.values[np.searchsorted(np.sort(fresh.clients), fresh.clients), said.columns.index(name)]
+        )
+        assert (embedded[~known, place] == learned.fill[place].astype(np.float16)).all()  # imputed as in the submission
         if name in fresh.blocks[0].columns:
-            np.testing.assert_array_equal(
-                embedded[:, place], fresh.matrix[:, fresh.blocks[0].columns.index(name)], name
-            )
-            compared += 1
+            expected = fresh.matrix[:, fresh.blocks[0].columns.index(name)]
+            np.testing.assert_array_equal(embedded[known, place], expected[known], name)
+            compared += known.all()
     assert compared > 20
+    raw = history.events(EventType.VISIT).collect().group_by("client_id").len()
     visits = dict(raw.rows())
     place = columns.index("counts__visit_all")
     assert embedded[:, place].tolist() == [visits.get(client, 0) for client in fresh.clients.tolist()]
