@@ -89,7 +89,7 @@ class Learned:
         if self.joint is not None:
             arrays |= {f"{JOINT}/{key}": array for key, array in self.joint.arrays().items()}
         (folder / WORDS).write_text(json.dumps(words, indent=1) + "\n", encoding="utf-8")
-        np.savez_compressed(folder / ARRAYS, **arrays)
+        np.savez_compressed(folder / ARRAYS, **arrays)  # type: ignore[arg-type]
 
     @classmethod
     def load(cls, folder: Path) -> Learned:
