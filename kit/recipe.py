@@ -87,6 +87,12 @@ class BlockEntry(BaseModel):
     like: str = Field(
         "", description="Instead of `kind`: another entry whose block and settings this one shares, run once."
     )
+    uses: tuple[str, ...] = Field(
+        (), description="Other entries whose output the block learns from; for the kinds that do (`stack`)."
+    )
+    profile: bool = Field(
+        True, description="false: no columns of its own in the profile, as it is there for the entries that use it."
+    )
     columns: tuple[str, ...] = Field(
         (), description="Keep only columns that match one of these patterns («forecast_*»)."
     )
@@ -162,7 +168,37 @@ class Recipe(Strict):
             if bool(entry.kind) == bool(entry.like):
                 raise ValueError(f"block {name!r} needs either `kind` or `like`")
             resolved[name] = _follow(name, entry, blocks) if entry.like else entry
+        build_order(resolved)
+        used = {other for entry in resolved.values() for other in entry.uses}
+        if idle := [name for name, entry in resolved.items() if not entry.profile and name not in used]:
+            raise ValueError(f"block {idle[0]!r} has profile = false, and no entry uses it")
+        if not any(entry.profile for entry in resolved.values()):
+            raise ValueError("every entry has profile = false: nothing would be in the profile")
         return resolved
+
+
+def build_order(blocks: Mapping[str, BlockEntry]) -> list[str]:
+    """Names of the entries, each after those that it uses, else in the order of the recipe.
+
+    Raises:
+        ValueError: an entry uses one that is not there, or itself by way of others; the message says which.
+    """
+    order: list[str] = []
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        if name in path:
+            raise ValueError(f"blocks use each other in a circle: {' → '.join([*path[path.index(name) :], name])}")
+        if name in order:
+            return
+        for other in blocks[name].uses:
+            if other not in blocks:
+                raise ValueError(f"block {name!r} uses {other!r}; {nearest(other, [n for n in blocks if n != name])}")
+            visit(other, (*path, name))
+        order.append(name)
+
+    for name in blocks:
+        visit(name, ())
+    return order
 
 
 def _follow(name: str, entry: BlockEntry, blocks: dict[str, BlockEntry]) -> BlockEntry:
@@ -176,8 +212,10 @@ def _follow(name: str, entry: BlockEntry, blocks: dict[str, BlockEntry]) -> Bloc
             f"block {name!r} is like {entry.like!r} and takes its settings from there: {sorted(entry.settings())}"
         )
     other = blocks[entry.like]
-    common = {key: getattr(entry, key) for key in BlockEntry.model_fields if key not in ("kind", "like")}
-    return BlockEntry(kind=other.kind, **common, **other.settings())
+    if entry.uses:
+        raise ValueError(f"block {name!r} is like {entry.like!r} and uses what that one uses: leave `uses` out")
+    common = {key: getattr(entry, key) for key in BlockEntry.model_fields if key not in ("kind", "like", "uses")}
+    return BlockEntry(kind=other.kind, uses=other.uses, **common, **other.settings())
 
 
 def require_name(name: str) -> None:

@@ -48,6 +48,7 @@ TREATED = {
 
 def every_kind(**assembly: object) -> Recipe:
     blocks = {f"a_{kind}": {"kind": kind, **SMALL.get(kind, {}), **TREATED.get(kind, {})} for kind in load_blocks()}
+    blocks["a_stack"]["uses"] = ["a_als", "a_stats"]
     blocks["again"] = {"like": "a_combined", "columns": ["choice_*"], "pca": 5}
     return parse(Recipe, {"name": "every", "blocks": blocks, "assembly": assembly}, "test")
 

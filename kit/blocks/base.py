@@ -43,6 +43,15 @@ class BlockOutput:
             raise ValueError(f"values of shape {self.values.shape} do not fit {len(self.columns)} column names")
 
 
+class Others(ABC):
+    """The output of other entries of the recipe, for a block that uses them."""
+
+    @abstractmethod
+    def of(self, name: str, history: History) -> BlockOutput:
+        """What an entry says of all the history's clients, as it was or would be fitted by the history's cut: at a rewound cut,
+        by a block that was fitted there and knows nothing of the window that labels are made from."""
+
+
 class Block(ABC):
     """Turns a client into d numbers. Everything learned comes from the History that `fit` received.
 
@@ -50,17 +59,22 @@ class Block(ABC):
         kind: name in recipes.
         description: one line.
         Settings: pydantic schema of the block's own keys in a recipe.
+        takes: whether it learns from other entries (`uses`).
         scratch: folder for `checkpoint`, if whoever runs the block has one; it outlives a killed run.
+        uses: the entries that its own names, and `others`, which has their output; see `used`.
     """
 
     kind: ClassVar[str]
     description: ClassVar[str]
     Settings: ClassVar[type[Strict]] = NoSettings
+    takes: ClassVar[bool] = False
 
     def __init__(self, settings: Strict, seed: int) -> None:
         self.settings = settings
         self.seed = seed
         self.scratch: Path | None = None
+        self.uses: tuple[str, ...] = ()
+        self.others: Others | None = None
 
     @abstractmethod
     def fit(self, history: History) -> Block:
@@ -77,6 +91,14 @@ class Block(ABC):
         return Need(
             3 * size, 3 * size, size, MAX_WIDTH, "fewer clients: this block does not say what it needs (`Block.need`)"
         )
+
+    def used(self, history: History) -> BlockOutput:
+        """The used entries' columns side by side, named <entry>__<column>: float32 (n, d), row i = history.clients[i]."""
+        if self.others is None:
+            raise ValueError(f"block {self.kind!r} was run without the entries that it uses")
+        found = {name: self.others.of(name, history) for name in self.uses}
+        columns = tuple(f"{name}__{column}" for name, output in found.items() for column in output.columns)
+        return BlockOutput(np.concatenate([output.values for output in found.values()], axis=1), columns)
 
     def parts(self) -> Iterable[str]:
         """Modules of the registered parts (`Registry.modules`) whose code decides the numbers too and which neither this block's
@@ -140,8 +162,17 @@ def make_block(name: str, entry: BlockEntry, seed: int) -> Block:
     """The block that a recipe's `[blocks.<name>]` describes, unfitted.
 
     Raises:
-        KitError: unknown kind, or settings that its schema refuses.
+        KitError: unknown kind, settings that its schema refuses, or `uses` where the kind has none (or needs some).
     """
     cls = find_block(entry.kind)
     common = BlockEntry.model_fields
-    return cls(parse(cls.Settings, entry.settings(), f"[blocks.{name}]", also=common), seed)
+    unit = cls(parse(cls.Settings, entry.settings(), f"[blocks.{name}]", also=common), seed)
+    if entry.uses and not cls.takes:
+        raise KitError(f"[blocks.{name}]: blocks of kind {entry.kind!r} use no other entries.", "Leave `uses` out.")
+    if cls.takes and not entry.uses:
+        raise KitError(
+            f"[blocks.{name}]: a block of kind {entry.kind!r} learns from other entries.",
+            'Name them: uses = ["stats"].',
+        )
+    unit.uses = entry.uses
+    return unit

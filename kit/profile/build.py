@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,9 @@ from kit.profile.assemble import (
 )
 from kit.profile.costs import block_costs
 from kit.profile.learned import Learned, Prepared
+from kit.profile.uses import Built
 from kit.progress import say, track
-from kit.recipe import BlockEntry, Recipe
+from kit.recipe import BlockEntry, Recipe, build_order
 from kit.store import Artefact, Plan, Store, digest
 
 
@@ -115,12 +116,13 @@ def build_profile(recipe: Recipe, history: History, store: Store) -> Profile:
     if len(history.clients) < 2:
         raise KitError("There is one relevant client, and no profile of one can tell it from others.", ONE_CLIENT)
     order = spine(history, recipe.seed)
-    blocks = [
-        (name, entry, run_block(name, entry, recipe.seed, history, store))
-        for name, entry in track(
-            recipe.blocks.items(), "profile", len(recipe.blocks), "blocks", block_costs(recipe, history, store)
-        )
-    ]
+    costs = dict(zip(recipe.blocks, block_costs(recipe, history, store), strict=True))
+    names = build_order(recipe.blocks)
+    made = {
+        name: run_block(name, recipe.blocks[name], recipe.seed, history, store, recipe.blocks)
+        for name in track(names, "profile", len(names), "blocks", [costs[name] for name in names])
+    }
+    blocks = [(name, entry, made[name]) for name, entry in recipe.blocks.items()]
     with doing("profile"):
         return _assemble(recipe, history, order, blocks)
 
@@ -135,6 +137,8 @@ def _assemble(
     rows: list[BlockRow] = []
     start = 0
     for name, entry, artefact in blocks:
+        if not entry.profile:
+            continue
         values = np.load(artefact.folder / "values.npy", mmap_mode="r")
         if values.shape[0] != len(order):
             raise ValueError(f"block {name!r} has {values.shape[0]} rows for {len(order)} clients")
@@ -228,8 +232,17 @@ def _not_finite(block: str, settings: str) -> KitError:
     )
 
 
-def plan_block(name: str, entry: BlockEntry, seed: int, history: str, events: str) -> Plan:
-    """What a block's output is made from; `history` is a History's fingerprint and `events` the key of its tables."""
+def plan_block(
+    name: str, entry: BlockEntry, seed: int, history: str, events: str, blocks: Mapping[str, BlockEntry] | None = None
+) -> Plan:
+    """What a block's output is made from.
+
+    Args:
+        name, entry, seed: of the recipe.
+        history: a History's fingerprint.
+        events: key of its tables; "" if there is none.
+        blocks: all entries of the recipe, for one that uses others: their keys become parents.
+    """
     unit = make_block(name, entry, seed)
     code = unit.code()
     inputs = {
@@ -239,7 +252,11 @@ def plan_block(name: str, entry: BlockEntry, seed: int, history: str, events: st
         "history": history,
         "code": code.digest,
     }
-    return Plan(f"block-{entry.kind}", inputs, code.files, parents=[events], notes={"block": name})
+    used = {other: plan_block(other, (blocks or {})[other], seed, history, events, blocks) for other in entry.uses}
+    if used:
+        inputs["uses"] = {other: plan.fingerprint for other, plan in used.items()}
+    parents = [key for key in (events, *(plan.key for plan in used.values())) if key]
+    return Plan(f"block-{entry.kind}", inputs, code.files, parents=parents, notes={"block": name})
 
 
 def _training(blocks: list[tuple[str, Artefact]]) -> dict[str, Any]:
@@ -254,11 +271,23 @@ def _training(blocks: list[tuple[str, Artefact]]) -> dict[str, Any]:
     return found
 
 
-def run_block(name: str, entry: BlockEntry, seed: int, history: History, store: Store) -> Artefact:
-    """One block's output for history.clients (sorted): values.npy float32 (n, d), columns.json, and what it saved."""
-    unit = make_block(name, entry, seed)
-    plan = plan_block(name, entry, seed, history.fingerprint, history.artefact)
+def run_block(
+    name: str,
+    entry: BlockEntry,
+    seed: int,
+    history: History,
+    store: Store,
+    blocks: Mapping[str, BlockEntry] | None = None,
+) -> Artefact:
+    """One block's output for history.clients (sorted): values.npy float32 (n, d), columns.json, and what it saved.
+
+    `blocks` are all entries of the recipe, for one that uses others: those are built first, also at the rewound cuts that the
+    block asks about.
+    """
+    unit, known = make_block(name, entry, seed), blocks or {}
+    plan = plan_block(name, entry, seed, history.fingerprint, history.artefact, blocks)
     unit.scratch = store.scratch(plan)
+    unit.others = Built(lambda other, past: run_block(other, known[other], seed, past, store, blocks))
 
     def build(folder: Path) -> None:
         began = time.perf_counter()

@@ -37,7 +37,7 @@ def block_costs(recipe: Recipe, history: History, store: Store) -> list[Cost]:
     seen: set[str] = set()
     clients = len(history.clients)
     for name, entry in recipe.blocks.items():
-        plan = plan_block(name, entry, recipe.seed, history.fingerprint, history.artefact)
+        plan = plan_block(name, entry, recipe.seed, history.fingerprint, history.artefact, recipe.blocks)
         if plan.key in seen or is_whole(store.folder(plan)):
             costs.append(Cost(0.0, measured=True))
             continue

@@ -7,20 +7,23 @@ PSI per column, and the AUROC of a classifier that tells the cuts apart (0.5 = i
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kit.blocks.base import make_block
+from kit.blocks.base import Block, make_block
 from kit.data.layout import DataFolder
 from kit.data.origin import require_origin
 from kit.errors import KitError
 from kit.history import History
+from kit.profile import run_block
+from kit.profile.uses import Built, Carried
 from kit.progress import stage
-from kit.recipe import Recipe, parse
-from kit.store import Store, write_json
+from kit.recipe import Recipe, build_order, parse
+from kit.store import Artefact, Store, write_json
 from kit.studies.health import sample_rows
 from kit.submission.card import as_built
 
@@ -77,19 +80,26 @@ def measure_drift(recipe: Recipe, folder: DataFolder, cut: str, store: Store | N
         earlier, later (the cuts), clients, blocks: [{block, columns, auroc, median, moved, slight, top: [[column, psi]]}],
         auroc (all blocks together).
     """
+    store = store or Store()
     history = History.open(folder, "end" if cut == "end" else "input", store=store, duplicates=recipe.duplicates)
     earlier, _ = history.rewind()
     clients = history.clients[sample_rows(len(history.clients), CLIENTS)]
     rows = []
     kept: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
-    done: set[str] = set()
-    for name, entry in recipe.blocks.items():
-        key = json.dumps([entry.kind, entry.settings()], sort_keys=True, default=str)
+    done: dict[str, str] = {}
+    fitted: dict[str, Block] = {}
+    others = Carried(fitted, earlier.cut, Built(partial(_built, recipe, store)))
+    for name in build_order(recipe.blocks):
+        entry = recipe.blocks[name]
+        key = json.dumps([entry.kind, entry.settings(), entry.uses], sort_keys=True, default=str)
         if key in done:
+            fitted[name] = fitted[done[key]]
             continue
-        done.add(key)
+        done[key] = name
         with stage(f"drift of {name}"):
-            unit = make_block(name, entry, recipe.seed).fit(earlier)
+            unit = make_block(name, entry, recipe.seed)
+            unit.others = others
+            fitted[name] = unit.fit(earlier)
             before, after = unit.transform(earlier, clients), unit.transform(history, clients)
         after_at = {column: k for k, column in enumerate(after.columns)}
         common = [
@@ -108,6 +118,11 @@ def measure_drift(recipe: Recipe, folder: DataFolder, cut: str, store: Store | N
         "blocks": rows,
         "auroc": round(domain_auroc(joined[0], joined[1]), 4),
     }
+
+
+def _built(recipe: Recipe, store: Store, name: str, history: History) -> Artefact:
+    """An entry at a rewound cut, for one that learns from it."""
+    return run_block(name, recipe.blocks[name], recipe.seed, history, store, recipe.blocks)
 
 
 def _row(

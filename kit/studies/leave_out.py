@@ -120,7 +120,14 @@ class Study:
         return self._built({name: self.recipe.blocks[name] for name in part.blocks})
 
     def _built(self, blocks: dict[str, BlockEntry]) -> Variant:
-        recipe = self.recipe.model_copy(update={"blocks": blocks})
+        known, needed = self.recipe.blocks, list(blocks)
+        whole = dict(blocks)
+        while needed:  # what is left may use what is left out: then that is built, and has no columns
+            for other in known[needed.pop()].uses:
+                if other not in whole:
+                    whole[other] = known[other].model_copy(update={"profile": False})
+                    needed.append(other)
+        recipe = self.recipe.model_copy(update={"blocks": whole})
         return Variant(
             self._fingerprint(recipe), lambda: np.asarray(build_profile(recipe, self.history, self.store).matrix)
         )
@@ -158,7 +165,7 @@ class Study:
 
     def _columns(self, name: str) -> list[str]:
         """A block's columns, as it names them."""
-        made = run_block(name, self.recipe.blocks[name], self.recipe.seed, self.history, self.store)
+        made = run_block(name, self.recipe.blocks[name], self.recipe.seed, self.history, self.store, self.recipe.blocks)
         return list(json.loads((made.folder / "columns.json").read_text(encoding="utf-8")))
 
 

@@ -39,8 +39,9 @@ from kit.limits.watchdog import doing
 from kit.plugins import use_plugins_of
 from kit.profile import apply_profile, plan_block
 from kit.profile.learned import Learned
+from kit.profile.uses import Carried
 from kit.progress import stage
-from kit.recipe import Recipe, parse
+from kit.recipe import Recipe, build_order, parse
 from kit.store import Store, digest, is_whole, remove_tree, versions, write_json
 from kit.submission.card import as_built, read_manifest
 from kit.submission.fresh import Cut, kept_assembly, parse_cut
@@ -92,7 +93,7 @@ class Fitted:
         artefacts = {}
         for name, entry in recipe.blocks.items():
             key = str(manifest["artefacts"]["blocks"][name])
-            plan = plan_block(name, entry, recipe.seed, made["history"], manifest["artefacts"]["events"])
+            plan = plan_block(name, entry, recipe.seed, made["history"], manifest["artefacts"]["events"], recipe.blocks)
             if plan.key != key:
                 raise KitError(f"The code of block {name} changed since {folder} was built from it.", again)
             artefacts[name] = store.root / key
@@ -267,9 +268,11 @@ def _outputs(fitted: Fitted, history: History, clients: NDArray[np.int64]) -> It
     """What the loaded blocks say of the clients (sorted), in the order of the recipe; entries that share one run are asked
     once."""
     units = load_units(fitted.recipe, fitted.artefacts)
-    left = Counter(fitted.artefacts.values())
+    left = Counter(fitted.artefacts[name] for name, entry in fitted.recipe.blocks.items() if entry.profile)
     shared: dict[Path, BlockOutput] = {}
-    for name in fitted.recipe.blocks:
+    for name, entry in fitted.recipe.blocks.items():
+        if not entry.profile:
+            continue
         place = fitted.artefacts[name]
         with doing(f"block {name}"):
             output = shared.pop(place) if place in shared else units[name].transform(history, clients)
@@ -290,8 +293,11 @@ def load_units(recipe: Recipe, artefacts: Mapping[str, Path]) -> dict[str, Block
         KitError: a block cannot be loaded.
     """
     units: dict[str, Block] = {}
-    for name, entry in recipe.blocks.items():
-        units[name] = make_block(name, entry, recipe.seed).load(artefacts[name])
+    others = Carried(units)
+    for name in build_order(recipe.blocks):
+        unit = make_block(name, recipe.blocks[name], recipe.seed)
+        unit.others = others
+        units[name] = unit.load(artefacts[name])
     return units
 
 

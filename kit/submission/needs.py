@@ -102,10 +102,10 @@ def stage_needs(
     widths: list[int] = []
     seen: set[str] = set()
     for name, entry in recipe.blocks.items():
-        plan = plan_block(name, entry, recipe.seed, history, events.stage.key)
+        plan = plan_block(name, entry, recipe.seed, history, events.stage.key, recipe.blocks)
         need = make_block(name, entry, recipe.seed).need(counts)
         names = _columns(store, plan)
-        widths.append(_width(entry.columns, names, need.width))
+        widths.append(_width(entry.columns, names, need.width) if entry.profile else 0)
         if plan.key not in seen:  # entries that are alike share one output
             stages.append(replace(_stage(f"block {name}", plan, need, store, done), settings=f"[blocks.{name}]"))
         seen.add(plan.key)

@@ -133,7 +133,7 @@ def _widths(recipe: Recipe, data: Path, store: Store) -> list[Finding]:
     history = _opened(recipe, data, store)
     found, widths = [], {}
     for name, entry in recipe.blocks.items():
-        folder = store.folder(plan_block(name, entry, recipe.seed, fingerprint, events.stage.key))
+        folder = store.folder(plan_block(name, entry, recipe.seed, fingerprint, events.stage.key, recipe.blocks))
         try:
             width = _width(name, entry, recipe.seed, history, folder)
         except KitError as error:  # a pattern of `columns` that matches nothing
@@ -143,6 +143,8 @@ def _widths(recipe: Recipe, data: Path, store: Store) -> list[Finding]:
             found.append(
                 Finding(Severity.INFO, "Width unknown until it is built.", f"blocks.{name}", "`kit submit` says it.")
             )
+            continue
+        if not entry.profile:
             continue
         widths[name] = width
         flags = " and a flag per pattern of missing values" if entry.flags and entry.pca is None else ""

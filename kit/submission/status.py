@@ -46,7 +46,8 @@ def recipe_status(
     history = dated(events.fingerprint, events.cut)
     stages = [stage_state(store, events.stage, "events", made_of["events"], ())]
     plans = {
-        name: plan_block(name, entry, recipe.seed, history, events.stage.key) for name, entry in recipe.blocks.items()
+        name: plan_block(name, entry, recipe.seed, history, events.stage.key, recipe.blocks)
+        for name, entry in recipe.blocks.items()
     }
     taken = {plan.key for plan in plans.values()}
     for name, plan in plans.items():

@@ -11,8 +11,9 @@ import polars as pl
 import pytest
 
 from kit.blocks.als import ALS, ALSSettings
-from kit.blocks.base import Block, BlockOutput, load_blocks
+from kit.blocks.base import Block, BlockOutput, Others, load_blocks
 from kit.blocks.organisers import DAYS, TOP, Organisers
+from kit.blocks.stats import Stats, StatsSettings
 from kit.challenge import EventType
 from kit.data.layout import DataFolder
 from kit.history import History
@@ -44,9 +45,20 @@ SMALL: dict[str, dict] = {
 }
 
 
+class Counts(Others):
+    """What blocks that use another entry are given in these tests."""
+
+    def of(self, name: str, history: History) -> BlockOutput:
+        unit = Stats(StatsSettings(families=("counts", "recency")), 0).fit(history)
+        return unit.transform(history, history.clients)
+
+
 def make(kind: str) -> Block:
     cls = load_blocks()[kind]
-    return cls(cls.Settings(**SMALL.get(kind, {})), seed=0)
+    unit = cls(cls.Settings(**SMALL.get(kind, {})), seed=0)
+    if cls.takes:
+        unit.uses, unit.others = ("counts",), Counts()
+    return unit
 
 
 @pytest.fixture
