@@ -1,4 +1,4 @@
-"""ProductDemand never sold yet: how much each client may want the kinds of product that wait in the catalogue for a first sale.
+"""Products never sold yet: how much each client may want the kinds of product that wait in the catalogue for a first sale.
 
 Which of them will sell is not known before the cut, and a sku of its own means nothing without events. So the unsold part of
 the catalogue is condensed into KINDS prototypes by price, look and category popularity, and every client is scored on each by
