@@ -131,7 +131,7 @@ class Stack(Block):
                     right += y.sum(axis=0)
             left, right = left / count, right / count
             gram = gram / count - np.outer(left, left) + self._own.ridge * np.eye(d)
-            weights = np.linalg.solve(gram, cross / count - np.outer(left, right))
+            weights: Doubles = np.linalg.solve(gram, cross / count - np.outer(left, right))
             return weights, right - left @ weights
 
 
