@@ -162,17 +162,12 @@ def make_block(name: str, entry: BlockEntry, seed: int) -> Block:
     """The block that a recipe's `[blocks.<name>]` describes, unfitted.
 
     Raises:
-        KitError: unknown kind, settings that its schema refuses, or `uses` where the kind has none (or needs some).
+        KitError: unknown kind, settings that its schema refuses, or `uses` where the kind has none.
     """
     cls = find_block(entry.kind)
     common = BlockEntry.model_fields
     unit = cls(parse(cls.Settings, entry.settings(), f"[blocks.{name}]", also=common), seed)
     if entry.uses and not cls.takes:
         raise KitError(f"[blocks.{name}]: blocks of kind {entry.kind!r} use no other entries.", "Leave `uses` out.")
-    if cls.takes and not entry.uses:
-        raise KitError(
-            f"[blocks.{name}]: a block of kind {entry.kind!r} learns from other entries.",
-            'Name them: uses = ["stats"].',
-        )
     unit.uses = entry.uses
     return unit

@@ -242,8 +242,14 @@ def plan_block(
         history: a History's fingerprint.
         events: key of its tables; "" if there is none.
         blocks: all entries of the recipe, for one that uses others: their keys become parents.
+
+    Raises:
+        KitError: as `make_block`; the kind learns from other entries, and this one names none.
     """
     unit = make_block(name, entry, seed)
+    if unit.takes and not entry.uses:
+        what = f"[blocks.{name}]: a block of kind {entry.kind!r} learns from other entries."
+        raise KitError(what, 'Name them: uses = ["stats"].')
     code = unit.code()
     inputs = {
         "kind": entry.kind,

@@ -13,7 +13,6 @@ import pytest
 from kit.blocks.als import ALS, ALSSettings
 from kit.blocks.base import Block, BlockOutput, Others, load_blocks
 from kit.blocks.organisers import DAYS, TOP, Organisers
-from kit.blocks.stats import Stats, StatsSettings
 from kit.challenge import EventType
 from kit.data.layout import DataFolder
 from kit.history import History
@@ -49,8 +48,12 @@ class Counts(Others):
     """What blocks that use another entry are given in these tests."""
 
     def of(self, name: str, history: History) -> BlockOutput:
-        unit = Stats(StatsSettings(families=("counts", "recency")), 0).fit(history)
-        return unit.transform(history, history.clients)
+        spine = pl.DataFrame({"client_id": history.clients})
+        for kind in EventType:
+            counts = history.events(kind).group_by("client_id").agg(pl.len().alias(kind.short)).collect()
+            spine = spine.join(counts, on="client_id", how="left", maintain_order="left")
+        values = spine.drop("client_id").to_numpy().astype(np.float32)
+        return BlockOutput(values, tuple(kind.short for kind in EventType))
 
 
 def make(kind: str) -> Block:
