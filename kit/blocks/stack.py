@@ -131,7 +131,7 @@ class Stack(Block):
                     right += y.sum(axis=0)
             left, right = left / count, right / count
             gram = gram / count - np.outer(left, left) + self._own.ridge * np.eye(d)
-            weights: Doubles = np.linalg.solve(gram, cross / count - np.outer(left, right))
+            weights = np.asarray(np.linalg.solve(gram, cross / count - np.outer(left, right)), dtype=np.float64)
             return weights, right - left @ weights
 
 
