@@ -6,7 +6,6 @@ A cosine is a sum over columns of products of the two normalised rows, so it fal
 from __future__ import annotations
 
 import importlib
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +17,8 @@ from numpy.typing import NDArray
 from kit.errors import KitError
 from kit.progress import say
 from kit.store import Plan, Store
-from kit.submission.card import describes
+from kit.submission.manifest import describes
+from kit.submission.submission import Submission
 
 ROWS_AT_ONCE = 16_384
 """Rows compared together: 128 MiB at full width."""
@@ -115,13 +115,10 @@ def open_profiles(submission: Path) -> Profiles:
         raise KitError(f"{submission} has no readable vectors ({error}).", "Build it with `kit submit`.") from error
     if matrix.ndim != 2 or len(matrix) != len(clients):
         raise KitError(f"{submission} has {clients.shape} ids for {matrix.shape} vectors.", "See `kit validate`.")
-    named: dict[str, list[str]] = {"profile": [f"column_{i}" for i in range(matrix.shape[1])]}
-    path = submission / "columns.json"
-    if path.exists() and not describes(submission):
-        say(f"  {submission} has other vectors than {path.name} was written for: columns are numbered")
-    elif path.exists():
-        found = json.loads(path.read_text(encoding="utf-8"))
-        named = found if sum(map(len, found.values())) == matrix.shape[1] else named
+    named = Submission(submission).columns_by_block(matrix.shape[1])
+    if named is None and (submission / "columns.json").exists() and not describes(submission):
+        say(f"  {submission} has other vectors than columns.json was written for: columns are numbered")
+    named = named or {"profile": [f"column_{i}" for i in range(matrix.shape[1])]}
     blocks, start = {}, 0
     for name, columns in named.items():
         blocks[name] = slice(start, start + len(columns))

@@ -184,8 +184,8 @@ def test_clean_waits_for_those_who_use_the_store(built: Path, store: Store, tmp_
 @pytest.mark.parametrize(
     ("command", "inner"),
     [
-        (["score", "mine", "--data", "d"], "kit.submission.vectors.require_submission"),
-        (["score", "mine", "other", "--data", "d", "--calibrate"], "kit.studies.calibration.calibrate.calibrate"),
+        (["score", "mine", "--data", "d"], "kit.submission.submission.Submission.open"),
+        (["calibrate", "mine", "other", "--data", "d"], "kit.submission.submission.Submission.open"),
         (["report", "mine"], "kit.report.collect"),
         (["features", "build", "r.toml", "--data", "d", "--out", "f.parquet"], "kit.features.build.write_features"),
     ],

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from scored import score_submission
 
 from kit.challenge import EventType
 from kit.cli.neighbours import _data_of
@@ -19,12 +20,12 @@ from kit.errors import KitError
 from kit.neighbours import open_profiles
 from kit.recipe import Recipe, parse
 from kit.report.collect import collect
+from kit.scoring.evidence import origin_notes
 from kit.scoring.results import current_scores, moved_on, read_ceiling, write_scores
-from kit.scoring.score import origin_notes, score_submission
 from kit.store import Store
-from kit.studies.attributions import read_columns
 from kit.studies.drift import read_drift, write_drift
 from kit.submission import read_manifest, submit, validate, write_card
+from kit.submission.submission import Submission
 from kit.tasks import CATEGORY, CHURN, CONVERSION
 from kit.tasks.labels import targets_digest
 
@@ -184,11 +185,11 @@ def test_what_lies_beside_exchanged_vectors_does_not_describe_them(
     shop: DataFolder, built: Path, capsys: pytest.CaptureFixture[str]
 ):
     width = read_manifest(built)["width"]
-    names, _ = read_columns(built, width)
+    names, _ = Submission(built).columns(width)
     assert open_profiles(built).names[0] == f"counts.{names[0]}" != "profile.column_0"
     assert not [found for found in validate(built, shop) if "others than manifest.json" in found.what]
     exchange(built / "embeddings.npy", lambda matrix: matrix[:, ::-1].copy())
-    assert read_columns(built, width)[0][0] == "column_0"
+    assert Submission(built).columns(width)[0][0] == "column_0"
     assert open_profiles(built).names[0] == "profile.column_0"
     assert "has other vectors than columns.json was written for" in capsys.readouterr().err
     assert [found for found in validate(built, shop) if "others than manifest.json" in found.what]

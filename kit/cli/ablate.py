@@ -12,7 +12,7 @@ from kit.cli.common import DataOption, JsonOption, SeedOption, ThreadsOption, pr
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kit.studies.ablation import Ablation, LeftOut
+    from kit.studies.ablation.result import Ablation, LeftOut
 
 COLOURS = {"helps": "green", "hurts": "red"}
 
@@ -61,13 +61,14 @@ def ablate(
     Example: kit ablate pipelines/stats.toml --data data/small --part 'stats:recency_*' --no-alone
     """
     use_threads(threads)
-    from kit.cli.score import precision_named, tasks_named
+    from kit.cli.options import precision_named, tasks_named
     from kit.data.layout import DataFolder
     from kit.recipe import read_recipe
     from kit.scoring.cells import Scorer
     from kit.store import Store
-    from kit.studies.ablation import write_ablation
-    from kit.studies.leave_out import Study, leave_one_out, submission_of
+    from kit.studies.ablation.measure import leave_one_out, submission_of
+    from kit.studies.ablation.parts import Study
+    from kit.studies.ablation.result import write_ablation
 
     plan, folder, store = read_recipe(recipe), DataFolder(data), Store()
     if seed is not None:

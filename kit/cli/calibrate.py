@@ -1,24 +1,65 @@
-"""`kit score --calibrate`: which cheap stand-in ranks profiles as the official probe does."""
+"""`kit calibrate`: which cheap stand-in ranks profiles as the official probe does."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any
 
 import typer
 
-from kit.cli.common import print_json
+from kit.cli.common import DataOption, JsonOption, ThreadsOption, print_json, use_threads
+from kit.cli.options import QuietOption, TaskOption, precision_named, tasks_named
 
-if TYPE_CHECKING:
+TwiceOption = Annotated[
+    int | None,
+    typer.Option(
+        "--twice",
+        min=0,
+        help="How many profiles the official probe scores again, to learn its own noise; 6 by default, 100 for all: few can "
+        "mislead.",
+    ),
+]
+
+
+def calibrate(
+    submissions: Annotated[
+        list[Path], typer.Argument(help="Submissions made on the same data; profiles are made from them.")
+    ],
+    data: DataOption,
+    task: TaskOption = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of the study; a rerun goes on from it.")] = None,
+    stand_in: Annotated[
+        list[str] | None, typer.Option("--stand-in", help="One candidate; repeat for several. Default: the usual ones.")
+    ] = None,
+    profiles: Annotated[int | None, typer.Option("--profiles", help="Only the first so many profiles.")] = None,
+    twice: TwiceOption = None,
+    minutes: Annotated[float | None, typer.Option("--minutes", help="Start nothing after this long.")] = None,
+    precision: Annotated[
+        str | None, typer.Option("--precision", help="Of the official probe: bf16 (default), or fp32, slower.")
+    ] = None,
+    threads: ThreadsOption = None,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Rank many profiles, made from a few submissions, by the official probe and by cheap stand-ins: which one ranks as it does?
+
+    Results are kept in --out, by default .kit/calibration/DATA: report.md, report.json and a file per score. It can be stopped at
+    any time, and the same command goes on.
+
+    Example: kit calibrate submissions/baseline submissions/stats --data data/small --profiles 24
+    """
+    use_threads(threads)
     from kit.data.layout import DataFolder
-    from kit.studies.calibration.calibrate import Plan
+    from kit.store import Store
+    from kit.studies.calibration.calibrate import calibrate as run_study
+    from kit.studies.calibration.calibrate import plan_study
+    from kit.submission.submission import Submission
 
-
-def run_study(submissions: list[Path], folder: DataFolder, plan: Plan, *, as_json: bool, quiet: bool) -> None:
-    """Run or resume a study and print its table; report.md and report.json are in the plan's folder."""
-    from kit.studies.calibration.calibrate import calibrate
-
-    content = calibrate(submissions, folder, plan)
+    folder, exact = DataFolder(data), precision_named(precision, "bf16")
+    with Store().in_use(f"The calibration with {', '.join(map(str, submissions))}"):
+        opened = [Submission.open(path) for path in submissions]
+        plan = plan_study(folder, out, tasks_named(task), stand_in, profiles, minutes, exact, threads, twice)
+        content = run_study(opened, folder, plan)
     if as_json:
         print_json(content)
     elif not quiet:

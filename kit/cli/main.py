@@ -12,6 +12,7 @@ from kit.cli import data, features, recipe, tune
 from kit.cli.ablate import ablate
 from kit.cli.artefacts import clean, explain, status
 from kit.cli.board import board, compare
+from kit.cli.calibrate import calibrate
 from kit.cli.doctor import doctor
 from kit.cli.embed import embed
 from kit.cli.init import init
@@ -41,6 +42,7 @@ app.command()(validate)
 app.command()(embed)
 app.command()(score)
 app.command()(compare)
+app.command()(calibrate)
 app.command()(ablate)
 app.command()(board)
 app.command()(neighbours)

@@ -10,33 +10,40 @@ from kit.cli.common import print_json
 if TYPE_CHECKING:
     from kit.data.layout import DataFolder
     from kit.scoring.results import ScoreReport
+    from kit.submission.submission import Submission
 
 
 def show(
-    reports: list[tuple[ScoreReport, ScoreReport | None]], folder: DataFolder, *, as_json: bool, quiet: bool
+    reports: list[tuple[ScoreReport, ScoreReport | None]],
+    submission: Submission,
+    folder: DataFolder,
+    *,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     """JSON, or tables, or nothing."""
     from kit.scoring.results import read_ceiling
 
     if as_json:
-        rows = [_as_json(own, other, read_ceiling(folder)) for own, other in reports]
+        rows = [_as_json(own, other, submission, read_ceiling(folder)) for own, other in reports]
         print_json(rows[0] if len(rows) == 1 else rows)
     elif not quiet:
-        _print(reports, folder)
+        _print(reports, submission, folder)
 
 
-def _as_json(own: ScoreReport, other: ScoreReport | None, ceiling: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _as_json(
+    own: ScoreReport, other: ScoreReport | None, submission: Submission, ceiling: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
     """The command contract's object, with the ceiling and the other submission's scores where there are any."""
     from kit.studies.attributions import importance
 
     extra: dict[str, Any] = {"ceiling": ceiling} if ceiling else {}
     if own.explanations:
-        extra["importance"] = importance(own)
+        extra["importance"] = importance(own, submission)
     return own.as_json() | extra | ({"against": other.as_json()} if other else {})
 
 
-def _print(reports: list[tuple[ScoreReport, ScoreReport | None]], folder: DataFolder) -> None:
-
+def _print(reports: list[tuple[ScoreReport, ScoreReport | None]], submission: Submission, folder: DataFolder) -> None:
     from kit.cli.console import Console
     from kit.scoring.results import read_ceiling
 
@@ -48,20 +55,21 @@ def _print(reports: list[tuple[ScoreReport, ScoreReport | None]], folder: DataFo
             if "undefined" in entry:
                 console.print(f"  {name}: {entry['undefined']}", highlight=False)
         if own.explanations:
-            _print_importance(own, console)
+            _print_importance(own, submission, console)
     for note in dict.fromkeys(note for own, _ in reports for note in own.remarks):
         console.print(f"[yellow]note:[/yellow] {note}", highlight=False)
 
 
-def _print_importance(own: ScoreReport, console: Any) -> None:  # noqa: ANN401
+def _print_importance(own: ScoreReport, submission: Submission, console: Any) -> None:  # noqa: ANN401
     """Per task the blocks' shares of the weight and the best columns; the rest is in explain-PROBE.json."""
+    from kit.probes.registry import load_probes
     from kit.studies.attributions import importance
 
-    read = (
-        "the trees read (share of the gain)" if own.probe == "gbm" else "the network read (share of the attributions)"
-    )
+    explaining = load_probes()[own.probe].explaining
+    assert explaining is not None, "it was explained"
+    read = f"{explaining.reader} read (share of the {explaining.weights})"
     console.print(f"what {read}:", highlight=False)
-    for name, part in importance(own).items():
+    for name, part in importance(own, submission).items():
         blocks = ", ".join(f"{block} {entry['share']:.0%}" for block, entry in part["blocks"].items())
         best = ", ".join(f"{row['column']} {row['share']:.1%}" for row in part["features"][:5])
         console.print(f"  {name.removeprefix('propensity_')}: {blocks}; {best}", highlight=False)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -18,16 +17,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from kit.data.layout import DataFolder
 from kit.errors import KitError
 from kit.probes.fast import FAST, PRECISION
 from kit.probes.mlp import BLOCK, Learner, passes
 from kit.probes.network import Network, Shape, build, products
-from kit.probes.registry import Explanation, Options, Vectors
+from kit.probes.registry import Explanation, Options, Vectors, explains
 from kit.progress import track
-from kit.submission.vectors import load_vectors
-from kit.tasks import CHALLENGE, Task
-from kit.tasks.labels import TaskData, UndefinedTask, load_task
+from kit.tasks import Task
+from kit.tasks.labels import TaskData
 
 BACKGROUND: Final = 512
 """Clients that stand for «nobody in particular»."""
@@ -67,31 +64,18 @@ def require_shap() -> None:
         )
 
 
-def attribute_network(
-    submission: Path, folder: DataFolder, tasks: Sequence[Task] | None, rows: NDArray[np.int64], options: Options
-) -> dict[str, Explanation]:
-    """Train the fast probe's networks (official seed) and explain them; a task that is not defined here is left out.
-
-    Args:
-        submission: folder with client_ids.npy and embeddings.npy.
-        folder: a split data folder.
-        tasks: None for the challenge's six.
-        rows: (c,) clients to explain one by one; may be empty.
-        options: device, threads, progress.
+@explains("fast", "the network", "attributions", require_shap)
+def explain_network(vectors: Vectors, tasks: Sequence[TaskData], options: Options) -> dict[Task, Explanation]:
+    """Train the fast probe's networks (official seed) once more and explain them, and each client that `options.explain` names.
 
     Raises:
-        KitError: SHAP is not installed, or bad vectors, ids or labels.
+        KitError: SHAP is not installed.
     """
     require_shap()
-    scorable, options = load_vectors(submission), replace(options, precision=PRECISION)
-    defined = []
-    for task in tasks or list(CHALLENGE):
-        try:
-            defined.append(load_task(task, scorable.client_ids, folder))
-        except UndefinedTask:
-            continue
-    todo = track(defined, "explained networks", len(defined), "tasks") if options.progress else defined
-    return {data.task.name: explain_task(scorable.vectors, data, rows, options, FAST) for data in todo}
+    rows = np.empty(0, dtype=np.int64) if options.explain is None else options.explain
+    own = replace(options, precision=PRECISION, seeds=1, keep_logits=False, reorder=False, finished=None)
+    todo = track(tasks, "explained networks", len(tasks), "tasks") if options.progress else tasks
+    return {data.task: explain_task(vectors, data, rows, own, FAST) for data in todo}
 
 
 def explain_task(

@@ -30,7 +30,11 @@ STOP_SECONDS = 5.0
 """How long a child may take to end when asked to, before it is killed."""
 
 
-@probe("gbm", "LightGBM, one model per label: what trees can read from the vectors, whatever their scale and order.")
+@probe(
+    "gbm",
+    "LightGBM, one model per label: what trees can read from the vectors, whatever their scale and order.",
+    explains=("the trees", "gain"),
+)
 def gbm(vectors: Vectors, tasks: Sequence[TaskData], options: Options) -> list[TaskRun]:
     """Scores of boosted trees; seeds change the client split and the samples of columns and negatives."""
     runs: list[TaskRun] = []

@@ -117,6 +117,29 @@ class TaskRun:
 
 
 Run = Callable[[Vectors, Sequence[TaskData], Options], list[TaskRun]]
+Explain = Callable[[Vectors, Sequence[TaskData], Options], dict[Task, Explanation]]
+
+
+def _nothing() -> None:
+    """Nothing more needs to be installed."""
+
+
+@dataclass(frozen=True)
+class Explaining:
+    """How a probe says what it read.
+
+    Attributes:
+        reader: who read, in words: «the trees».
+        weights: what a column's weight is called: «gain».
+        explain: vectors, tasks, options (with `explain`) → an explanation per task, of the run with the official seed. None
+            where the probe's own runs have them: then nothing is trained for the explanation alone.
+        require: KitError that says how to install what is missing; imports nothing.
+    """
+
+    reader: str
+    weights: str
+    explain: Explain | None = None
+    require: Callable[[], None] = _nothing
 
 
 @dataclass(frozen=True)
@@ -128,12 +151,22 @@ class Probe:
         description: one line.
         run: vectors, tasks, options → a TaskRun per task and seed, in that order.
         precisions: what `Options.precision` may be.
+        explains: who reads and how its weights are called («the trees», «gain»), where the probe's own runs have explanations
+            if `Options.explain` asks for them; None where they do not (`explains` may still bring them).
     """
 
     name: str
     description: str
     run: Run
     precisions: tuple[Precision, ...]
+    explains: tuple[str, str] | None = None
+
+    @property
+    def explaining(self) -> Explaining | None:
+        """How it says what it read; None where it cannot."""
+        if self.explains is not None:
+            return Explaining(*self.explains)
+        return dict(EXPLAINING.items()).get(self.name)
 
     def knows(self, wanted: Precision) -> Precision:
         """The precision wanted, or the probe's first where it does not know that one."""
@@ -146,14 +179,33 @@ class Probe:
 
 
 PROBES: Registry[Probe] = Registry("probe")
+EXPLAINING: Registry[Explaining] = Registry("explanation of a probe")
 
 
-def probe(name: str, description: str, *, precisions: tuple[Precision, ...] = ("fp32",)) -> Callable[[Run], Run]:
+def probe(
+    name: str,
+    description: str,
+    *,
+    precisions: tuple[Precision, ...] = ("fp32",),
+    explains: tuple[str, str] | None = None,
+) -> Callable[[Run], Run]:
     """Decorator that registers a probe; see `Probe` for the arguments."""
 
     def register(run: Run) -> Run:
-        PROBES.add(name, Probe(name, description, run, precisions), run.__module__)
+        PROBES.add(name, Probe(name, description, run, precisions, explains), run.__module__)
         return run
+
+    return register
+
+
+def explains(
+    name: str, reader: str, weights: str, require: Callable[[], None] = _nothing
+) -> Callable[[Explain], Explain]:
+    """Decorator for a function that explains the probe `name`; see `Explaining`. In a file of its own it decides no score."""
+
+    def register(explain: Explain) -> Explain:
+        EXPLAINING.add(name, Explaining(reader, weights, explain, require), explain.__module__)
+        return explain
 
     return register
 

@@ -15,10 +15,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from kit.contract import vectors_digest
 from kit.errors import KitError
 from kit.scoring.results import PRINT, read_scores
-from kit.studies.attributions import explanation_file, read_columns
+from kit.studies.attributions import explanation_file
+from kit.submission.submission import Submission
 
 STEPS: Final = 6
 """Columns drawn one by one in a waterfall; the others are one step together."""
@@ -76,13 +76,13 @@ class Attributions:
     pushes: dict[str, Pushes]
 
 
-def read_attributions(submission: Path, probe: str = "gbm") -> Attributions | None:
+def read_attributions(submission: Submission, probe: str = "gbm") -> Attributions | None:
     """What was explained of a submission's probe; None if nothing was, or if it explains other scores than the stored ones.
 
     Raises:
         KitError: a file has no such shape.
     """
-    path = explanation_file(submission, probe)
+    path = explanation_file(submission.folder, probe)
     if not path.exists():
         return None
     try:
@@ -99,10 +99,11 @@ def read_attributions(submission: Path, probe: str = "gbm") -> Attributions | No
         }
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise KitError(f"{path} is no explanation ({error!r}).", "Delete it and make it again.") from error
-    report = read_scores(submission).get(probe, {})
-    if found.get(PRINT) != report.get(PRINT) or report.get("vectors") != vectors_digest(submission):
+    report = read_scores(submission.folder).get(probe, {})
+    if found.get(PRINT) != report.get(PRINT) or report.get("vectors") != submission.digest:
         return None
-    return Attributions(blocks, features, _pushes(path, str(found[PRINT]), {t: w for t, w in waterfalls.items() if w}))
+    drawn = {t: w for t, w in waterfalls.items() if w}
+    return Attributions(blocks, features, _pushes(submission, path, str(found[PRINT]), drawn))
 
 
 def _waterfall(client: str, entry: dict[str, Any]) -> Waterfall:
@@ -114,7 +115,9 @@ def _waterfall(client: str, entry: dict[str, Any]) -> Waterfall:
     return Waterfall(str(client), str(entry["label"]), float(entry["probability"]), base, steps, rest, margin)
 
 
-def _pushes(explained: Path, fingerprint: str, waterfalls: dict[str, tuple[Waterfall, ...]]) -> dict[str, Pushes]:
+def _pushes(
+    submission: Submission, explained: Path, fingerprint: str, waterfalls: dict[str, tuple[Waterfall, ...]]
+) -> dict[str, Pushes]:
     path = explained.with_suffix(".npz")
     if not waterfalls or not path.exists():
         return {}
@@ -122,18 +125,18 @@ def _pushes(explained: Path, fingerprint: str, waterfalls: dict[str, tuple[Water
         with np.load(path) as arrays:
             if PRINT in arrays and str(arrays[PRINT]) != fingerprint:  # a run was stopped between the two files
                 return {}
-            return {t: _push(path.parent, arrays[f"{t}-contributions"], drawn) for t, drawn in waterfalls.items()}
+            return {t: _push(submission, arrays[f"{t}-contributions"], drawn) for t, drawn in waterfalls.items()}
     except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise KitError(f"{path} holds no contributions ({error!r}).", "Delete it and make it again.") from error
 
 
-def _push(submission: Path, contributions: NDArray[np.float64], waterfalls: tuple[Waterfall, ...]) -> Pushes:
+def _push(submission: Submission, contributions: NDArray[np.float64], waterfalls: tuple[Waterfall, ...]) -> Pushes:
     """Means over (clients, labels, columns + 1); the last column is the base, which pushes nobody."""
     count, _, width = contributions.shape
     if count != len(waterfalls):
         raise ValueError(f"{count} clients, and {len(waterfalls)} in the JSON file")
     parts = contributions[:, :, :-1]
-    names, slices = read_columns(submission, width - 1)
+    names, slices = submission.columns(width - 1)
     means = np.abs(parts).mean(axis=(0, 1))
     blocks = {name: float(np.abs(parts[:, :, part].sum(axis=2)).mean()) for name, part in slices.items()}
     strongest = np.argsort(-means, kind="stable")[:STRONGEST].tolist()

@@ -10,8 +10,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from kit.data.layout import DataFolder
 from kit.data.origin import require_origin
 from kit.errors import Finding, KitError
@@ -20,11 +18,13 @@ from kit.report.attributions import Attributions, read_attributions
 from kit.report.scores import ProbeScores, collect_scores
 from kit.report.verdict import Verdict, judge
 from kit.scoring.results import read_ceiling, read_scores
-from kit.studies.ablation import Ablation, measure_ablation, read_current
+from kit.studies.ablation.measure import measure_ablation
+from kit.studies.ablation.result import Ablation, read_current
 from kit.studies.clients import ClientMap, Method, client_map
 from kit.studies.drift import read_drift, write_drift
 from kit.studies.health import Health, examine
 from kit.submission import read_manifest, validate
+from kit.submission.submission import Submission
 from kit.tasks.labels import targets_digest
 
 
@@ -108,13 +108,13 @@ def collect(
         KitError: no submission there, `data` is given and not a split data folder or not the one that the submission was made
             from, or an input file is broken.
     """
-    manifest = read_manifest(submission)
-    name = submission.resolve().name
+    opened = Submission.open(submission)
+    manifest, name = opened.manifest, opened.name
     folder = _data_folder(submission, manifest, data)
     if (drift or ablate) and folder is None:
         raise KitError(f"{'Drift' if drift else 'Leaving blocks out'} needs the data folder.", "Give it with --data.")
     if ablate and folder is not None:  # first: it scores the submission too where that is missing
-        measure_ablation(submission, folder, threads=threads)
+        measure_ablation(opened, folder, threads=threads)
     others = list(against) or _baseline_beside(submission)
     for other in against:
         if not (other / "scores.json").exists():
@@ -123,7 +123,7 @@ def collect(
     targets = targets_digest(folder) if folder else None
     probes = collect_scores(submission, others, ceiling, int(manifest["clients"]), targets)
     findings = validate(submission, folder) if folder else []
-    readable = _readable(submission)
+    readable = _readable(opened)
     moved = write_drift(submission, manifest, folder) if drift and folder else None
     report = Report(
         name=name,
@@ -133,13 +133,13 @@ def collect(
         verdict=judge(name, probes, findings, foresight=_foresight(manifest, folder)),
         findings=findings,
         probes=probes,
-        health=examine(submission, manifest["blocks"]) if readable else None,
-        clients=client_map(submission, folder, method) if folder and readable else None,
+        health=examine(opened, manifest["blocks"]) if readable else None,
+        clients=client_map(opened, folder, method) if folder and readable else None,
         drift=moved or read_drift(submission, manifest),
-        ablation=read_current(submission, folder),
+        ablation=read_current(opened, folder),
         training=_training(submission),
-        attributions=read_attributions(submission),
-        network=read_attributions(submission, "fast"),
+        attributions=read_attributions(opened),
+        network=read_attributions(opened, "fast"),
     )
     report.missing.update(_missing(report, submission))
     return report
@@ -182,16 +182,10 @@ def _baseline_beside(submission: Path) -> list[Path]:
     return []
 
 
-def _readable(submission: Path) -> bool:
+def _readable(submission: Submission) -> bool:
     """Whether the vectors can be drawn and measured: a finite two-dimensional matrix with ids beside it."""
-    try:
-        vectors = np.load(submission / "embeddings.npy", mmap_mode="r")
-        ids = np.load(submission / "client_ids.npy", mmap_mode="r")
-    except (OSError, ValueError):
-        return False
-    return (
-        vectors.ndim == 2 and vectors.size > 0 and len(ids) == len(vectors) and bool(np.isfinite(vectors[:1000]).all())
-    )
+    ids, vectors, found = submission.contents.ids, submission.contents.vectors, submission.contents.statistics
+    return ids is not None and vectors is not None and found is not None and not found.bad and len(ids) == len(vectors)
 
 
 def _training(submission: Path) -> dict[str, Any]:

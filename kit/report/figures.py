@@ -13,7 +13,7 @@ from kit.report import svg
 from kit.report.attributions import Waterfall
 from kit.report.scores import Against, ProbeScores
 from kit.report.words import breakable, number, percent, short, signed
-from kit.studies.ablation import Ablation, LeftOut
+from kit.studies.ablation.result import Ablation, LeftOut
 from kit.studies.clients import ClientMap, Panel
 from kit.studies.health import Health
 

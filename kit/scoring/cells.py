@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from kit.data.layout import DataFolder
 from kit.errors import KitError
 from kit.probes.registry import Options, TaskRun, Vectors, load_probes
-from kit.scoring.score import evidence
+from kit.scoring.evidence import evidence
 from kit.scoring.statistics import Scored, together
 from kit.store import Artefact, Plan, Store, is_whole
 from kit.tasks import Task

@@ -18,7 +18,7 @@ from kit.contract import client_errors, require_none
 from kit.data.layout import DataFolder, load_ids
 from kit.errors import KitError
 from kit.scoring.cohorts import Counts
-from kit.submission.vectors import Scorable
+from kit.submission.submission import Submission
 from kit.tasks import CONVERSION
 from kit.tasks.labels import label_matrix
 from kit.tasks.metrics import EVALUATOR_BATCH, auroc
@@ -44,28 +44,28 @@ SIGMAS: Final = 6.0
 """Standard deviations by which batches may differ more than chance lets them."""
 
 
-def conditions(scorable: Scorable, folder: DataFolder, counts: Counts | None = None) -> list[str]:
+def conditions(submission: Submission, folder: DataFolder, counts: Counts | None = None) -> list[str]:
     """Why the organisers' evaluator would score a valid submission otherwise than we do; empty when it would not.
 
     Args:
-        scorable: ids and vectors.
+        submission: opened; its ids and vectors are read.
         folder: a split data folder.
         counts: each client's events before the cut, in the submission's order; without them less can be seen.
     """
     notes = _active_notes(folder, counts) if counts is not None else []
-    notes += _order_notes(scorable.client_ids, folder, counts)
-    return notes + _scale_notes(scorable) + precision_notes(scorable)
+    notes += _order_notes(submission.ids, folder, counts)
+    return notes + _scale_notes(submission) + precision_notes(submission)
 
 
-def precision_notes(scorable: Scorable) -> list[str]:
+def precision_notes(submission: Submission) -> list[str]:
     """Why scores in bf16 may depart from fp32, the organisers' precision, on these vectors; empty if they should not."""
     reasons = []
-    if scorable.largest > LARGE:
-        reasons.append(f"values reach {scorable.largest:,.0f}, as raw counts do")
-    ratio = uneven(scorable.scales)
+    if submission.largest > LARGE:
+        reasons.append(f"values reach {submission.largest:,.0f}, as raw counts do")
+    ratio = uneven(submission.scales)
     if ratio > UNEVEN:
         reasons.append(f"one column's scale is {ratio:,.0f} × the median's")
-    cosine = _mean_cosine(scorable)
+    cosine = _mean_cosine(submission)
     if cosine > ALIKE:
         reasons.append(
             f"to the input layer two clients look alike (mean cosine {cosine:.4f}: short rows, or rows that point the same way)"
@@ -81,18 +81,18 @@ def uneven(scales: NDArray[np.float64]) -> float:
     return float(some.max() / np.median(some)) if len(some) else 1.0
 
 
-def _rows(scorable: Scorable) -> NDArray[np.float32]:
-    rows = np.linspace(0, len(scorable.vectors) - 1, min(len(scorable.vectors), SAMPLE)).astype(np.int64)
-    return np.asarray(scorable.vectors[rows], dtype=np.float32)
+def _rows(submission: Submission) -> NDArray[np.float32]:
+    rows = np.linspace(0, len(submission.vectors) - 1, min(len(submission.vectors), SAMPLE)).astype(np.int64)
+    return np.asarray(submission.vectors[rows], dtype=np.float32)
 
 
-def _mean_cosine(scorable: Scorable) -> float:
+def _mean_cosine(submission: Submission) -> float:
     """Mean cosine between what the input layer makes of two rows, from a sample: the squared length of the mean direction.
 
     PyTorch draws weights and bias from the same range, so at the start the layer sees a row with a 1 at its end: short rows are
     as alike as rows that point the same way.
     """
-    sample = _rows(scorable)
+    sample = _rows(submission)
     if len(sample) < 2:
         return 0.0
     sample = np.column_stack([sample, np.ones(len(sample), dtype=np.float32)])
@@ -100,19 +100,19 @@ def _mean_cosine(scorable: Scorable) -> float:
     return float(np.square(sample.mean(axis=0, dtype=np.float64)).sum())
 
 
-def _scale_notes(scorable: Scorable) -> list[str]:
+def _scale_notes(submission: Submission) -> list[str]:
     notes = []
-    norm = float(np.median(np.linalg.norm(_rows(scorable), axis=1))) if len(scorable.vectors) else 0.0
+    norm = float(np.median(np.linalg.norm(_rows(submission), axis=1))) if len(submission.vectors) else 0.0
     if not NORMS[0] <= norm <= NORMS[1]:
         notes.append(
             f"The vectors look unscaled: the median norm is {norm:.3g}, and the probe, which does not scale, "
             f"works best between {NORMS[0]:g} and {NORMS[1]:g}."
         )
-    if scorable.largest > NEAR_LIMIT:
+    if submission.largest > NEAR_LIMIT:
         notes.append(
-            f"Values reach {scorable.largest:,.0f}: float16 ends at 65,504 and what is above becomes infinite."
+            f"Values reach {submission.largest:,.0f}: float16 ends at 65,504 and what is above becomes infinite."
         )
-    faint = int(np.count_nonzero((scorable.scales > 0) & (scorable.scales < SUBNORMAL)))
+    faint = int(np.count_nonzero((submission.scales > 0) & (submission.scales < SUBNORMAL)))
     if faint:
         notes.append(
             f"{faint} columns are so small (below 6e-5) that float16 keeps few of their digits: scale them up."

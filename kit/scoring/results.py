@@ -30,7 +30,7 @@ from kit.progress import say
 from kit.scoring.statistics import Scored
 from kit.store import DEFAULT_ROOT, digest, write_atomically, write_json
 from kit.submission.card import write_card
-from kit.submission.vectors import require_submission
+from kit.submission.submission import Submission
 from kit.tasks import Task, find_task, load_tasks
 from kit.tasks.labels import targets_digest
 from kit.trouble import disk_trouble
@@ -256,7 +256,7 @@ def read_scored(submission: Path, probe: str) -> dict[Task, Scored]:
         KitError: the submission was not scored with this probe, its vectors are others now, or a run was stopped while it
             wrote.
     """
-    require_submission(submission)
+    Submission.open(submission)
     report = read_scores(submission).get(probe)
     remedy = f"Run `kit score {submission} --data DIR --probe {probe}`."
     if report is None:

@@ -11,8 +11,6 @@ likely labels of a sample of clients, and these are expected gradients: what the
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -24,13 +22,12 @@ from kit.challenge import PROBE_SEED
 from kit.data.layout import DataFolder
 from kit.data.own_ids import clients_called
 from kit.errors import KitError
-from kit.probes.expected_gradients import attribute_network, require_shap
-from kit.probes.registry import Explanation, Options
+from kit.probes.registry import Explanation, Options, load_probes
 from kit.scoring.results import PRINT, ScoreReport
 from kit.store import write_atomically, write_json
-from kit.submission.card import describes
-from kit.submission.vectors import load_vectors
+from kit.submission.submission import Submission
 from kit.tasks import Task, find_task
+from kit.tasks.labels import UndefinedTask, load_task
 from kit.tasks.lists import load_targets
 from kit.tasks.metrics import sigmoid
 
@@ -41,25 +38,26 @@ LABELS: Final = 3
 REASONS: Final = 10
 """Columns listed per client and label."""
 MOST_CLIENTS: Final = 100
-EXPLAINED: Final = ("gbm", "fast")
-"""Probes that can be explained."""
 
 
 def check_explainable(probes: list[str] | None, clients: str | None, *, explain: bool) -> None:
     """KitError unless --explain, --clients and --probe fit each other, and what they need is installed."""
     if clients is not None and not explain:
         raise KitError("--clients names whose margins to take apart.", "Add --explain.")
-    wanted = probes or ["fast"]
-    if not set(EXPLAINED) & set(wanted):
+    known = load_probes()
+    wanted = [known[name] for name in probes or ["fast"]]
+    able = [probe.explaining for probe in wanted if probe.explaining is not None]
+    if not able:
+        can = [f"--probe {name} ({probe.explaining.reader})" for name, probe in known.items() if probe.explaining]
         raise KitError(
-            f"--explain cannot look into --probe {' '.join(wanted)}.",
-            "Use --probe gbm (LightGBM's trees), or --probe fast (the network; needs `pip install 'kit[shap]'`).",
+            f"--explain cannot look into --probe {' '.join(probe.name for probe in wanted)}.",
+            f"Use {', or '.join(can)}.",
         )
-    if "fast" in wanted:
-        require_shap()
+    for explaining in able:
+        explaining.require()
 
 
-def client_rows(submission: Path, clients: str | None, data: Path | None = None) -> NDArray[np.int64]:
+def client_rows(submission: Submission, clients: str | None, data: Path | None = None) -> NDArray[np.int64]:
     """Rows of the clients in «1234,5678», ascending; none of them for None. With `data`, its own ids where it has such.
 
     Raises:
@@ -69,38 +67,13 @@ def client_rows(submission: Path, clients: str | None, data: Path | None = None)
     wanted = np.array(clients_called(given, data), dtype=np.int64)
     if len(wanted) > MOST_CLIENTS:
         raise KitError(f"--clients names {len(wanted)} clients.", f"Give {MOST_CLIENTS} or fewer.")
-    ids = load_vectors(submission).client_ids
-    missing = np.setdiff1d(wanted, ids)
+    missing = np.setdiff1d(wanted, submission.ids)
     if len(missing):
         raise KitError(f"{submission} holds no client {int(missing[0])}.", "Take ids from its client_ids.npy.")
-    return np.flatnonzero(np.isin(ids, wanted))
+    return np.flatnonzero(np.isin(submission.ids, wanted))
 
 
-def read_columns(submission: Path, width: int) -> tuple[list[str], dict[str, slice]]:
-    """Names of all columns, and block → its columns; numbered columns of one block where the submission has no names, or names of
-    other vectors.
-
-    A name that several blocks use, such as a principal component's, is given as «block.column».
-    """
-    path = submission / "columns.json"
-    blocks: dict[str, list[str]] = {}
-    if path.exists() and describes(submission):
-        try:
-            blocks = {
-                str(name): list(columns) for name, columns in json.loads(path.read_text(encoding="utf-8")).items()
-            }
-        except (ValueError, AttributeError, TypeError) as error:
-            raise KitError(f"{path} names no columns ({error!r}).", "Build the submission again.") from error
-    if sum(map(len, blocks.values())) != width:
-        blocks = {"all": [f"column_{i}" for i in range(width)]}
-    ends = np.cumsum([0, *map(len, blocks.values())]).tolist()
-    slices = {name: slice(start, stop) for name, start, stop in zip(blocks, ends[:-1], ends[1:], strict=True)}
-    times = Counter(column for columns in blocks.values() for column in columns)
-    both = [(name, column) for name, columns in blocks.items() for column in columns]
-    return [str(column) if times[column] == 1 else f"{name}.{column}" for name, column in both], slices
-
-
-def importance(report: ScoreReport) -> dict[str, dict[str, Any]]:
+def importance(report: ScoreReport, submission: Submission) -> dict[str, dict[str, Any]]:
     """task → blocks and columns by weight, the heaviest columns only; a share is of the weights of all blocks, or of all columns.
 
     The weight is called «gain» for trees and «attribution» for networks. A block's gain is the sum of its columns' gains. A
@@ -108,7 +81,7 @@ def importance(report: ScoreReport) -> dict[str, dict[str, Any]]:
     """
     out: dict[str, dict[str, Any]] = {}
     for task, explanation in report.explanations.items():
-        names, blocks = read_columns(Path(report.submission), len(explanation.gain))
+        names, blocks = submission.columns(len(explanation.gain))
         block_of = [block for block, part in blocks.items() for _ in range(part.stop - part.start)]
         word = "gain" if explanation.sample is None else "attribution"
         rows = explanation.gain[None] if explanation.sample is None else explanation.sample
@@ -136,27 +109,40 @@ def importance(report: ScoreReport) -> dict[str, dict[str, Any]]:
 
 
 def explain_report(
-    report: ScoreReport, folder: DataFolder, rows: NDArray[np.int64], options: Options
+    report: ScoreReport, submission: Submission, folder: DataFolder, options: Options
 ) -> tuple[ScoreReport, Path]:
     """Explain a scored submission and write the files; returns the report with explanations, and where they are.
 
-    Boosted trees are explained while they are trained (`kit.scoring.score.score_submission` was given `rows`); the network is
-    trained once more here, whether its scores were known or not.
+    A probe whose runs have explanations was asked for them while it was scored; another one trains once more here, whether its
+    scores were known or not.
+
+    Args:
+        report: its scores.
+        submission: which was scored.
+        folder: on what.
+        options: of the scoring; `explain` has the rows of the clients asked for.
 
     Raises:
-        KitError: the network is to be explained and SHAP is not installed.
+        KitError: the probe cannot be explained, or what that needs is not installed.
     """
-    submission = Path(report.submission)
-    if report.probe == "fast":
-        tasks = [find_task(name) for name in report.tasks]
-        report = replace(report, explanations=attribute_network(submission, folder, tasks, rows, options))
+    explaining = load_probes()[report.probe].explaining
+    if explaining is None:
+        raise KitError(f"The {report.probe} probe does not say what it read.", "Leave --explain out.")
+    if explaining.explain is not None:
+        defined = []
+        for name in report.tasks:
+            try:
+                defined.append(load_task(find_task(name), submission.ids, folder))
+            except UndefinedTask:
+                continue
+        found = explaining.explain(submission.vectors, defined, options)
+        report = replace(report, explanations={task.name: explanation for task, explanation in found.items()})
     return report, write_explanation(submission, folder, report)
 
 
-def write_explanation(submission: Path, folder: DataFolder, report: ScoreReport) -> Path:
+def write_explanation(submission: Submission, folder: DataFolder, report: ScoreReport) -> Path:
     """Write explain-<probe>.json and explain-<probe>.npz; returns the former's path."""
-    ids = load_vectors(submission).client_ids
-    tasks = importance(report)
+    ids, tasks = submission.ids, importance(report, submission)
     arrays: dict[str, Any] = {PRINT: np.array(report.fingerprint)}
     for name, explanation in report.explanations.items():
         arrays[f"{name}-clients"] = ids[explanation.rows]
@@ -167,7 +153,7 @@ def write_explanation(submission: Path, folder: DataFolder, report: ScoreReport)
             str(ids[row]): _client(explanation, place, submission, _label_names(find_task(name), folder))
             for place, row in enumerate(explanation.rows)
         }
-    path = explanation_file(submission, report.probe)
+    path = explanation_file(submission.folder, report.probe)
 
     def save(temporary: Path) -> None:
         with temporary.open("wb") as stream:  # given a name, NumPy would append .npz to it
@@ -183,10 +169,10 @@ def explanation_file(submission: Path, probe: str) -> Path:
     return submission / f"explain-{probe}.json"
 
 
-def _client(explanation: Explanation, place: int, submission: Path, labels: list[str]) -> list[dict[str, Any]]:
+def _client(explanation: Explanation, place: int, submission: Submission, labels: list[str]) -> list[dict[str, Any]]:
     """A client's most likely labels, with base, blocks and columns that their margins are the sum of."""
     parts = explanation.contributions[place]  # (L, d + 1)
-    names, blocks = read_columns(submission, parts.shape[1] - 1)
+    names, blocks = submission.columns(parts.shape[1] - 1)
     sums = parts.sum(axis=1)
     margins = sums if explanation.margins is None else explanation.margins[place]
     which = np.arange(len(parts)) if explanation.labels is None else explanation.labels[place]

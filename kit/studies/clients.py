@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
 import scipy.sparse as sp
@@ -15,6 +14,7 @@ from kit.challenge import PRICE_BUCKETS
 from kit.data.layout import DataFolder
 from kit.errors import KitError
 from kit.studies.health import sample_rows
+from kit.submission.submission import Submission
 from kit.tasks import CHALLENGE, Task
 from kit.tasks.labels import UndefinedTask, load_task
 from kit.tasks.lists import load_targets
@@ -61,14 +61,14 @@ class ClientMap:
     panels: tuple[Panel, ...]
 
 
-def client_map(submission: Path, folder: DataFolder, method: Method = "pca") -> ClientMap:
+def client_map(submission: Submission, folder: DataFolder, method: Method = "pca") -> ClientMap:
     """Project a sample of the submission's clients and label them by the validation window.
 
     Raises:
         KitError: UMAP is wanted and not installed.
     """
-    vectors: NDArray[Any] = np.load(submission / "embeddings.npy", mmap_mode="r")
-    clients: NDArray[np.int64] = np.load(submission / "client_ids.npy")
+    vectors, clients = submission.contents.vectors, submission.contents.ids
+    assert vectors is not None and clients is not None, "looked at before"
     rows = sample_rows(len(vectors), MOST)
     points, explained = project(np.asarray(vectors[rows], dtype=np.float32), method)
     panels = []

@@ -25,7 +25,7 @@ from kit.progress import stage
 from kit.recipe import Recipe, build_order, parse
 from kit.store import Artefact, Store, write_json
 from kit.studies.health import sample_rows
-from kit.submission.card import as_built
+from kit.submission.manifest import as_built
 
 FILE: Final = "drift.json"
 BINS: Final = 10

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kit.contract import column_statistics
+from kit.submission.submission import Submission
 from kit.submission.validate import count_duplicates
 
 SAMPLE: Final = 8_000
@@ -73,15 +72,15 @@ def sample_rows(count: int, most: int = SAMPLE, seed: int = 0) -> NDArray[np.int
     return np.sort(np.random.default_rng(seed).choice(count, most, replace=False))
 
 
-def examine(submission: Path, blocks: list[dict[str, Any]]) -> Health:
-    """Health of SUBMISSION/embeddings.npy.
+def examine(submission: Submission, blocks: list[dict[str, Any]]) -> Health:
+    """Health of a submission's vectors.
 
     Args:
-        submission: its folder; vectors are finite (n, d).
+        submission: whose vectors are finite (n, d).
         blocks: the manifest's table: name, start, stop.
     """
-    vectors: NDArray[Any] = np.load(submission / "embeddings.npy", mmap_mode="r")
-    found = column_statistics(vectors)
+    vectors, found = submission.contents.vectors, submission.contents.statistics
+    assert vectors is not None and found is not None, "looked at before"
     low, high, power = found.low, found.high, found.power
     sample = np.asarray(vectors[sample_rows(len(vectors))])
     wide = sample.astype(np.float32)

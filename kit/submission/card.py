@@ -1,4 +1,4 @@
-"""CARD.md: what a submission is, in a page of Markdown beside it; and its manifest, which the card is made from.
+"""CARD.md: what a submission is, in a page of Markdown beside it, made from its manifest and its scores.
 
 Written by `kit submit`, refreshed by `kit score`. It holds no times, so equal inputs give equal cards.
 """
@@ -13,39 +13,14 @@ from typing import Any
 
 from kit.blocks.base import find_block
 from kit.challenge import TaskName
-from kit.contract import IDS, VECTORS, vectors_digest
+from kit.contract import vectors_digest
 from kit.data.fetch.fetch import read_note
 from kit.errors import KitError
 from kit.profile.assemble import CUT_SHARE, cut_words
-from kit.store import Store, write_atomically
+from kit.store import write_atomically
+from kit.submission.manifest import read_manifest
 
 CARD = "CARD.md"
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """manifest.json of a submission; KitError when it is missing, unreadable, or another program's."""
-    remedy = "Build it with `kit submit RECIPE --data DIR`."
-    try:
-        found = dict(json.loads((folder / "manifest.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise KitError(f"{folder} has no readable manifest.json ({error}).", remedy) from error
-    if lacking := [name for name in ("fingerprint", "recipe") if name not in found]:
-        raise KitError(f"{folder}/manifest.json is no submission's: it has no {' and no '.join(lacking)}.", remedy)
-    return found
-
-
-def as_built(folder: Path, manifest: dict[str, Any]) -> bool:
-    """Whether ids and vectors are, byte by byte, those that the manifest was written for; True where an old one does not say."""
-    recorded = manifest.get("content")
-    return recorded is None or recorded == Store().files_digest(folder / name for name in (IDS, VECTORS))
-
-
-def describes(folder: Path) -> bool:
-    """Whether what lies beside the vectors, such as the names of columns, is of these vectors, as far as a manifest tells."""
-    try:
-        return as_built(folder, read_manifest(folder))
-    except KitError:  # not made by `kit submit`
-        return True
 
 
 def write_card(folder: Path, place: Path | None = None) -> bool:

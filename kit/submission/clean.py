@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 
 from kit.errors import KitError
 from kit.store import Store, is_whole, read_record, remove_tree
-from kit.submission.card import read_manifest
+from kit.submission.manifest import read_manifest
 
 ARTEFACT = re.compile(r"[0-9a-f]{16}(\.tmp|\.scratch)?")
 """How the store names folders of artefacts, and of those in the making."""

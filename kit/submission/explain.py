@@ -10,7 +10,7 @@ from typing import Any, Final
 from kit.content import bytes_digest
 from kit.errors import KitError
 from kit.store import Store, read_record
-from kit.submission.card import read_manifest
+from kit.submission.manifest import read_manifest
 
 ALTERED: Final = " (NOT what is there now)"
 """Said of a file whose bytes are not those that were recorded."""

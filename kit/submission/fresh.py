@@ -11,7 +11,7 @@ from kit.profile import profile_fingerprint
 from kit.profile.learned import FILES
 from kit.recipe import Recipe
 from kit.store import Store
-from kit.submission.card import as_built, read_manifest
+from kit.submission.manifest import as_built, read_manifest
 
 Cut = Literal["input", "end"]
 

@@ -14,8 +14,8 @@ from kit.plugins import use_plugins_of
 from kit.profile import plan_block, profile_code
 from kit.recipe import Recipe, parse
 from kit.store import Store
-from kit.submission.card import read_manifest
 from kit.submission.fresh import is_fresh, parse_cut
+from kit.submission.manifest import read_manifest
 
 
 def recipe_status(

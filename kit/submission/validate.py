@@ -17,7 +17,8 @@ from kit.data.prepare import plan_events
 from kit.data.scan import columns_of
 from kit.errors import Finding, KitError, Severity
 from kit.store import Store
-from kit.submission.card import as_built, clipped, read_manifest
+from kit.submission.card import clipped
+from kit.submission.manifest import as_built, read_manifest
 
 LARGE = 1_000.0
 """Absolute values above this make the unscaled probe's precision matter, and come near float16's limit of 65,504."""

@@ -34,8 +34,9 @@ from kit.profile.learned import FILES as ASSEMBLY_FILES
 from kit.progress import say
 from kit.recipe import Recipe
 from kit.store import Store, remove_tree, versions, write_json
-from kit.submission.card import licence, read_manifest, write_card
+from kit.submission.card import licence, write_card
 from kit.submission.fresh import Cut, is_fresh, parse_cut
+from kit.submission.manifest import read_manifest
 from kit.submission.needs import require_room, stage_needs
 from kit.submission.validate import asked_for, errors_of
 from kit.trouble import disk_trouble

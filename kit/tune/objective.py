@@ -22,7 +22,7 @@ from kit.progress import say
 from kit.recipe import Recipe, read_recipe
 from kit.scoring.cells import CountingStore, Scorer
 from kit.store import Store, digest
-from kit.submission.vectors import load_vectors
+from kit.submission.submission import Submission
 from kit.tasks import Task
 from kit.tracking import watching
 from kit.tune.epochs import EpochPruner
@@ -133,8 +133,8 @@ class RecipeObjective:
             return self.build(self.space.recipe(defaults))
         if what.endswith(".toml"):
             return self.build(read_recipe(Path(what)))
-        found = load_vectors(Path(what))
-        return Built(found.client_ids, found.vectors, vectors_digest(Path(what)))
+        found = Submission.open(Path(what))
+        return Built(found.ids, found.vectors, found.digest)
 
     def build(self, recipe: Recipe) -> Built:
         """The profile of a recipe; blocks come from the store where they are fresh."""

@@ -16,11 +16,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from kit.contract import column_statistics
 from kit.data.layout import DataFolder
 from kit.probes.registry import Options, Precision, load_probes
 from kit.scoring.conditions import _mean_cosine, precision_notes, uneven
 from kit.studies.calibration.variants import read_source, variants
-from kit.submission.vectors import Scorable
+from kit.submission.submission import Submission
 from kit.tasks import CHALLENGE, find_task
 from kit.tasks.labels import UndefinedTask, load_task
 
@@ -43,20 +44,22 @@ def one_way(values: Values) -> Values:
 TREATMENTS: dict[str, Callable[[Values], Values]] = {"one-large": one_large, "one-way": one_way}
 
 
-def scorable(ids: NDArray[np.int64], values: Values) -> Scorable:
-    """As a submission would be read."""
-    vectors = np.clip(values, -60_000, 60_000).astype(np.float16)
-    wide = vectors.astype(np.float64)
-    return Scorable(ids, vectors, float(np.abs(wide).max()), np.sqrt(np.mean(wide**2, axis=0)))
+class Profile(Submission):
+    """Vectors in memory that are asked for their notes as a submission is."""
+
+    def __init__(self, ids: NDArray[np.int64], values: Values) -> None:
+        super().__init__(Path("in memory"))
+        vectors = np.clip(values, -60_000, 60_000).astype(np.float16)
+        self.__dict__["_sound"] = (ids, vectors, column_statistics(vectors))
 
 
-def profiles(submission: Path) -> dict[str, Scorable]:
+def profiles(submission: Path) -> dict[str, Profile]:
     """Name → profile."""
-    source = read_source(submission, lambda ids: None)
+    source = read_source(Submission.open(submission), lambda ids: None)
     made = {v.name: v.make() for v in variants([source]) if v.name.split("/")[1] in KINDS}
-    found = {name: scorable(ids, vectors.astype(np.float32)) for name, (ids, vectors) in made.items()}
+    found = {name: Profile(ids, vectors.astype(np.float32)) for name, (ids, vectors) in made.items()}
     return found | {
-        f"{source.name}/{name}": scorable(source.ids, change(source.values)) for name, change in TREATMENTS.items()
+        f"{source.name}/{name}": Profile(source.ids, change(source.values)) for name, change in TREATMENTS.items()
     }
 
 
@@ -76,7 +79,7 @@ def main() -> None:
             gaps: dict[str, float] = {}
             for task in [find_task(value) for value in given.task or [task.name for task in CHALLENGE]]:
                 try:
-                    data = load_task(task, profile.client_ids, folder)
+                    data = load_task(task, profile.ids, folder)
                 except UndefinedTask:
                     continue
                 scores = {}

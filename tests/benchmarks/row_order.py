@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from kit.data.layout import DataFolder
 from kit.probes.registry import Options, load_probes
 from kit.scoring.cohorts import read_counts
-from kit.submission.vectors import load_vectors
+from kit.submission.submission import Submission
 from kit.tasks import CHALLENGE, Task, find_task
 from kit.tasks.labels import UndefinedTask, load_task
 from kit.tasks.metric import TaskMetrics
@@ -62,13 +62,13 @@ def main() -> None:
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     given = parser.parse_args()
-    folder, scorable, run = DataFolder(given.data), load_vectors(given.submission), load_probes()["official"].run
+    folder, opened, run = DataFolder(given.data), Submission.open(given.submission), load_probes()["official"].run
     spread: dict[Task, list[TaskMetrics]] = {}
-    for name, order in orders_of(scorable.client_ids, folder, given.orders, given.quiet).items():
-        vectors, total = np.asarray(scorable.vectors)[order], 0.0
+    for name, order in orders_of(opened.ids, folder, given.orders, given.quiet).items():
+        vectors, total = np.asarray(opened.vectors)[order], 0.0
         for task in map(find_task, given.task or [task.name for task in CHALLENGE]):
             try:
-                data = load_task(task, scorable.client_ids[order], folder)
+                data = load_task(task, opened.ids[order], folder)
             except UndefinedTask as error:
                 print(f"{task.name} is not defined here, because {error.reason}")
                 continue

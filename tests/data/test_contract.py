@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
+from scored import score_submission
 
 from kit.challenge import EventType
 from kit.data.check import check_folder
@@ -22,7 +23,6 @@ from kit.data.split import split_folder
 from kit.errors import Finding, KitError, Severity
 from kit.features.build import build_features
 from kit.history import History
-from kit.scoring.score import score_submission
 from kit.store import Store
 from kit.tokens import TokenSettings, tokenise
 

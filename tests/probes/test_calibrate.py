@@ -27,6 +27,7 @@ from kit.studies.calibration.random_features import ridge
 from kit.studies.calibration.stand_ins import STAND_INS, StandIn
 from kit.studies.calibration.variants import Source, read_source, variants
 from kit.submission.clean import KEPT_FOLDERS
+from kit.submission.submission import Submission
 from kit.tasks import CHURN, CONVERSION, PRICE, SKU
 from kit.tasks.labels import load_task
 
@@ -96,13 +97,13 @@ def test_sources_come_from_manifests_and_names_must_differ(world: World, tmp_pat
     folder = world.submission("scaled", tmp_path / "mine")
     rows = [{"name": "a", "start": 0, "stop": 3}, {"name": "b", "start": 3, "stop": 208}]
     (folder / "manifest.json").write_text(json.dumps({"blocks": rows}))
-    read = read_source(folder, lambda ids: None)
+    read = read_source(Submission(folder), lambda ids: None)
     assert read.blocks == {"a": slice(0, 3), "b": slice(3, 208)}
     with pytest.raises(KitError, match="same folder name"):
         variants([read, read])
     (folder / "manifest.json").write_text(json.dumps({"blocks": [{"name": "a"}]}))
     with pytest.raises(KitError, match="names no blocks"):
-        read_source(folder, lambda ids: None)
+        read_source(Submission(folder), lambda ids: None)
 
 
 @settings(max_examples=40, deadline=None)
@@ -247,10 +248,10 @@ def test_a_killed_study_goes_on_where_it_was(world: World, tmp_path: Path, monke
     calls = counted(monkeypatch, fail_after=5)
     plan = small_plan(tmp_path / "study")
     with pytest.raises(KeyboardInterrupt):
-        calibrate(sources, world.folder, plan)
+        calibrate([Submission(source) for source in sources], world.folder, plan)
     assert len(calls) == 5
     calls = counted(monkeypatch)
-    report = calibrate(sources, world.folder, plan)
+    report = calibrate([Submission(source) for source in sources], world.folder, plan)
     assert len(calls) == 4 * 2 + 2 * 2 - 5, "4 profiles and 2 again from another seed, one task at a time"
     assert report["complete"]
     assert list(report["profiles"]) == ["scaled/whole", "raw/whole", "scaled/noise-columns", "raw/noise-columns"]
@@ -267,12 +268,12 @@ def test_a_killed_study_goes_on_where_it_was(world: World, tmp_path: Path, monke
     assert "| *profiles that were scored twice for this* | 2 | 2 |" in text
     assert json.loads((plan.out / "report.json").read_text()) == json.loads(json.dumps(report))
     calls = counted(monkeypatch)
-    again = calibrate(sources, world.folder, plan)
+    again = calibrate([Submission(source) for source in sources], world.folder, plan)
     assert calls == []
     assert again == report
     cell = plan.out / "cells" / "raw--whole" / "official--conversion.json"
     cell.write_text("{")
-    calibrate(sources, world.folder, plan)
+    calibrate([Submission(source) for source in sources], world.folder, plan)
     assert calls == [("0", "conversion")], "a damaged result is measured again, alone"
 
 
@@ -287,7 +288,7 @@ def test_no_time_left_is_reported_and_not_a_failure(
 ) -> None:
     calls = counted(monkeypatch)
     source = world.submission("scaled", tmp_path / "scaled")
-    report = calibrate([source], world.folder, replace(small_plan(tmp_path / "study"), minutes=1e-9))
+    report = calibrate([Submission(source)], world.folder, replace(small_plan(tmp_path / "study"), minutes=1e-9))
     assert calls == []
     assert not report["complete"] and report["profiles"] == {}
     assert "not complete" in (tmp_path / "study" / "report.md").read_text()
@@ -301,13 +302,13 @@ def test_undefined_tasks_and_bad_plans_are_stated(
     for name in ("client_ids.npy", "embeddings.npy"):
         np.save(source / name, np.load(source / name)[:1])
     with pytest.raises(KitError, match="there are 1 clients"):
-        calibrate([source], world.folder, replace(small_plan(tmp_path / "study"), tasks=(CONVERSION,)))
+        calibrate([Submission(source)], world.folder, replace(small_plan(tmp_path / "study"), tasks=(CONVERSION,)))
     with pytest.raises(KitError, match="--profiles 2"):
-        calibrate([source], world.folder, replace(small_plan(tmp_path / "study"), profiles=2))
+        calibrate([Submission(source)], world.folder, replace(small_plan(tmp_path / "study"), profiles=2))
     with pytest.raises(KitError, match="is no time"):
-        calibrate([source], world.folder, replace(small_plan(tmp_path / "study"), minutes=0))
+        calibrate([Submission(source)], world.folder, replace(small_plan(tmp_path / "study"), minutes=0))
     with pytest.raises(KitError, match="no stand-in called 'godo'"):
-        calibrate([source], world.folder, replace(small_plan(tmp_path / "study"), stand_ins=("godo",)))
+        calibrate([Submission(source)], world.folder, replace(small_plan(tmp_path / "study"), stand_ins=("godo",)))
 
 
 def test_results_are_kept_where_cleaning_leaves_them(world: World) -> None:
@@ -319,7 +320,7 @@ def test_results_are_kept_where_cleaning_leaves_them(world: World) -> None:
 def test_the_command_runs_a_study(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     counted(monkeypatch)
     source = world.submission("scaled", tmp_path / "scaled")
-    arguments = ["score", str(source), "--data", str(world.folder.root), "--calibrate", "--task", "conversion"]
+    arguments = ["calibrate", str(source), "--data", str(world.folder.root), "--task", "conversion"]
     arguments += ["--profiles", "3", "--stand-in", "good", "--out", "study", "--threads", "1"]
     table = CliRunner().invoke(app, arguments)
     assert table.exit_code == 0, table.output

@@ -9,14 +9,14 @@ import numpy as np
 import polars as pl
 import pytest
 from probe_world import World
+from scored import score_submission
 
 from kit.challenge import EventType
 from kit.data.layout import DataFolder
 from kit.errors import KitError
 from kit.scoring.cohorts import Counts
 from kit.scoring.conditions import conditions, precision_notes, require_clients, uneven
-from kit.scoring.score import score_submission
-from kit.submission.vectors import load_vectors
+from kit.submission.submission import Submission
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ class Bench:
         order = np.arange(len(self.ids)) if order is None else order
         np.save(self.where / "client_ids.npy", self.ids[order])
         np.save(self.where / "embeddings.npy", (self.vectors if vectors is None else vectors)[order])
-        return conditions(load_vectors(self.where), self.folder, counts)
+        return conditions(Submission.open(self.where), self.folder, counts)
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_scale_and_float16(bench: Bench) -> None:
 def test_profiles_on_which_precision_matters(world: World, bench: Bench) -> None:
     def reasons(vectors: np.ndarray) -> str:
         bench.notes(vectors=vectors.astype(np.float16))
-        return " ".join(precision_notes(load_vectors(bench.where)))
+        return " ".join(precision_notes(Submission.open(bench.where)))
 
     raw = reasons(world.profiles["raw_counts"][1])
     assert "raw counts" in raw and "--precision fp32" in raw

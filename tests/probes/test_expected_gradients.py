@@ -24,6 +24,7 @@ from kit.probes.network import Dense, Shape, build, fuse_updates, products
 from kit.probes.registry import Options, Precision
 from kit.report.attributions import read_attributions
 from kit.studies.attributions import check_explainable
+from kit.submission.submission import Submission
 from kit.tasks import CHURN
 from kit.tasks.labels import load_task
 
@@ -191,9 +192,9 @@ def test_the_command_writes_it_and_the_report_reads_it(world: World, tmp_path: P
         place = arrays["propensity_price-clients"].tolist().index(ids[3])
         prices = [f"price {value}" for value in arrays["propensity_price-labels"][place]]  # bucket i is label i
     assert [one["label"] for one in price] == prices
-    read = read_attributions(submission, "fast")
+    read = read_attributions(Submission(submission), "fast")
     assert read is not None and set(read.blocks["churn"]) == {"past", "taste"} and "propensity_price" in read.pushes
-    assert read_attributions(submission) is None, "LightGBM was not asked"
+    assert read_attributions(Submission(submission)) is None, "LightGBM was not asked"
     table = CliRunner().invoke(app, call).stdout
     assert "what the network read" in table and "known already" in table
 

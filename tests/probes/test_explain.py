@@ -17,7 +17,8 @@ from kit.probes import gbm
 from kit.probes.gbm_worker import bin_vectors, learn_task
 from kit.probes.registry import Options
 from kit.report.attributions import read_attributions
-from kit.studies.attributions import check_explainable, client_rows, read_columns
+from kit.studies.attributions import check_explainable, client_rows
+from kit.submission.submission import Submission
 from kit.tasks import CHURN
 from kit.tasks.labels import load_task
 
@@ -110,7 +111,7 @@ def test_the_command_writes_what_adds_up(world: World, tmp_path: Path) -> None:
     with np.load(submission / "explain-gbm.npz") as arrays:
         assert arrays["propensity_sku-contributions"].shape == (2, 100, vectors.shape[1] + 1)
         assert sorted(arrays["conversion-clients"].tolist()) == sorted([ids[3], ids[8]])
-    read = read_attributions(submission)
+    read = read_attributions(Submission(submission))
     assert read is not None and set(read.blocks["conversion"]) == {"past", "taste"}, "the report reads it"
     known = json.loads((submission / "scores.json").read_text())["gbm"]
     assert "explanations" not in known
@@ -125,15 +126,17 @@ def test_what_cannot_be_explained_is_said(world: World, tmp_path: Path) -> None:
     with pytest.raises(KitError, match="--clients names"):
         check_explainable(["gbm"], "1", explain=False)
     with pytest.raises(KitError, match="'x' is no client's id"):
-        client_rows(submission, "1,x")
+        client_rows(Submission(submission), "1,x")
     with pytest.raises(KitError, match="holds no client -7"):
-        client_rows(submission, "-7")
+        client_rows(Submission(submission), "-7")
     with pytest.raises(KitError, match="names 101 clients"):
-        client_rows(submission, ",".join(["5"] * 101))
-    assert client_rows(submission, None).tolist() == []
-    assert read_columns(submission, 3) == (["column_0", "column_1", "column_2"], {"all": slice(0, 3)})
+        client_rows(Submission(submission), ",".join(["5"] * 101))
+    assert client_rows(Submission(submission), None).tolist() == []
+    assert Submission(submission).columns(3) == (["column_0", "column_1", "column_2"], {"all": slice(0, 3)})
     (submission / "columns.json").write_text('{"one": ["pca_0", "x"], "two": ["pca_0"]}')
-    assert read_columns(submission, 3)[0] == ["one.pca_0", "x", "two.pca_0"], "a name must not stand for two columns"
+    assert Submission(submission).columns(3)[0] == ["one.pca_0", "x", "two.pca_0"], (
+        "a name must not stand for two columns"
+    )
     (submission / "columns.json").write_text("[]")
     with pytest.raises(KitError, match="names no columns"):
-        read_columns(submission, 3)
+        Submission(submission).columns(3)

@@ -20,7 +20,7 @@ from kit.errors import KitError
 from kit.probes import gbm
 from kit.probes.gbm_worker import _log_odds, _sample, _shift, bin_vectors, learn_task
 from kit.probes.registry import Options
-from kit.submission.vectors import load_vectors
+from kit.submission.submission import Submission
 from kit.tasks import CHURN, CONVERSION, SKU
 from kit.tasks.labels import load_task
 from kit.tasks.metrics import auroc, auroc_multilabel, sigmoid
@@ -106,7 +106,7 @@ def test_what_lightgbm_prints_is_not_taken_for_a_result(tmp_path: Path) -> None:
 def test_a_submission_is_mapped_where_it_lies_and_what_only_resembles_it_is_written(
     tmp_path: Path, world: World
 ) -> None:
-    vectors = load_vectors(world.submission("scaled", tmp_path / "s")).vectors
+    vectors = Submission.open(world.submission("scaled", tmp_path / "s")).vectors
     task = load_task(CHURN, world.profiles["scaled"][0], world.folder)
 
     def mapped(values: np.ndarray, name: str) -> Path:

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 import scipy.sparse as sp
 from probe_world import World
+from scored import score_submission
 from typer.testing import CliRunner
 
 from kit.challenge import EventType
@@ -17,7 +18,6 @@ from kit.cli.main import app
 from kit.data.layout import DataFolder
 from kit.history import History
 from kit.scoring.cohorts import LENGTHS, Counts, cohorts, count_events, read_counts, slice_scores
-from kit.scoring.score import score_submission
 from kit.tasks import CONVERSION, PRICE
 from kit.tasks.labels import TaskData
 from kit.tasks.metrics import auroc

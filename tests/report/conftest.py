@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from report_world import BASELINE, MINE, build
+from scored import score_submission
 
 from kit.data.layout import DataFolder
 from kit.scoring.results import write_scores
-from kit.scoring.score import score_submission
 
 
 @pytest.fixture(scope="session")

@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from browser import Page, browsing, executable
+from scored import score_submission
 
 from kit.data.layout import DataFolder
 from kit.probes.registry import Options
 from kit.report import collect, render
 from kit.scoring.results import write_scores
-from kit.scoring.score import score_submission
 from kit.studies.attributions import client_rows, explain_report
+from kit.submission.submission import Submission
 from kit.tasks import CATEGORY, CHURN
 
 pytestmark = [
@@ -59,13 +60,13 @@ def page(scored: Path, toy: DataFolder, tmp_path_factory: pytest.TempPathFactory
     root = tmp_path_factory.mktemp("page")
     folder = Path(shutil.copytree(scored.parent, root / "submissions")) / "mine"
     named = folder.rename(folder.with_name("a_submission_with_a_name_that_is_far_longer_than_a_phone_is_wide"))
-    rows = client_rows(named, ",".join(map(str, np.load(named / "client_ids.npy")[:4])))
+    rows = client_rows(Submission(named), ",".join(map(str, np.load(named / "client_ids.npy")[:4])))
     scores = score_submission(named, toy, "gbm", threads=1, explain=rows)
     write_scores(named, [scores])
-    explain_report(scores, toy, rows, Options(threads=1))
+    explain_report(scores, Submission(named), toy, Options(threads=1, explain=rows))
     if importlib.util.find_spec("shap"):
         scores = score_submission(named, toy, "fast", [CHURN, CATEGORY], threads=1)
-        explain_report(scores, toy, rows[:1], Options(threads=1))
+        explain_report(scores, Submission(named), toy, Options(threads=1, explain=rows[:1]))
     path = root / "report.html"
     path.write_text(render(collect(named, toy.root, ablate=True, drift=True, threads=1)), encoding="utf-8")
     return path

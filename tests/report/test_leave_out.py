@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from report_world import MINE, build
+from scored import score_submission
 from typer.testing import CliRunner
 
 from kit.cli.main import app
@@ -23,11 +24,12 @@ from kit.recipe import Recipe, parse
 from kit.report import collect, render
 from kit.scoring.cells import Measured, Scorer
 from kit.scoring.results import read_scored, write_scores
-from kit.scoring.score import score_submission
 from kit.scoring.statistics import compare
 from kit.store import Store
-from kit.studies.ablation import measure_ablation, read_ablation
-from kit.studies.leave_out import Part, Study, leave_one_out, submission_of, whole_parts
+from kit.studies.ablation.measure import leave_one_out, measure_ablation, submission_of
+from kit.studies.ablation.parts import Part, Study, whole_parts
+from kit.studies.ablation.result import read_ablation
+from kit.submission.submission import Submission
 from kit.tasks import CHALLENGE, CHURN, SKU
 
 TASKS = [CHURN, SKU]
@@ -85,7 +87,7 @@ def test_left_out_equals_a_submission_built_and_scored_without(toy: DataFolder, 
 
 def test_silenced_equals_measuring_the_built_submission(toy: DataFolder, store: Store, tmp_path: Path):
     folder = build(toy, tmp_path, MINE)
-    oracle = measure_ablation(folder, toy, threads=1)
+    oracle = measure_ablation(Submission(folder), toy, threads=1)
     study = Study(plan(), toy, store, "silenced")
     found = leave_one_out(study, scorer(toy, study.store), alone=False)
     assert found.how == oracle.how == "silenced"
@@ -113,7 +115,9 @@ class Killed(BaseException):
 def test_killed_and_resumed_and_nothing_paid_twice(
     toy: DataFolder, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("kit.studies.ablation.evidence", lambda *_: {})  # the probe's run will be another function
+    monkeypatch.setattr(
+        "kit.studies.ablation.result.evidence", lambda *_: {}
+    )  # the probe's run will be another function
     study = Study(plan(), toy, store)
     other = Store(Path(shutil.copytree(store.root, tmp_path / "other")))
     whole = leave_one_out(Study(plan(), toy, other), scorer(toy, other), 2)
@@ -149,7 +153,7 @@ def test_killed_and_resumed_and_nothing_paid_twice(
 def test_known_scores_need_no_profile(toy: DataFolder, store: Store, monkeypatch: pytest.MonkeyPatch):
     study = Study(plan(), toy, store)
     found = leave_one_out(study, scorer(toy, study.store))
-    monkeypatch.setattr("kit.studies.leave_out.build_profile", lambda *_: pytest.fail("assembled again"))
+    monkeypatch.setattr("kit.studies.ablation.measure.build_profile", lambda *_: pytest.fail("assembled again"))
     assert leave_one_out(Study(plan(), toy, study.store), scorer(toy, study.store)) == found
 
 
@@ -246,4 +250,6 @@ def test_the_command_writes_what_the_report_reads(toy: DataFolder, tmp_path: Pat
     assert {*found.full} == {task.name for task in CHALLENGE}
     page = render(collect(Path("submissions/r"), toy.root))
     assert "assembled anew without it" in page
-    assert measure_ablation(Path("submissions/r"), toy, threads=1) == found  # `kit report --ablate` takes it as it is
+    assert (
+        measure_ablation(Submission(Path("submissions/r")), toy, threads=1) == found
+    )  # `kit report --ablate` takes it as it is

@@ -18,6 +18,7 @@ from kit.report.words import listed, number, percent, short, signed
 from kit.scoring.statistics import Scored, compare
 from kit.studies.drift import domain_auroc, psi
 from kit.studies.health import effective_rank, examine, sample_rows, variance_spectrum
+from kit.submission.submission import Submission
 from kit.tasks import CHALLENGE, CHURN, CONVERSION
 
 
@@ -35,11 +36,11 @@ def test_health_counts_what_was_planted(tmp_path: Path):
     matrix[7] = 0
     matrix[9] = matrix[8]
     blocks = [{"name": "a", "start": 0, "stop": 4}, {"name": "b", "start": 4, "stop": 8}]
-    health = examine(submission(tmp_path, matrix), blocks)
+    health = examine(Submission(submission(tmp_path, matrix)), blocks)
     assert (health.rows, health.width, health.zero_rows) == (500, 8, 1)
     assert health.dead == 0  # the zero row keeps column 2 alive
     matrix[7, 2] = 3.0
-    health = examine(submission(tmp_path, matrix), blocks)
+    health = examine(Submission(submission(tmp_path, matrix)), blocks)
     assert health.dead == 1
     assert health.duplicate_columns == 1
     assert health.duplicate_rows == pytest.approx(1 / 500)
@@ -54,7 +55,7 @@ def test_rounding_is_the_rounding_that_happens(tmp_path: Path):
     rng = np.random.default_rng(1)
     exact = rng.normal(40, 0.5, size=(4000, 1))
     actual = (exact.astype(np.float16).astype(float) - exact).std() / exact.std()
-    health = examine(submission(tmp_path, exact), [])
+    health = examine(Submission(submission(tmp_path, exact)), [])
     assert health.rounding == pytest.approx(actual, rel=0.05)
     assert health.coarse == int(actual > 0.01)
 

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 import pytest
 from report_world import BASELINE, MINE, build
+from scored import score_submission
 from typer.testing import CliRunner
 
 from kit.cli.main import app
@@ -22,22 +23,14 @@ from kit.recipe import Recipe, parse
 from kit.report import collect, render, render_markdown
 from kit.report.html import DRAWN
 from kit.scoring.results import read_scores, write_scores
-from kit.scoring.score import score_submission
 from kit.store import Store, write_json
-from kit.studies.ablation import (
-    Ablation,
-    LeftOut,
-    Without,
-    _without,
-    measure_ablation,
-    read_ablation,
-    read_current,
-    write_ablation,
-)
+from kit.studies.ablation.measure import _silenced, measure_ablation
+from kit.studies.ablation.result import Ablation, LeftOut, Without, read_ablation, read_current, write_ablation
 from kit.studies.attributions import client_rows, write_explanation
 from kit.studies.clients import client_map
 from kit.studies.drift import measure_drift, read_drift, write_drift
 from kit.submission import read_manifest, submit
+from kit.submission.submission import Submission
 from kit.tasks import CATEGORY, CHURN, CONVERSION
 
 
@@ -99,7 +92,7 @@ def test_numbers_on_the_page_are_those_of_the_scores(scored: Path):
 
 
 def test_every_defined_task_has_its_map(scored: Path, toy: DataFolder):
-    found = client_map(scored, toy)
+    found = client_map(Submission(scored), toy)
     defined = [name for name, entry in read_scores(scored)["fast"]["tasks"].items() if entry["score"] is not None]
     assert [panel.task.name for panel in found.panels] == defined
     for panel in found.panels:
@@ -131,7 +124,7 @@ def test_missing_sections_name_a_command(scored: Path, copy: Path):
     assert "not been scored yet" in render_markdown(bare)
 
 
-def test_without_the_data_folder_the_rest_stands(copy: Path):
+def test_silenced_the_data_folder_the_rest_stands(copy: Path):
     manifest = read_manifest(copy)
     manifest["data"]["folder"] = "gone"
     write_json(copy / "manifest.json", manifest)
@@ -180,10 +173,10 @@ def test_explanations_of_other_scores_are_not_shown(copy: Path):
 def test_named_clients_are_taken_apart(copy: Path, toy: DataFolder):
     """The numbers of the page against the contributions themselves; steps and rest add up to the probe's own margin."""
     ids = np.load(copy / "client_ids.npy")[[5, 2, 7, 11]]
-    rows = client_rows(copy, ",".join(map(str, ids)))
+    rows = client_rows(Submission(copy), ",".join(map(str, ids)))
     scores = score_submission(copy, toy, "gbm", threads=1, explain=rows)
     write_scores(copy, [scores])
-    write_explanation(copy, toy, scores)
+    write_explanation(Submission(copy), toy, scores)
     report = collect(copy)
     with np.load(copy / "explain-gbm.npz") as arrays:
         for task, push in report.attributions.pushes.items():
@@ -270,25 +263,24 @@ def test_ablation_survives_the_file(tmp_path: Path):
     assert json.loads((tmp_path / "ablation.json").read_text())["rows"][0]["without"]["churn"]["low"] == 0.05
 
 
-def test_leaving_out_equals_building_without(scored: Path, toy: DataFolder, tmp_path: Path):
+def test_leaving_out_equals_building_silenced(scored: Path, toy: DataFolder, tmp_path: Path):
     """A block silenced and rows scaled again, against a submission built from a recipe without the block."""
     recipe = read_manifest(scored)["recipe"]
     less = recipe | {"name": "less", "blocks": {k: v for k, v in recipe["blocks"].items() if k != "recency"}}
     built = tmp_path / "less"
     submit(parse(Recipe, less, "test"), toy.root, built, store=Store(tmp_path / "store"))
     block = next(block for block in read_manifest(scored)["blocks"] if block["name"] == "recency")
-    (tmp_path / "cut").mkdir()
     silent = slice(block["start"], block["stop"])
-    _without(scored, tmp_path / "cut", silent, 10.0)
-    one, two = (np.load(folder / "embeddings.npy").astype(float) for folder in (built, tmp_path / "cut"))
+    whole = Submission(scored)
+    one, two = np.load(built / "embeddings.npy").astype(float), _silenced(whole, silent, 10.0).make().astype(float)
     assert not two[:, silent].any()
     two = np.delete(two, silent, axis=1)
-    np.testing.assert_array_equal(np.load(built / "client_ids.npy"), np.load(tmp_path / "cut" / "client_ids.npy"))
+    np.testing.assert_array_equal(np.load(built / "client_ids.npy"), whole.ids)
     np.testing.assert_allclose(one, two, atol=4e-3)  # rounded to float16 once and twice
 
 
 def test_ablation_is_measured_once(copy: Path, toy: DataFolder):
-    found = measure_ablation(copy, toy, threads=1)
+    found = measure_ablation(Submission(copy), toy, threads=1)
     assert [row.block for row in found.rows] == ["counts", "recency", "graph"]
     full = read_scores(copy)["fast"]["tasks"]
     for row in found.rows:
@@ -296,27 +288,27 @@ def test_ablation_is_measured_once(copy: Path, toy: DataFolder):
             assert entry.difference == pytest.approx(full[task]["score"] - entry.score)
             assert entry.low <= entry.difference <= entry.high
     before = (copy / "ablation.json").stat().st_mtime_ns
-    assert measure_ablation(copy, toy, threads=1) == found
+    assert measure_ablation(Submission(copy), toy, threads=1) == found
     assert (copy / "ablation.json").stat().st_mtime_ns == before
     page = render(collect(copy))
     assert page.count("to the sum</span>") == 3
     assert found.precision == read_scores(copy)["fast"]["precision"]
     other = "fp32" if found.precision == "bf16" else "bf16"
     write_ablation(copy, found.model_copy(update={"precision": other, "rows": found.rows[:1]}))
-    assert measure_ablation(copy, toy, threads=1) == found, "one in another precision is measured again"
+    assert measure_ablation(Submission(copy), toy, threads=1) == found, "one in another precision is measured again"
     assert collect(copy, toy.root).ablation == found
     write_ablation(copy, found.model_copy(update={"probe": "departed"}))
-    assert read_current(copy, toy) is None, "its probe is registered no more"
+    assert read_current(Submission(copy), toy) is None, "its probe is registered no more"
     write_ablation(copy, found)
     elsewhere = DataFolder(Path(shutil.copytree(toy.root, copy.parent / "other-data")))
     window = pl.read_parquet(elsewhere.window("validation"))
     window.head(window.height - 5).write_parquet(elsewhere.window("validation"))
-    assert read_current(copy, elsewhere) is None, "gains on other targets are not shown beside new scores"
+    assert read_current(Submission(copy), elsewhere) is None, "gains on other targets are not shown beside new scores"
 
 
 def test_one_block_cannot_be_left_out(scored: Path, toy: DataFolder):
     with pytest.raises(KitError, match="one block"):
-        measure_ablation(scored.parent / "baseline", toy)
+        measure_ablation(Submission(scored.parent / "baseline"), toy)
 
 
 # ---- drift

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from scored import score_submission
 from typer.testing import CliRunner
 
 from kit.challenge import TIMESTAMP_FORMAT, EventType
@@ -21,7 +22,6 @@ from kit.errors import KitError
 from kit.history import History
 from kit.scoring.board import rank
 from kit.scoring.results import read_scored, read_scores, write_scores
-from kit.scoring.score import score_submission
 from kit.store import Store
 from kit.tasks import CHALLENGE, CONVERSION, find_task, load_tasks
 from kit.tasks.labels import UndefinedTask, label_matrix, list_rules, load_task

@@ -180,7 +180,7 @@ def test_a_killed_scoring_keeps_the_tasks_that_were_done(
 
 
 def test_scores_are_those_of_kit_score(toy: DataFolder, store: Store, tmp_path: Path):
-    from kit.scoring.score import score_submission
+    from scored import score_submission
 
     ids = np.random.default_rng(0).permutation(toy.clients())
     vectors = np.random.default_rng(1).normal(size=(len(ids), 4)).astype(np.float16)
@@ -193,8 +193,9 @@ def test_scores_are_those_of_kit_score(toy: DataFolder, store: Store, tmp_path: 
 
 
 def test_errors_over_clients_are_those_of_kit_compare(toy: DataFolder, store: Store, tmp_path: Path):
+    from scored import score_submission
+
     from kit.scoring.results import read_scored, write_scores
-    from kit.scoring.score import score_submission
 
     ids = np.random.default_rng(0).permutation(toy.clients())
     vectors = np.random.default_rng(1).normal(size=(len(ids), 4)).astype(np.float16)

@@ -29,6 +29,7 @@ from kit.store import DEFAULT_ROOT, digest, write_json
 from kit.studies.calibration.report import OFFICIAL, Study, write_report
 from kit.studies.calibration.stand_ins import STAND_INS
 from kit.studies.calibration.variants import Variant, read_source, variants
+from kit.submission.submission import Submission
 from kit.tasks import CHALLENGE, Task
 from kit.tasks.labels import TaskData, UndefinedTask, load_task, own_digest, targets_digest
 
@@ -73,7 +74,7 @@ class Contestant:
     code: str
 
 
-def calibrate(submissions: Sequence[Path], folder: DataFolder, plan: Plan) -> dict[str, Any]:
+def calibrate(submissions: Sequence[Submission], folder: DataFolder, plan: Plan) -> dict[str, Any]:
     """Run what is missing of a study and write report.json and report.md into its folder.
 
     Args:
@@ -89,12 +90,12 @@ def calibrate(submissions: Sequence[Path], folder: DataFolder, plan: Plan) -> di
     """
     check_plan(plan)
     folder.require_split()
-    chosen = variants([read_source(path, lambda ids: _activity(folder, ids)) for path in submissions])[: plan.profiles]
+    chosen = variants([read_source(one, lambda ids: _activity(folder, ids)) for one in submissions])[: plan.profiles]
     stand_ins = [_stand_in(name, plan) for name in plan.stand_ins or _defaults()]
     official, again = _official(plan, 0), _official(plan, 1)
     twice = spread([variant for variant in chosen if not variant.ordered], plan.twice)
     targets, clock = targets_digest(folder), _Clock(plan.minutes)
-    study = Study(plan.out, str(folder.root), [str(path) for path in submissions], plan.precision, plan.minutes)
+    study = Study(plan.out, str(folder.root), [str(one) for one in submissions], plan.precision, plan.minutes)
     study.targets = targets
     for number, variant in enumerate(chosen):
         if clock.over():

@@ -6,13 +6,11 @@ seeded by their names, so a study that is resumed finds the same bytes.
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, combinations, zip_longest
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -22,7 +20,7 @@ from sklearn.decomposition import PCA
 
 from kit.challenge import MAX_WIDTH
 from kit.errors import KitError
-from kit.submission.vectors import load_vectors
+from kit.submission.submission import Submission
 
 Values = NDArray[np.float32]
 Made = tuple[NDArray[np.int64], Values]
@@ -70,23 +68,15 @@ class Variant:
     ordered: bool = False
 
 
-def read_source(submission: Path, activity: Callable[[NDArray[np.int64]], NDArray[np.int64] | None]) -> Source:
-    """A submission folder with its blocks' columns from the manifest; `activity` counts events of given clients.
+def read_source(submission: Submission, activity: Callable[[NDArray[np.int64]], NDArray[np.int64] | None]) -> Source:
+    """A submission with its blocks' columns from the manifest; `activity` counts events of given clients.
 
     Raises:
         KitError: the submission is unreadable or not sound.
     """
-    scorable = load_vectors(submission)
-    path, blocks = submission / "manifest.json", {}
-    if path.exists():
-        try:
-            rows = json.loads(path.read_text(encoding="utf-8"))["blocks"]
-            blocks = {str(row["name"]): slice(int(row["start"]), int(row["stop"])) for row in rows}
-        except (ValueError, KeyError, TypeError) as error:
-            raise KitError(f"{path} names no blocks ({error!r}).", "Build the submission again.") from error
-    blocks = blocks if len(blocks) > 1 else {}
-    values = np.asarray(scorable.vectors, dtype=np.float32)
-    return Source(submission.name, scorable.client_ids, values, blocks, activity(scorable.client_ids))
+    blocks = submission.blocks if len(submission.blocks) > 1 else {}
+    values = np.asarray(submission.vectors, dtype=np.float32)
+    return Source(submission.folder.name, submission.ids, values, blocks, activity(submission.ids))
 
 
 def variants(sources: Sequence[Source]) -> list[Variant]:

@@ -1,7 +1,6 @@
-"""Leave-one-block-out of a recipe: what each block (run, part of a block) is worth, and what it reaches alone.
+"""A recipe taken apart: its blocks, runs and parts of blocks, and the matrices without them or of them alone.
 
-Blocks come from the store, so only assembly and scoring are paid; scores are kept per (profile, task, seed), so that a killed
-study goes on where it was, and one with more seeds or another part pays only for what is new.
+Blocks come from the store, so only assembly is paid.
 """
 
 from __future__ import annotations
@@ -9,32 +8,24 @@ from __future__ import annotations
 import fnmatch
 import glob
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from pathlib import Path
-from typing import Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kit import tracking
 from kit.data.layout import DataFolder
 from kit.errors import KitError, nearest
 from kit.history import History
 from kit.probes.registry import Vectors
 from kit.profile import Profile, build_profile, profile_fingerprint, run_block, spine
-from kit.progress import track
 from kit.recipe import BlockEntry, Recipe
-from kit.scoring.cells import Measured, Scorer
-from kit.scoring.statistics import compare
 from kit.store import Store, digest
-from kit.studies.ablation import Ablation, LeftOut, Without, made_from, silence
-from kit.submission import submit
-from kit.submission.fresh import is_fresh
-from kit.tasks import Task
 
 How = Literal["left out", "silenced"]
+ROWS_AT_ONCE: Final = 65_536
 
 
 @dataclass(frozen=True)
@@ -169,6 +160,16 @@ class Study:
         return list(json.loads((made.folder / "columns.json").read_text(encoding="utf-8")))
 
 
+def silence(vectors: Vectors, out: NDArray[np.float16], columns: slice | NDArray[Any], row_norm: float | None) -> None:
+    """Copy `vectors` (n, d) to `out` with `columns` set to 0, rows scaled to `row_norm` again if there is one."""
+    for first in range(0, len(vectors), ROWS_AT_ONCE):
+        chunk = vectors[first : first + ROWS_AT_ONCE].astype(np.float32)
+        chunk[:, columns] = 0
+        if row_norm is not None:
+            chunk *= row_norm / np.maximum(np.linalg.norm(chunk, axis=1, keepdims=True), 1e-12)
+        out[first : first + ROWS_AT_ONCE] = chunk
+
+
 def whole_parts(recipe: Recipe) -> list[Part]:
     """One part per block, and one for each set of entries that share a run (`like`), if something else is left then."""
     runs: dict[str, list[str]] = {}
@@ -201,69 +202,3 @@ def _no_match(part: Part, columns: Sequence[str]) -> KitError:
     return KitError(
         f"No column of the block matches {part.label!r}.", f"Its columns look like {', '.join(groups[:20])}."
     )
-
-
-def leave_one_out(study: Study, scorer: Scorer, seeds: int = 1, *, alone: bool = True) -> Ablation:
-    """Score the recipe, the recipe without each part and, if wanted, each block alone.
-
-    Args:
-        study: the recipe taken apart.
-        scorer: probe, precision and the tasks that count.
-        seeds: runs per task; with several, scores are means and intervals hold the noise between seeds.
-        alone: whether blocks are scored alone too.
-
-    Raises:
-        KitError: no task is defined, a pattern matches nothing, or a profile is too wide.
-    """
-    tasks = list(scorer.defined(study.clients))
-
-    def measure(variant: Variant) -> Measured:
-        return scorer.measure(variant.make, study.clients, variant.key, tasks, seeds)
-
-    told = {"recipe": study.recipe.model_dump(mode="json"), "data": str(study.folder.root), "probe": scorer.probe}
-    with tracking.run("ablate", told | {"seeds": seeds, "how": study.how}, study.store.root / "runs"):
-        full = measure(study.full)
-        rows: dict[bool, list[LeftOut]] = {False: [], True: []}
-        jobs = list(_jobs(study, alone=alone))
-        for part, single in track(jobs, "blocks", len(jobs)):
-            variant = study.alone(part) if single else study.without(part)
-            row = _row(part.label, full, measure(variant), tasks)
-            rows[single].append(row)
-            tracking.log("ablation", {"sum": row.total}, about={"part": part.label, "alone": single})
-    return Ablation(
-        probe=scorer.probe,
-        precision=scorer.evidence["precision"],
-        seeds=seeds,
-        how=study.how,
-        full={task.name: round(full.scored([task]).score, 6) for task in tasks},
-        rows=rows[False],
-        alone=rows[True],
-        fingerprint=made_from(study.full.key, study.folder, scorer.probe, scorer.evidence["precision"]),
-    )
-
-
-def _jobs(study: Study, *, alone: bool) -> Iterator[tuple[Part, bool]]:
-    """(part, whether it is scored alone); a recipe's only block can neither be left out nor differ from the whole."""
-    whole = [part for part in study.parts if not part.pattern and len(study.recipe.blocks) > 1]
-    yield from ((part, False) for part in study.parts if part.pattern or part in whole)
-    yield from ((part, True) for part in whole if alone)
-
-
-def _row(label: str, full: Measured, part: Measured, tasks: Sequence[Task]) -> LeftOut:
-    def entry(some: Sequence[Task]) -> Without:
-        mine = part.scored(some)
-        found = compare(full.scored(some), mine)
-        low, high = found.interval
-        return Without(score=mine.score, difference=found.difference, low=low, high=high)
-
-    return LeftOut(block=label, without={task.name: entry([task]) for task in tasks}, sum=entry(tasks))
-
-
-def submission_of(study: Study, folder: Path) -> bool:
-    """Whether `folder` holds just this recipe's submission on this data, built if there is none at all.
-
-    An older or other submission of that name is left alone.
-    """
-    if not folder.exists():
-        submit(study.recipe, study.folder.root, folder, store=study.store)
-    return is_fresh(folder, study.recipe, study.history.fingerprint)
