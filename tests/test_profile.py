@@ -17,6 +17,7 @@ from kit.errors import KitError, Severity
 from kit.history import History
 from kit.profile import build_profile, spine
 from kit.profile.assemble import finish, prepare_block, scale_columns
+from kit.profile.build import planned
 from kit.profile.costs import PRIOR, block_costs
 from kit.progress import Cost
 from kit.recipe import Assembly, BlockEntry, Recipe, parse
@@ -202,7 +203,7 @@ def test_costs_of_blocks_come_from_what_the_store_knows(toy_history: History, st
     record.write_text(json.dumps(json.loads(record.read_text()) | {"seconds": 3.0}))
     plan = recipe(a=done, b={"kind": "als"}, c={"kind": "als"}, d={"kind": "organisers"})
     clients = len(toy_history.clients)
-    assert block_costs(plan, toy_history, store) == [
+    assert block_costs(planned(plan, toy_history), clients, store) == [
         Cost(0.0, measured=True),
         Cost(3.0 * clients / (clients // 2), measured=True),
         Cost(0.0, measured=True),

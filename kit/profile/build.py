@@ -116,7 +116,8 @@ def build_profile(recipe: Recipe, history: History, store: Store) -> Profile:
     if len(history.clients) < 2:
         raise KitError("There is one relevant client, and no profile of one can tell it from others.", ONE_CLIENT)
     order = spine(history, recipe.seed)
-    costs = dict(zip(recipe.blocks, block_costs(recipe, history, store), strict=True))
+    expected = block_costs(planned(recipe, history), len(history.clients), store)
+    costs = dict(zip(recipe.blocks, expected, strict=True))
     names = build_order(recipe.blocks)
     made = {
         name: run_block(name, recipe.blocks[name], recipe.seed, history, store, recipe.blocks)
@@ -125,6 +126,14 @@ def build_profile(recipe: Recipe, history: History, store: Store) -> Profile:
     blocks = [(name, entry, made[name]) for name, entry in recipe.blocks.items()]
     with doing("profile"):
         return _assemble(recipe, history, order, blocks)
+
+
+def planned(recipe: Recipe, history: History) -> list[tuple[str, Plan]]:
+    """Kind and plan of every block, in order."""
+    return [
+        (entry.kind, plan_block(name, entry, recipe.seed, history.fingerprint, history.artefact, recipe.blocks))
+        for name, entry in recipe.blocks.items()
+    ]
 
 
 def _assemble(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
 
-from kit.history import History
 from kit.progress import Cost
-from kit.recipe import Recipe
-from kit.store import Store, is_whole
+from kit.store import Plan, Store, is_whole
 
 PRIOR: Final = {
     "organisers": 25e-6,
@@ -25,19 +24,15 @@ UNKNOWN: Final = 1e-3
 """Seconds per client of a kind that nobody has measured."""
 
 
-def block_costs(recipe: Recipe, history: History, store: Store) -> list[Cost]:
-    """The expected cost of every block of a recipe, in order: none where it is fresh, or shares the output of one before it; what
+def block_costs(plans: Sequence[tuple[str, Plan]], clients: int, store: Store) -> list[Cost]:
+    """The expected cost of every block (its kind, its plan), in order: none where it is fresh, or shares the output of one before it; what
     the newest like it took on this store, in proportion to the clients; else what the kind is known to take.
 
     The like: of equal settings if there is one, else of the same kind.
     """
-    from kit.profile.build import plan_block
-
     costs: list[Cost] = []
     seen: set[str] = set()
-    clients = len(history.clients)
-    for name, entry in recipe.blocks.items():
-        plan = plan_block(name, entry, recipe.seed, history.fingerprint, history.artefact, recipe.blocks)
+    for kind, plan in plans:
         if plan.key in seen or is_whole(store.folder(plan)):
             costs.append(Cost(0.0, measured=True))
             continue
@@ -46,7 +41,7 @@ def block_costs(recipe: Recipe, history: History, store: Store) -> list[Cost]:
         alike = [record for record in before if record["inputs"].get("settings") == plan.inputs["settings"]]
         newest = next(reversed(alike or before), None)
         if newest is None:
-            costs.append(Cost(PRIOR.get(entry.kind, UNKNOWN) * clients, measured=False))
+            costs.append(Cost(PRIOR.get(kind, UNKNOWN) * clients, measured=False))
         else:
             costs.append(Cost(float(newest["seconds"]) * clients / _clients(newest), measured=True))
     return costs
