@@ -17,31 +17,42 @@ if TYPE_CHECKING:
 COLOURS = {"helps": "green", "hurts": "red"}
 
 
+RecipeArgument = Annotated[Path, typer.Argument(help="A recipe with several blocks, such as pipelines/blend.toml.")]
+ProbeOption = Annotated[str, typer.Option("--probe", help="official, fast or gbm.")]
+RunsOption = Annotated[int, typer.Option("--seeds", min=1, help="Runs per task and profile; 3 or more to decide.")]
+ExactOption = Annotated[str, typer.Option("--precision", help="fp32, or bf16 where the probe has it.")]
+TasksOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--task", help="One task, such as price; repeat for several. ablation.json is written for all tasks only."
+    ),
+]
+PartOption = Annotated[
+    list[str] | None,
+    typer.Option("--part", help="Also leave out some columns of a block: 'stats:recency_*'; repeat for several."),
+]
+SilenceOption = Annotated[
+    bool, typer.Option("--silence", help="Set a block's columns to 0 instead of assembling without them.")
+]
+AloneOption = Annotated[bool, typer.Option("--alone/--no-alone", help="Also score every block alone.")]
+SubmissionOption = Annotated[
+    Path | None,
+    typer.Option("--submission", help="Gets ablation.json; by default submissions/NAME, built if it is missing."),
+]
+
+
 def ablate(
-    recipe: Annotated[Path, typer.Argument(help="A recipe with several blocks, such as pipelines/blend.toml.")],
+    recipe: RecipeArgument,
     data: DataOption,
-    probe: Annotated[str, typer.Option("--probe", help="official, fast or gbm.")] = "fast",
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Runs per task and profile; 3 or more to decide.")] = 1,
-    precision: Annotated[str, typer.Option("--precision", help="fp32, or bf16 where the probe has it.")] = "fp32",
-    task: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--task", help="One task, such as price; repeat for several. ablation.json is written for all tasks only."
-        ),
-    ] = None,
-    part: Annotated[
-        list[str] | None,
-        typer.Option("--part", help="Also leave out some columns of a block: 'stats:recency_*'; repeat for several."),
-    ] = None,
-    silence: Annotated[
-        bool, typer.Option("--silence", help="Set a block's columns to 0 instead of assembling without them.")
-    ] = False,
-    alone: Annotated[bool, typer.Option("--alone/--no-alone", help="Also score every block alone.")] = True,
+    probe: ProbeOption = "fast",
+    seeds: RunsOption = 1,
+    precision: ExactOption = "fp32",
+    task: TasksOption = None,
+    part: PartOption = None,
+    silence: SilenceOption = False,
+    alone: AloneOption = True,
     seed: SeedOption = None,
-    submission: Annotated[
-        Path | None,
-        typer.Option("--submission", help="Gets ablation.json; by default submissions/NAME, built if it is missing."),
-    ] = None,
+    submission: SubmissionOption = None,
     threads: ThreadsOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -63,6 +74,7 @@ def ablate(
     use_threads(threads)
     from kit.cli.options import precision_named, tasks_named
     from kit.data.layout import DataFolder
+    from kit.probes.registry import Options
     from kit.recipe import read_recipe
     from kit.scoring.cells import Scorer
     from kit.store import Store
@@ -74,7 +86,8 @@ def ablate(
     if seed is not None:
         plan = plan.model_copy(update={"seed": seed})
     every = _every_task()
-    scorer = Scorer(folder, probe, precision_named(precision, "fp32"), tasks_named(task) or every, store, threads)
+    options = Options(precision=precision_named(precision, "fp32"), threads=threads)
+    scorer = Scorer(folder, probe, tasks_named(task) or every, store, options)
     study = Study(plan, folder, store, "silenced" if silence else "left out", tuple(dict.fromkeys(part or ())))
     with store.in_use(f"The ablation of {plan.name}"):
         found = leave_one_out(study, scorer, seeds, alone=alone)
@@ -84,11 +97,16 @@ def ablate(
         write_ablation(place, found)
     if as_json:
         print_json(found.model_dump(mode="json") | {"written": str(place / "ablation.json") if written else None})
-        return
-    _print(found)
+    else:
+        _print(found)
+        _say_where(place, written=written, every=not task)
+
+
+def _say_where(place: Path, *, written: bool, every: bool) -> None:
+    """Where the result lies, or why it was not written although all tasks were scored."""
     if written:
         typer.echo(f"{place / 'ablation.json'} written; `kit report {place}` shows it")
-    elif not task:
+    elif every:
         typer.echo(
             f"{place} holds another submission: ablation.json was not written there (see --submission)", err=True
         )

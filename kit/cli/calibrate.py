@@ -50,15 +50,16 @@ def calibrate(
     """
     use_threads(threads)
     from kit.data.layout import DataFolder
+    from kit.probes.registry import Options
     from kit.store import Store
     from kit.studies.calibration.calibrate import calibrate as run_study
     from kit.studies.calibration.calibrate import plan_study
     from kit.submission.submission import Submission
 
-    folder, exact = DataFolder(data), precision_named(precision, "bf16")
+    folder, options = DataFolder(data), Options(precision=precision_named(precision, "bf16"), threads=threads)
     with Store().in_use(f"The calibration with {', '.join(map(str, submissions))}"):
         opened = [Submission.open(path) for path in submissions]
-        plan = plan_study(folder, out, tasks_named(task), stand_in, profiles, minutes, exact, threads, twice)
+        plan = plan_study(folder, out, tasks_named(task), stand_in, profiles, minutes, twice, options)
         content = run_study(opened, folder, plan)
     if as_json:
         print_json(content)

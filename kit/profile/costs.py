@@ -25,8 +25,8 @@ UNKNOWN: Final = 1e-3
 
 
 def block_costs(plans: Sequence[tuple[str, Plan]], clients: int, store: Store) -> list[Cost]:
-    """The expected cost of every block (its kind, its plan), in order: none where it is fresh, or shares the output of one before it; what
-    the newest like it took on this store, in proportion to the clients; else what the kind is known to take.
+    """The expected cost of every block (its kind, its plan), in order: none where it is fresh, or shares the output of one before
+    it; what the newest like it took on this store, in proportion to the clients; else what the kind is known to take.
 
     The like: of equal settings if there is one, else of the same kind.
     """

@@ -13,6 +13,7 @@ from typing import Any
 from kit.data.layout import DataFolder
 from kit.data.origin import require_origin
 from kit.errors import Finding, KitError
+from kit.probes.registry import Options
 from kit.progress import say
 from kit.report.attributions import Attributions, read_attributions
 from kit.report.scores import ProbeScores, collect_scores
@@ -114,7 +115,7 @@ def collect(
     if (drift or ablate) and folder is None:
         raise KitError(f"{'Drift' if drift else 'Leaving blocks out'} needs the data folder.", "Give it with --data.")
     if ablate and folder is not None:  # first: it scores the submission too where that is missing
-        measure_ablation(opened, folder, threads=threads)
+        measure_ablation(opened, folder, options=Options(threads=threads))
     others = list(against) or _baseline_beside(submission)
     for other in against:
         if not (other / "scores.json").exists():

@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,31 +88,27 @@ class Scorer:
     Attributes:
         folder: split data folder.
         probe: name of the probe.
-        precision: wanted; a probe that has only one uses that.
         tasks: that count, in order.
         store: keeps the scores.
-        threads: None for one per core.
-        reorder: runs after the first read the rows in other random orders.
+        options: how the probe is run; one that has a single precision uses that. Seeds are asked for by `score`.
     """
 
     folder: DataFolder
     probe: str
-    precision: Literal["fp32", "bf16"]
     tasks: Sequence[Task]
     store: Store
-    threads: int | None = None
-    reorder: bool = False
+    options: Options = field(default_factory=Options)
 
     def __post_init__(self) -> None:
         self.folder.require_split()
         self._probe = load_probes()[self.probe]
-        self._precision = self._probe.knows(self.precision)
+        self.options = replace(self.options, precision=self._probe.knows(self.options.precision))
         self._labels: dict[bytes, dict[Task, TaskData]] = {}
 
     @cached_property
     def evidence(self) -> dict[str, Any]:
         """All that decides a score besides vectors and seed."""
-        return evidence(self.folder, self._probe, self._precision)
+        return evidence(self.folder, self._probe, self.options.precision)
 
     def defined(self, clients: NDArray[np.int64]) -> dict[Task, TaskData]:
         """Labels of the tasks that the data define, for clients in this order.
@@ -182,9 +178,7 @@ class Scorer:
         missing = [task for task, place in found.items() if place is None]
         if missing:
             labels = self.defined(clients)
-            options = Options(
-                1, self._precision, self.threads, first_seed=seed, keep_logits=influences, reorder=self.reorder
-            )
+            options = replace(self.options, seeds=1, first_seed=seed, keep_logits=influences)
             made = vectors() if callable(vectors) else vectors
 
             def keep(runs: Sequence[TaskRun]) -> None:
@@ -212,7 +206,7 @@ class Scorer:
 
     def _inputs(self, vectors_key: str, task: Task, seed: int, *, influences: bool) -> dict[str, Any]:
         extra: dict[str, Any] = {"influence": True} if influences else {}
-        extra |= {"reordered": True} if self.reorder and seed else {}
+        extra |= {"reordered": True} if self.options.reorder and seed else {}
         own = own_digest(task, self.folder)
         extra |= {} if own is None else {"made_of": own}
         return {"vectors": vectors_key, "task": task.name, "seed": seed, **self.evidence, **extra}

@@ -12,6 +12,7 @@ import tomli_w
 from optuna.trial import FrozenTrial, TrialState
 
 from kit.errors import KitError
+from kit.probes.registry import Options
 from kit.progress import say
 from kit.recipe import Recipe, parse
 from kit.scoring.cells import Scorer
@@ -50,11 +51,9 @@ def score_officially(
     scorer = Scorer(
         objective.folder,
         "official",
-        search.official_precision,
         search.tasks,
         objective.scorer.store,
-        threads,
-        reorder=True,
+        Options(precision=search.official_precision, threads=threads, reorder=True),
     )
     ranked = best_trials(study)
     chosen = ranked[:count] + [trial for trial in ranked[count:] if is_first(trial)]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from kit.contract import vectors_digest
 from kit.data.layout import DataFolder
 from kit.history import History
-from kit.probes.registry import Vectors
+from kit.probes.registry import Options, Vectors
 from kit.profile import build_profile
 from kit.progress import say
 from kit.recipe import Recipe, read_recipe
@@ -78,12 +78,10 @@ class RecipeObjective:
     def __init__(self, space: Space, data: Path, root: Path, threads: int | None = None) -> None:
         self.space, self.search, self.root = space, space.search, root
         self.folder = DataFolder(data)
-        self.scorer = self._scorer(self.search.probe, self.search.precision, threads)
+        options = Options(precision=self.search.precision, threads=threads)
+        self.scorer = Scorer(self.folder, self.search.probe, self.search.tasks, Store(root), options)
         self.reference: Reference | None = None
         self._histories: dict[str, History] = {}
-
-    def _scorer(self, probe: str, precision: Any, threads: int | None) -> Scorer:  # noqa: ANN401
-        return Scorer(self.folder, probe, precision, self.search.tasks, Store(self.root), threads)
 
     def identity(self) -> dict[str, str]:
         """What a study must not change between two runs, by what to call it."""

@@ -240,7 +240,9 @@ def counted(monkeypatch: pytest.MonkeyPatch, fail_after: int | None = None) -> l
 
 
 def small_plan(out: Path) -> Plan:
-    return Plan(out, (CONVERSION, SKU), ("good", "other"), profiles=4, twice=2, threads=1)
+    return Plan(
+        out, (CONVERSION, SKU), ("good", "other"), profiles=4, twice=2, options=Options(precision="bf16", threads=1)
+    )
 
 
 def test_a_killed_study_goes_on_where_it_was(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -312,7 +314,7 @@ def test_undefined_tasks_and_bad_plans_are_stated(
 
 
 def test_results_are_kept_where_cleaning_leaves_them(world: World) -> None:
-    plan = plan_study(world.folder, None, None, None, None, None, "bf16", None)
+    plan = plan_study(world.folder, None, None, None, None, None)
     assert plan.out.parent.name in KEPT_FOLDERS
     assert plan.out.name == world.folder.root.name
 

@@ -18,7 +18,7 @@ from kit.errors import KitError
 from kit.history import History
 from kit.probes.fast import PRECISION
 from kit.probes.network import Shape
-from kit.probes.registry import load_probes
+from kit.probes.registry import Options, load_probes
 from kit.profile import build_profile
 from kit.recipe import Recipe, parse
 from kit.report import collect, render
@@ -40,7 +40,7 @@ def plan(**changes) -> Recipe:
 
 
 def scorer(toy: DataFolder, store: Store, probe: str = "fast") -> Scorer:
-    return Scorer(toy, probe, "fp32", TASKS, store, 1)
+    return Scorer(toy, probe, TASKS, store, Options(threads=1))
 
 
 @pytest.fixture(autouse=True)
@@ -87,7 +87,7 @@ def test_left_out_equals_a_submission_built_and_scored_without(toy: DataFolder, 
 
 def test_silenced_equals_measuring_the_built_submission(toy: DataFolder, store: Store, tmp_path: Path):
     folder = build(toy, tmp_path, MINE)
-    oracle = measure_ablation(Submission(folder), toy, threads=1)
+    oracle = measure_ablation(Submission(folder), toy, options=Options(threads=1))
     study = Study(plan(), toy, store, "silenced")
     found = leave_one_out(study, scorer(toy, study.store), alone=False)
     assert found.how == oracle.how == "silenced"
@@ -251,5 +251,5 @@ def test_the_command_writes_what_the_report_reads(toy: DataFolder, tmp_path: Pat
     page = render(collect(Path("submissions/r"), toy.root))
     assert "assembled anew without it" in page
     assert (
-        measure_ablation(Submission(Path("submissions/r")), toy, threads=1) == found
+        measure_ablation(Submission(Path("submissions/r")), toy, options=Options(threads=1)) == found
     )  # `kit report --ablate` takes it as it is

@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from kit.cli.main import app
 from kit.data.layout import DataFolder
 from kit.errors import KitError
+from kit.probes.registry import Options
 from kit.recipe import Recipe, parse
 from kit.report import collect, render, render_markdown
 from kit.report.html import DRAWN
@@ -280,7 +281,7 @@ def test_leaving_out_equals_building_silenced(scored: Path, toy: DataFolder, tmp
 
 
 def test_ablation_is_measured_once(copy: Path, toy: DataFolder):
-    found = measure_ablation(Submission(copy), toy, threads=1)
+    found = measure_ablation(Submission(copy), toy, options=Options(threads=1))
     assert [row.block for row in found.rows] == ["counts", "recency", "graph"]
     full = read_scores(copy)["fast"]["tasks"]
     for row in found.rows:
@@ -288,14 +289,15 @@ def test_ablation_is_measured_once(copy: Path, toy: DataFolder):
             assert entry.difference == pytest.approx(full[task]["score"] - entry.score)
             assert entry.low <= entry.difference <= entry.high
     before = (copy / "ablation.json").stat().st_mtime_ns
-    assert measure_ablation(Submission(copy), toy, threads=1) == found
+    assert measure_ablation(Submission(copy), toy, options=Options(threads=1)) == found
     assert (copy / "ablation.json").stat().st_mtime_ns == before
     page = render(collect(copy))
     assert page.count("to the sum</span>") == 3
     assert found.precision == read_scores(copy)["fast"]["precision"]
     other = "fp32" if found.precision == "bf16" else "bf16"
     write_ablation(copy, found.model_copy(update={"precision": other, "rows": found.rows[:1]}))
-    assert measure_ablation(Submission(copy), toy, threads=1) == found, "one in another precision is measured again"
+    again = measure_ablation(Submission(copy), toy, options=Options(threads=1))
+    assert again == found, "one in another precision is measured again"
     assert collect(copy, toy.root).ablation == found
     write_ablation(copy, found.model_copy(update={"probe": "departed"}))
     assert read_current(Submission(copy), toy) is None, "its probe is registered no more"

@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from kit import tracking
 from kit.data.layout import DataFolder
 from kit.errors import KitError
+from kit.probes.registry import Options
 from kit.recipe import read_recipe
 from kit.scoring.cells import CountingStore, Scorer
 from kit.store import Store
@@ -141,11 +142,11 @@ def test_training_in_the_lowest_quarter_at_its_epoch_is_stopped():
 def test_scores_are_kept_and_found(toy: DataFolder, store: Store, monkeypatch: pytest.MonkeyPatch):
     ids = np.random.default_rng(0).permutation(toy.clients())
     vectors = np.random.default_rng(1).normal(size=(len(ids), 4)).astype(np.float16)
-    scorer = Scorer(toy, "fast", "fp32", [CONVERSION, CHURN], store)
+    scorer = Scorer(toy, "fast", [CONVERSION, CHURN], store, Options(threads=1))
     both = scorer.score(vectors, ids, "key", [CONVERSION, CHURN], [0, 1])
     assert set(both) == {(task, seed) for task in (CONVERSION, CHURN) for seed in (0, 1)}
     assert both[CONVERSION, 0] != both[CONVERSION, 1]
-    again = Scorer(toy, "fast", "fp32", [CONVERSION], store)
+    again = Scorer(toy, "fast", [CONVERSION], store, Options(threads=1))
     nothing = replace(again._probe, run=partial(pytest.fail, "scored again what is known"))
     again.evidence  # noqa: B018 - before the probe is taken away
     monkeypatch.setattr(again, "_probe", nothing)
@@ -161,7 +162,7 @@ def test_a_killed_scoring_keeps_the_tasks_that_were_done(
     ids = np.random.default_rng(0).permutation(toy.clients())
     vectors = np.random.default_rng(1).normal(size=(len(ids), 4)).astype(np.float16)
     tasks = [CONVERSION, CHURN]
-    scorer = Scorer(toy, "gbm", "fp32", tasks, store, threads=1)
+    scorer = Scorer(toy, "gbm", tasks, store, Options(threads=1))
     run = scorer._probe.run
 
     def killed(vectors, tasks, options):
@@ -187,7 +188,9 @@ def test_scores_are_those_of_kit_score(toy: DataFolder, store: Store, tmp_path: 
     np.save(tmp_path / "client_ids.npy", ids)
     np.save(tmp_path / "embeddings.npy", vectors)
     report = score_submission(tmp_path, toy, "fast", [CONVERSION, PRICE], threads=1)
-    ours = Scorer(toy, "fast", "fp32", [CONVERSION, PRICE], store, 1).score(vectors, ids, "k", [CONVERSION, PRICE], [0])
+    ours = Scorer(toy, "fast", [CONVERSION, PRICE], store, Options(threads=1)).score(
+        vectors, ids, "k", [CONVERSION, PRICE], [0]
+    )
     for task in (CONVERSION, PRICE):
         assert ours[task, 0] == pytest.approx(report.tasks[task.name]["score"], abs=5e-5)
 
@@ -202,7 +205,7 @@ def test_errors_over_clients_are_those_of_kit_compare(toy: DataFolder, store: St
     np.save(tmp_path / "client_ids.npy", ids)
     np.save(tmp_path / "embeddings.npy", vectors)
     write_scores(tmp_path, [score_submission(tmp_path, toy, "fast", [CONVERSION], threads=1)])
-    ours = Scorer(toy, "fast", "fp32", [CONVERSION], store, 1).client_errors(vectors, ids, "key", [CONVERSION])
+    ours = Scorer(toy, "fast", [CONVERSION], store, Options(threads=1)).client_errors(vectors, ids, "key", [CONVERSION])
     assert ours[CONVERSION] == pytest.approx(read_scored(tmp_path, "fast")[CONVERSION].error, rel=1e-4)
 
 
@@ -276,7 +279,9 @@ def test_a_trial_s_scores_are_those_of_its_recipe(searched: tuple[Job, optuna.St
     best = best_trials(study)[0]
     objective = RecipeObjective(job.space, job.data, job.root, 1)
     built = objective.build(job.space.recipe(from_params(best.params)))
-    fresh = Scorer(objective.folder, "fast", "fp32", job.space.search.tasks, Store(job.root.parent / "other"), 1)
+    fresh = Scorer(
+        objective.folder, "fast", job.space.search.tasks, Store(job.root.parent / "other"), Options(threads=1)
+    )
     scores = fresh.score(built.vectors, built.clients, built.key, fresh.defined(built.clients), [0])
     assert best.user_attrs["result"]["scores"] == {task.name: round(score, 6) for (task, _), score in scores.items()}
     reference = Reference.from_json(study.user_attrs["reference"])
@@ -351,7 +356,7 @@ def test_runs_in_other_orders_are_asked_for_and_kept_apart(toy: DataFolder, stor
     vectors = np.random.default_rng(1).normal(size=(len(ids), 4)).astype(np.float16)
     asked: list[tuple[int, bool]] = []
     for reorder in (False, True):
-        scorer = Scorer(toy, "fast", "fp32", [CONVERSION], store, 1, reorder=reorder)
+        scorer = Scorer(toy, "fast", [CONVERSION], store, Options(threads=1, reorder=reorder))
         probe = scorer._probe
 
         def run(vectors, tasks, options, probe=probe):

@@ -90,7 +90,7 @@ def _entry(full: Scored, part: Scored) -> Without:
 
 
 def measure_ablation(
-    submission: Submission, folder: DataFolder, probe: str = "fast", threads: int | None = None
+    submission: Submission, folder: DataFolder, probe: str = "fast", options: Options | None = None
 ) -> Ablation:
     """Score the submission once per block with that block's columns set to 0, and keep the result in ablation.json.
 
@@ -116,13 +116,14 @@ def measure_ablation(
         )
     if known is not None and (known.probe, known.precision, known.fingerprint) == (probe, precision, decided):
         return known
-    whole = score_submission(submission, folder, probe, options=Options(threads=threads))
+    options = replace(options or Options(), seeds=1, precision=precision)
+    whole = score_submission(submission, folder, probe, options=options)
     write_scores(submission.folder, [whole])
     stored = read_scored(submission.folder, probe)
     full = {
         task: item.single for task, item in stored.items() if task.name in whole.tasks
     }  # the parts have one run each
-    scorer = Scorer(folder, probe, precision, list(full), Store(), threads)
+    scorer = Scorer(folder, probe, list(full), Store(), options)
     rows = []
     for name, columns in track(blocks.items(), "leaving blocks out", len(blocks)):
         variant = _silenced(submission, columns, manifest["recipe"]["assembly"]["row_norm"])

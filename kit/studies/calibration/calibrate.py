@@ -10,9 +10,9 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import psutil
@@ -34,6 +34,8 @@ from kit.tasks import CHALLENGE, Task
 from kit.tasks.labels import TaskData, UndefinedTask, load_task, own_digest, targets_digest
 
 Part = TypeVar("Part")
+USUAL: Final = Options(precision="bf16")
+"""Of the official probe: a study scores many profiles."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +48,10 @@ class Plan:
         stand_ins: names; empty for all that are default.
         profiles: only the first so many; None for all.
         minutes: start nothing after this long; None for no limit.
-        precision: of the official probe.
         twice: how many profiles the official probe scores a second time, from another seed and with the rows in another
             random order, to learn the noise of both; at most all. Profiles that are an order are left out. Few can mislead:
             of thirteen runs twelve repeated to .02, one was off by .08 (docs/measured.md).
-        threads: None for one per core.
+        options: threads, and the precision of the official probe.
     """
 
     out: Path
@@ -58,9 +59,8 @@ class Plan:
     stand_ins: tuple[str, ...] = ()
     profiles: int | None = None
     minutes: float | None = None
-    precision: Precision = "bf16"
     twice: int = 6
-    threads: int | None = None
+    options: Options = USUAL
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def calibrate(submissions: Sequence[Submission], folder: DataFolder, plan: Plan)
     official, again = _official(plan, 0), _official(plan, 1)
     twice = spread([variant for variant in chosen if not variant.ordered], plan.twice)
     targets, clock = targets_digest(folder), _Clock(plan.minutes)
-    study = Study(plan.out, str(folder.root), [str(one) for one in submissions], plan.precision, plan.minutes)
+    study = Study(plan.out, str(folder.root), [str(one) for one in submissions], plan.options.precision, plan.minutes)
     study.targets = targets
     for number, variant in enumerate(chosen):
         if clock.over():
@@ -126,15 +126,14 @@ def plan_study(
     stand_ins: Sequence[str] | None,
     profiles: int | None,
     minutes: float | None,
-    precision: Precision,
-    threads: int | None,
     twice: int | None = None,
+    options: Options | None = None,
 ) -> Plan:
     """A Plan from what a command line gives; without `out`, results are kept in the store under the data folder's name."""
     place = out or DEFAULT_ROOT / "calibration" / folder.root.resolve().name
     names = tuple(dict.fromkeys(stand_ins or ()))
     again = Plan.twice if twice is None else twice
-    return Plan(place, tuple(tasks or ()), names, profiles, minutes, precision, again, threads)
+    return Plan(place, tuple(tasks or ()), names, profiles, minutes, again, options or USUAL)
 
 
 def check_plan(plan: Plan) -> None:
@@ -244,13 +243,15 @@ def _stand_in(name: str, plan: Plan) -> Contestant:
     part = STAND_INS[name]
     probes = load_probes()
     precision: Precision = probes[name].usual if name in probes else "fp32"  # as the machine decides
-    return Contestant(name, part.run, Options(part.seeds, precision, plan.threads), True, _code(part.run))
+    return Contestant(
+        name, part.run, replace(plan.options, seeds=part.seeds, precision=precision), True, _code(part.run)
+    )
 
 
 def _official(plan: Plan, first_seed: int) -> Contestant:
     run = load_probes()[OFFICIAL].run
     name = OFFICIAL if not first_seed else f"{OFFICIAL}-{PROBE_SEED + first_seed}"
-    options = Options(1, plan.precision, plan.threads, first_seed=first_seed, reorder=True)
+    options = replace(plan.options, seeds=1, first_seed=first_seed, reorder=True)
     return Contestant(name, run, options, together=False, code=_code(run))
 
 
