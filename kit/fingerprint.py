@@ -52,6 +52,7 @@ INERT: Final = frozenset(
         "kit.blocks.combined_need",  # estimates for blocks
         "kit.features.describe",  # lists of features for people, and their number for estimates
         "kit.features.sizes",  # estimates for features; passes may be of any size, the numbers do not depend on it
+        "kit.profile.costs",  # how long blocks will take
         "kit.submission.card",  # a page about a finished submission
     }
 )

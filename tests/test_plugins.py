@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from kit.data.layout import DataFolder
@@ -66,6 +67,13 @@ def test_the_whole_road_runs_from_outside_the_kit(desk: Path):
     done = run(desk / "elsewhere", *score)
     assert done.returncode == 0, done.stderr
     assert 0 < json.loads(done.stdout)["tasks"]["churn"]["score"] < 1
+    client = int(np.load(desk / "submissions" / "pages" / "client_ids.npy")[0])
+    told = json.loads(run(desk / "elsewhere", *score, "--explain", "--clients", str(client)).stdout)
+    assert told["reused"] and set(told["importance"]["churn"]["blocks"]) == {"pages", "features"}
+    kept = json.loads((desk / "submissions" / "pages" / "explain-centroid.json").read_text())["tasks"]["churn"][
+        "clients"
+    ]
+    assert sum(kept[str(client)][0]["blocks"].values()) == pytest.approx(kept[str(client)][0]["margin"], rel=1e-4)
     weekly = (*score[:-3], "--task", "weekly", "--json")
     first = json.loads(run(desk / "elsewhere", *weekly).stdout)
     assert 0 < first["tasks"]["weekly"]["score"] < 1 and first["sum"] == 0  # no part of the challenge's sum
@@ -78,7 +86,13 @@ def test_the_whole_road_runs_from_outside_the_kit(desk: Path):
     again = json.loads(run(desk / "elsewhere", *weekly).stdout)
     assert not again["reused"] and again["tasks"]["weekly"]["score"] != first["tasks"]["weekly"]["score"]
     assert json.loads(run(desk / "elsewhere", *score).stdout)["reused"]  # churn's is none of its business
-    for name in ("hashing.py", "features/late.py", "blocks/pages.py", "probes/centroid.py"):  # words decide nothing
+    for name in (
+        "hashing.py",
+        "features/late.py",
+        "blocks/pages.py",
+        "probes/centroid.py",
+        "probes/reasons.py",
+    ):  # words decide nothing
         (edit / name).write_text((edit / name).read_text().replace('"""', '"""So: ', 1) + "# more\n")
     (edit / "probes" / "centroid.py").write_text((edit / "probes" / "centroid.py").read_text().replace("1e-3", "1e-2"))
     assert {state for state, _ in states(desk).values()} == {"fresh"}
