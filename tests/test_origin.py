@@ -123,10 +123,10 @@ def test_another_folder_at_the_same_path_is_said_by_all_who_follow_it(
     shop: DataFolder, scored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     manifest = read_manifest(scored)
-    assert origin_notes(scored, shop) == []
+    assert origin_notes(Submission(scored), shop) == []
     assert collect(scored).data == shop.root
     other_events(shop)
-    (note,) = origin_notes(scored, shop)
+    (note,) = origin_notes(Submission(scored), shop)
     assert f"made from other data than {shop.root} holds now (input/product_buy.parquet)" in note
     assert note in score_submission(scored, shop, tasks=[CONVERSION], threads=1).notes
     capsys.readouterr()

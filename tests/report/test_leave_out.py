@@ -153,7 +153,7 @@ def test_killed_and_resumed_and_nothing_paid_twice(
 def test_known_scores_need_no_profile(toy: DataFolder, store: Store, monkeypatch: pytest.MonkeyPatch):
     study = Study(plan(), toy, store)
     found = leave_one_out(study, scorer(toy, study.store))
-    monkeypatch.setattr("kit.studies.ablation.measure.build_profile", lambda *_: pytest.fail("assembled again"))
+    monkeypatch.setattr("kit.studies.ablation.parts.build_profile", lambda *_: pytest.fail("assembled again"))
     assert leave_one_out(Study(plan(), toy, study.store), scorer(toy, study.store)) == found
 
 

@@ -154,9 +154,9 @@ def test_a_list_that_came_with_the_folder_is_kept(shop: DataFolder, days: int, t
     assert np.load(folder.popularity("cheap")).tolist() == [bought.count(1005), bought.count(1001)]
 
 
-def test_a_mistyped_task_lists_ones_own_too() -> None:
+def test_a_mistyped_task_lists_ones_own_too(tmp_path: Path) -> None:
     with pytest.raises(KitError, match=r"no task 'deer';.*did you mean 'dear'.*propensity_sku"):
-        CliRunner().invoke(app, ["score", "x", "--data", "y", "--task", "deer"], catch_exceptions=False)
+        CliRunner().invoke(app, ["score", str(tmp_path), "--data", "y", "--task", "deer"], catch_exceptions=False)
 
 
 def test_tasks_travel_between_processes_as_the_same_object() -> None:

@@ -334,7 +334,7 @@ def test_the_official_probe_may_be_asked_in_several_row_orders(
     names, found = {}, {0: (0.9, 0.1), 1: (0.6, 0.6), 2: (0.5, 0.5)}
 
     def score(self: Scorer, vectors, clients, key, tasks, seeds):
-        assert self.reorder
+        assert self.options.reorder
         place = names.setdefault(key, len(names))
         return {(task, seed): found[place][seed] for task in tasks for seed in seeds}
 
