@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
@@ -14,6 +16,9 @@ from kit.history import History
 from kit.profile import build_profile, plan_block
 from kit.recipe import BlockEntry, Recipe, build_order, parse
 from kit.store import Store
+from kit.studies.ablation.parts import Part, Study, whole_parts
+from kit.studies.drift import measure_drift
+from kit.submission.recipes import check_recipe
 
 COUNTS = {"kind": "stats", "families": ["counts"]}
 ALS = {"kind": "als", "factors": 3, "iterations": 2, "min_clients": 1}
@@ -56,6 +61,15 @@ def test_kinds_that_use_others_and_kinds_that_do_not():
         plan_block("x", BlockEntry(kind="stack"), 0, "history", "events/x")
 
 
+def test_recipe_check_says_the_same(tmp_path: Path):
+    path = tmp_path / "r.toml"
+    path.write_text('name = "r"\n[blocks.a]\nkind = "stats"\nuses = ["b"]\n[blocks.b]\nkind = "stack"\n')
+    assert [(finding.what, finding.where) for finding in check_recipe(path)] == [
+        ("Blocks of kind 'stats' use no other entries.", "blocks.a.uses"),
+        ("A block of kind 'stack' learns from other entries.", "blocks.b.uses"),
+    ]
+
+
 def test_a_change_of_the_used_entry_makes_its_user_stale_and_not_the_other_way_round():
     base = {"base": ALS, "top": {"kind": "stack", "uses": ["base"]}}
     before = recipe(**base)
@@ -87,6 +101,26 @@ def test_used_entries_are_parents_and_are_fitted_at_the_rewound_cut_for_labels(t
     again = build_profile(plan, History.open(toy, store=store), store)
     assert [row.fresh for row in again.blocks] == [True]
     assert again.matrix.tobytes() == profile.matrix.tobytes()
+
+
+def test_what_is_left_out_of_the_profile_is_still_there_for_those_who_use_it(toy: DataFolder, store: Store):
+    plan = recipe(base=ALS, hidden=COUNTS | {"profile": False}, top={"kind": "stack", "uses": ["base", "hidden"]})
+    history = History.open(toy, store=store)
+    whole = build_profile(plan, history, store)
+    assert [part.blocks for part in whole_parts(plan)] == [("base",), ("top",)]
+    study = Study(plan, toy, store, patterns=())
+    base, top = whole.blocks
+    without = study.without(Part("base", ("base",))).make()
+    np.testing.assert_array_equal(without, whole.matrix[:, top.start : top.stop])
+    np.testing.assert_array_equal(study.alone(Part("top", ("top",))).make(), without)
+    np.testing.assert_array_equal(study.alone(Part("base", ("base",))).make(), whole.matrix[:, base.start : base.stop])
+
+
+def test_drift_is_measured_of_blocks_that_use_others_too(toy: DataFolder, store: Store):
+    plan = recipe(base=ALS, top={"kind": "stack", "uses": ["base"]})
+    found = measure_drift(plan, toy, "input", store)
+    assert [row["block"] for row in found["blocks"]] == ["base", "top"]
+    assert found["blocks"][1]["columns"] == len(target_names(History.open(toy, store=store)))
 
 
 class Told(Others):

@@ -74,13 +74,19 @@ def check_recipe(path: Path, data: Path | None = None, store: Store | None = Non
 
 
 def _block_errors(where: str, table: dict[str, Any]) -> list[Finding]:
-    """Unknown kind, unknown or ill-typed settings, unknown feature families of one block's table."""
+    """Unknown kind, unknown or ill-typed settings, unknown feature families of one block's table; `uses` where there is none to
+    be, or none where it must be."""
     kinds = load_blocks()
     kind = table["kind"]
     if kind not in kinds:
         return [_error(f"There is no block called {kind!r}.", f"{where}.kind", nearest(str(kind), kinds))]
     settings = {key: value for key, value in table.items() if key not in BlockEntry.model_fields}
     found = list(_errors(kinds[kind].Settings, settings, f"{where}.", COMMON))
+    if table.get("uses") and not kinds[kind].takes:
+        found.append(_error(f"Blocks of kind {kind!r} use no other entries.", f"{where}.uses", "Leave `uses` out."))
+    if kinds[kind].takes and not table.get("uses"):
+        what = f"A block of kind {kind!r} learns from other entries."
+        found.append(_error(what, f"{where}.uses", 'Name them: uses = ["stats"].'))
     return found + list(_unknown_families(settings, where))
 
 

@@ -76,9 +76,10 @@ class Study:
                 "Leave blocks out instead: without --silence.",
             )
         self.parts = [*whole_parts(self.recipe), *(_part(self.recipe, pattern) for pattern in self.patterns)]
-        if len(self.recipe.blocks) < 2 and not self.patterns:
+        inside = [name for name, entry in self.recipe.blocks.items() if entry.profile]
+        if len(inside) < 2 and not self.patterns:
             raise KitError(
-                f"{self.recipe.name} has the one block {next(iter(self.recipe.blocks))!r}: nothing would be left.",
+                f"{self.recipe.name} has the one block {inside[0]!r}: nothing would be left.",
                 "Give a recipe with several blocks, or --part BLOCK:PATTERN.",
             )
         self.history = History.open(self.folder, "input", store=self.store, duplicates=self.recipe.duplicates)
@@ -173,10 +174,11 @@ def silence(vectors: Vectors, out: NDArray[np.float16], columns: slice | NDArray
 def whole_parts(recipe: Recipe) -> list[Part]:
     """One part per block, and one for each set of entries that share a run (`like`), if something else is left then."""
     runs: dict[str, list[str]] = {}
-    for name, entry in recipe.blocks.items():
-        runs.setdefault(digest([entry.kind, entry.settings()]), []).append(name)
-    shared = [names for names in runs.values() if 1 < len(names) < len(recipe.blocks)]
-    return [Part(name, (name,)) for name in recipe.blocks] + [Part("+".join(names), tuple(names)) for names in shared]
+    inside = {name: entry for name, entry in recipe.blocks.items() if entry.profile}
+    for name, entry in inside.items():
+        runs.setdefault(digest([entry.kind, entry.settings(), entry.uses]), []).append(name)
+    shared = [names for names in runs.values() if 1 < len(names) < len(inside)]
+    return [Part(name, (name,)) for name in inside] + [Part("+".join(names), tuple(names)) for names in shared]
 
 
 def _part(recipe: Recipe, text: str) -> Part:
