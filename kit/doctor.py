@@ -67,8 +67,8 @@ class Facts:
         threads: what the libraries would use. `variables`: environment variables that say so.
         memory, available: bytes, the container's limit taken into account.
         store: folder of the artefacts. `free`: bytes on its disk. `filesystem`: its type.
-        device: «cuda …», «mps» or «cpu». `gpu`: whether there is an NVIDIA device at all. `cuda_build`: torch's CUDA version.
-        bf16: «fast» (instructions for it), «emulated» or «unknown».
+        device: `cuda …`, `mps` or `cpu`. `gpu`: whether there is an NVIDIA device at all. `cuda_build`: torch's CUDA version.
+        bf16: `fast` (instructions for it), `emulated` or `unknown`.
         extras: package → installed.
         open_files, file_size: this process's limits; None = unlimited.
         encoding: of standard output.
@@ -218,7 +218,7 @@ def _room(facts: Facts) -> list[Finding]:
 
 
 def unmet_requirements() -> list[str]:
-    """«polars 1.2 is installed, polars>=2.0 is needed» for every requirement that is not met; [] if the kit is a bare folder."""
+    """`polars 1.2 is installed, polars>=2.0 is needed` for every requirement that is not met; [] if the kit is a bare folder."""
     from packaging.requirements import Requirement
 
     try:
@@ -252,7 +252,7 @@ def _version(name: str) -> str | None:
 
 
 def _installed(module: str) -> bool:
-    """Whether it can be imported; a folder of that name in the working directory («wandb») has no origin and is none."""
+    """Whether it can be imported; a folder of that name in the working directory (`wandb`) has no origin and is none."""
     spec = importlib.util.find_spec(module)
     return spec is not None and spec.origin is not None
 

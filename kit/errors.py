@@ -48,7 +48,7 @@ class Finding:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """A hint for a mistyped name: «did you mean 'x'?» and the names that exist."""
+    """A hint for a mistyped name: `did you mean 'x'?` and the names that exist."""
     names = sorted(known)
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}? " if close else ""
@@ -59,7 +59,7 @@ def require_known(what: str, given: Iterable[str], known: Iterable[str]) -> None
     """ValueError, as settings' validators raise it, at the first name that does not exist.
 
     Args:
-        what: what a name names: «relation».
+        what: what a name names: `relation`.
         given: names from a recipe.
         known: names that exist.
     """

@@ -67,7 +67,7 @@ class Code:
     """Source files that decide something.
 
     Attributes:
-        files: «kit/history.py» → digest of what it says, comments and docstrings left out; by name.
+        files: `kit/history.py` → digest of what it says, comments and docstrings left out; by name.
     """
 
     files: Mapping[str, str]
@@ -235,7 +235,7 @@ class CodePlace:
         return _file(self.folder, name)
 
     def shown(self, file: Path) -> str:
-        """«kit/history.py», «acme/blocks.py»."""
+        """`kit/history.py`, `acme/blocks.py`."""
         base = KIT.parent if file.is_relative_to(KIT) else self.folder
         return file.relative_to(base).as_posix()
 

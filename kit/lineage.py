@@ -34,8 +34,8 @@ class Stage:
     """One line of `kit status`.
 
     Attributes:
-        name: «events», «block NAME», «submission».
-        key: where it lies or would lie: «stage/fingerprint», or the submission's folder.
+        name: `events`, `block NAME`, `submission`.
+        key: where it lies or would lie: `stage/fingerprint`, or the submission's folder.
         state: fresh, stale or missing.
         reasons: what changed, or what is odd about a fresh one.
         made: when; None unless fresh.

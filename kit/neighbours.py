@@ -67,7 +67,7 @@ class Profiles:
         clients: int64 (n,).
         matrix: (n, d), usually a memory map of float16.
         norms: float32 (n,), L2 norms of the rows, 1 for rows that are all zero.
-        names: d names, «block.column».
+        names: d names, `block.column`.
         blocks: block → its columns.
     """
 

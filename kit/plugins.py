@@ -43,7 +43,7 @@ def use_plugins(modules: Sequence[str], where: str, folders: Iterable[Path] = ()
 
     Args:
         modules: dotted names.
-        where: who names them, for messages: «pipelines/mine.toml».
+        where: who names them, for messages: `pipelines/mine.toml`.
         folders: where to look before the working directory for what is not importable yet.
 
     Raises:

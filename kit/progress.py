@@ -122,7 +122,7 @@ def progress(name: str, total: int, unit: str = "steps", costs: Sequence[Cost] |
 
 
 def outlook(done: int, total: int, seconds: float, unit: str) -> str:
-    """Rate and remaining time in words, by the mean of the `seconds` so far: «35 batches/s, about 12 s left»."""
+    """Rate and remaining time in words, by the mean of the `seconds` so far: `35 batches/s, about 12 s left`."""
     rate = done / max(seconds, 1e-9)
     pace = f"{rate:,.0f} {unit}/s" if rate >= 10 else f"{rate:.1f} {unit}/s" if rate >= 1 else f"{1 / rate:,.1f} s each"
     return f"{pace}, about {_duration((total - done) / rate)} left"
@@ -141,7 +141,7 @@ class _Remaining:
         self.before = 0.0
 
     def words(self, done: int, total: int, seconds: float, unit: str) -> str:
-        """«about 12 s left»; there is no rate worth telling. Called after every unit, as their number tells.
+        """`about 12 s left`; there is no rate worth telling. Called after every unit, as their number tells.
 
         Args:
             done: units done.

@@ -94,7 +94,7 @@ class BlockEntry(BaseModel):
         True, description="false: no columns of its own in the profile, as it is there for the entries that use it."
     )
     columns: tuple[str, ...] = Field(
-        (), description="Keep only columns that match one of these patterns («forecast_*»)."
+        (), description="Keep only columns that match one of these patterns (`forecast_*`)."
     )
     scale: Scale = Field(
         "none", description="Per column: quantile → uniform in [-1, 1]; standard → z-score; signed-log."

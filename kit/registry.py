@@ -21,7 +21,7 @@ class Registry(Generic[T]):
     """A dictionary that refuses duplicates and explains misses.
 
     Args:
-        noun: what is registered, for messages («feature family», «block» …).
+        noun: what is registered, for messages (`feature family`, `block` …).
     """
 
     def __init__(self, noun: str) -> None:
@@ -85,7 +85,7 @@ def import_modules(package: str, only: str | None = None) -> None:
     """Import a package's modules, so that whatever they register is known; then the plugins.
 
     Args:
-        package: dotted name («kit.blocks»).
+        package: dotted name (`kit.blocks`).
         only: the module of this name alone, if there is one, and no plugins.
 
     Raises:

@@ -107,7 +107,7 @@ class Artefact:
 
     @property
     def key(self) -> str:
-        """«stage/fingerprint»: how later artefacts name this one."""
+        """`stage/fingerprint`: how later artefacts name this one."""
         return f"{self.stage}/{self.fingerprint}"
 
 
@@ -136,7 +136,7 @@ class Plan:
 
     @property
     def key(self) -> str:
-        """«stage/fingerprint»."""
+        """`stage/fingerprint`."""
         return f"{self.stage}/{self.fingerprint}"
 
 
@@ -192,7 +192,7 @@ class Store:
         return Artefact(final, plan.stage, final.name, made_now=True)
 
     def records(self, stage: str = "*") -> list[dict[str, Any]]:
-        """artefact.json of every finished artefact (of one stage), oldest first; «key» and «folder» added."""
+        """artefact.json of every finished artefact (of one stage), oldest first; `key` and `folder` added."""
         paths = sorted(self.root.glob(f"{stage}/*/artefact.json"), key=lambda path: (path.stat().st_mtime, path))
         return [read_record(path.parent) for path in paths if path.parent.suffix != ".tmp" and is_whole(path.parent)]
 
@@ -324,7 +324,7 @@ def _build(final: Path, plan: Plan, build: Callable[[Path], None]) -> None:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """artefact.json of a finished artefact; «key» and «folder» added."""
+    """artefact.json of a finished artefact; `key` and `folder` added."""
     record = dict(json.loads((folder / "artefact.json").read_text(encoding="utf-8")))
     return record | {"key": f"{folder.parent.name}/{folder.name}", "folder": str(folder)}
 

@@ -4,7 +4,7 @@
         tracking.log("stage", {"seconds": 1.5}, about={"stage": "events"})
 
 `log` is the one hook: it does nothing where no run is going on, so library code may call it anywhere. Which further sinks to
-use is said by KIT_TRACK («tensorboard», «mlflow», «wandb», several with commas) or `kit --track`. Their packages are extras, and
+use is said by KIT_TRACK (`tensorboard`, `mlflow`, `wandb`, several with commas) or `kit --track`. Their packages are extras, and
 none of their failures stops a run.
 """
 
@@ -31,7 +31,7 @@ class Sink(Protocol):
     """Where a run is told to. Made by a function of (run's name, its parameters, folder of runs)."""
 
     def log(self, kind: str, values: Mapping[str, float], step: int | None, about: Mapping[str, Any]) -> None:
-        """Numbers by name. `step`: epoch or the like. `about`: what they belong to («block», «task» …)."""
+        """Numbers by name. `step`: epoch or the like. `about`: what they belong to (`block`, `task` …)."""
 
     def end(self, state: str) -> None:
         """The run is over: done, failed or stopped."""
@@ -101,7 +101,7 @@ class MLflow:
 
 
 class WandB:
-    """A run of W&B's project «kit» (WANDB_PROJECT, WANDB_MODE and the like are W&B's own)."""
+    """A run of W&B's project `kit` (WANDB_PROJECT, WANDB_MODE and the like are W&B's own)."""
 
     def __init__(self, name: str, parameters: Mapping[str, Any], folder: Path) -> None:
         import importlib
@@ -174,7 +174,7 @@ def run(kind: str, parameters: Mapping[str, Any], folder: Path) -> Iterator[None
     """Keep a log of what is done inside. A run within a run is told to the outer one.
 
     Args:
-        kind: what is run («submit», «score»).
+        kind: what is run (`submit`, `score`).
         parameters: what it was asked to do.
         folder: where JSON lines and TensorBoard's files go.
 
@@ -204,7 +204,7 @@ def log(
     """Tell the present run something; nothing where there is none.
 
     Args:
-        kind: «stage», «epoch», «score» …
+        kind: `stage`, `epoch`, `score` …
         values: numbers by name.
         step: epoch or the like.
         about: what they belong to.
@@ -229,7 +229,7 @@ def watching(kind: str, watch: Watch) -> Iterator[None]:
 
 
 def named(kind: str, values: Mapping[str, float], about: Mapping[str, Any]) -> dict[str, float]:
-    """«epoch/combined/loss»: names for tools that know nothing but names and numbers."""
+    """`epoch/combined/loss`: names for tools that know nothing but names and numbers."""
     place = "/".join([kind, *(str(part) for part in about.values() if isinstance(part, str))])
     return {f"{place}/{key}": float(value) for key, value in values.items()}
 

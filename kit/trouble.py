@@ -108,7 +108,7 @@ def unforeseen(error: BaseException, folder: Path) -> KitError:
 def disk_trouble(error: Exception, path: Path) -> Exception:
     """A KitError if `error` means that no more could be written at `path` (full disk, quota, size limit), else `error`.
 
-    NumPy («requested and … written») and Polars («os error 28») drop the error number, so their words are read too.
+    NumPy (`requested and … written`) and Polars (`os error 28`) drop the error number, so their words are read too.
     """
     number = number_of(error)
     own = getattr(error, "filename", None)

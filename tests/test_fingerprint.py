@@ -158,7 +158,7 @@ def test_a_part_without_a_file_is_refused():
 
 
 def registered() -> dict[str, tuple[str, ...]]:
-    """«registry name» → modules that decide it, of everything that is registered in the kit."""
+    """`registry name` → modules that decide it, of everything that is registered in the kit."""
     for load in (load_blocks, load_families, load_encoders, load_objectives, load_probes):
         load()
     assert "paced-256" in STAND_INS

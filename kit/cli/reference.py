@@ -22,7 +22,7 @@ whoever read the output is gone (`kit … | head`). Every command has `--help`, 
 
 
 def commands() -> Iterator[tuple[str, Any, Any]]:
-    """(«kit data synth», command, context) of every command and of `kit` itself, groups left out, in the order of the help."""
+    """(`kit data synth`, command, context) of every command and of `kit` itself, groups left out, in the order of the help."""
     from kit.cli.main import app
 
     top = typer.main.get_command(app)
@@ -67,7 +67,7 @@ def _row(param: Any, context: Any) -> str:  # noqa: ANN401
 
 
 def _example(paragraph: str) -> str:
-    """Code in its own type: «Example: kit …» → Example: `kit …`."""
+    """Code in its own type: `Example: kit …` → Example: `kit …`."""
     return re.sub(r"Example: (.*)", r"Example: `\1`", paragraph)
 
 

@@ -39,7 +39,7 @@ class CodeReport:
     Attributes:
         information: I(code_m; category) in bits for m = 1 … 16, less its mean under permuted categories; None without categories.
         products: products it was measured on.
-        kind: «product», «residual» or «unknown» (no codes that tell the category, or too few products).
+        kind: `product`, `residual` or `unknown` (no codes that tell the category, or too few products).
         pairs: (query, carted name) pairs within 30 minutes.
         agreeing: mean number of agreeing positions, of 16.
         by_chance: the same for permuted pairs.

@@ -41,7 +41,7 @@ def clients_called(given: Sequence[str], data: Path | None) -> list[int]:
     found = dict(pl.scan_parquet(path).filter(pl.col("own").is_in(list(given))).select("own", "id").collect().rows())
     missing = [text for text in given if text not in found]
     if missing:
-        raise KitError(f"There is no client {missing[0]!r}.", f"The shop's own ids are the column «own» of {path}.")
+        raise KitError(f"There is no client {missing[0]!r}.", f"The shop's own ids are the column `own` of {path}.")
     return [int(found[text]) for text in given]
 
 

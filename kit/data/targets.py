@@ -59,7 +59,7 @@ class TargetList:
 
     @classmethod
     def none(cls, why: str) -> TargetList:
-        """No list: `why` completes «not defined here, because»."""
+        """No list: `why` completes `not defined here, because`."""
         nothing = np.empty(0, dtype=np.int64)
         return cls(nothing, nothing, f"not defined here, because {why}")
 

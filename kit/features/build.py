@@ -76,7 +76,7 @@ def write_features(
 
     Args:
         history: events before its cut.
-        plans: block name → (families, settings). With several blocks, «<block>.» goes before their columns' names.
+        plans: block name → (families, settings). With several blocks, `<block>.` goes before their columns' names.
         out: the file; it appears when it is whole.
         chunk: clients held in memory at a time.
     """

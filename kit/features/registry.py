@@ -78,7 +78,7 @@ class Family:
     """A registered family.
 
     Attributes:
-        name: key in recipes and prefix of its columns («counts__buy_7d»).
+        name: key in recipes and prefix of its columns (`counts__buy_7d`).
         description: one line on what it is for.
         build: History, settings → lazy frame with client_id and numeric columns, at most one row per client.
         absent: value of every column for clients without a row (None = missing: imputed later).

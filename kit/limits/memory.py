@@ -142,7 +142,7 @@ def _droppable(path: Path) -> int:
 
 
 def _number(path: Path) -> int | None:
-    """A control group's limit; None if there is none («max») or no such file."""
+    """A control group's limit; None if there is none (`max`) or no such file."""
     try:
         return int(path.read_text(encoding="ascii"))
     except (OSError, ValueError):

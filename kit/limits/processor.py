@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def bf16_support() -> str:
-    """Whether matrix products in bf16 are faster than in fp32: «fast», «emulated» or «unknown».
+    """Whether matrix products in bf16 are faster than in fp32: `fast`, `emulated` or `unknown`.
 
     On the GPU where there is one, else by the processor's AVX-512, AMX or ARM instructions for it.
     """

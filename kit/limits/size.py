@@ -1,4 +1,4 @@
-"""Sizes as people write them: «12GB», «12 GiB», «800MB»."""
+"""Sizes as people write them: `12GB`, `12 GiB`, `800MB`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def parse_size(text: str) -> int:
 
 
 def shown(size: float) -> str:
-    """«10.3 GB», «830 MB»: decimal units, as `parse_size` reads them back."""
+    """`10.3 GB`, `830 MB`: decimal units, as `parse_size` reads them back."""
     for power, name in ((4, "TB"), (3, "GB"), (2, "MB"), (1, "kB")):
         if size >= 1000**power * 0.9995:
             value = size / 1000**power

@@ -27,7 +27,7 @@ from kit.tasks import Task
 from kit.tasks.labels import TaskData
 
 BACKGROUND: Final = 512
-"""Clients that stand for «nobody in particular»."""
+"""Clients that stand for `nobody in particular`."""
 SAMPLE: Final = 64
 """Clients by whom a task's columns and blocks are weighed."""
 LABELS: Final = 3

@@ -1,7 +1,7 @@
 """The LightGBM side of the boosted-tree probe: `python -m kit.probes.gbm_worker JOB`, started by kit.probes.gbm.
 
-Vectors are binned once for all tasks and labels. Every label of a task starts from what the labels share: a booster of «any
-label of this task», shifted to the label's base rate. Its own few trees then learn the difference, on its positives and a
+Vectors are binned once for all tasks and labels. Every label of a task starts from what the labels share: a booster of `any
+label of this task`, shifted to the label's base rate. Its own few trees then learn the difference, on its positives and a
 weighted sample of its negatives, so margins stay log-odds and probabilities honest. How many trees help is decided per task,
 by the log loss on a fifth of the clients that no tree has seen, summed over labels: a rare label alone could not tell.
 """
@@ -122,8 +122,8 @@ class TaskTrees:
     """The boosters of one task; a label's margin is base + shared trees + its shift + its own trees.
 
     Attributes:
-        base: log-odds of «any label», given to everybody.
-        shared: booster of «any label» and how many of its trees count; None if there was nothing to learn.
+        base: log-odds of `any label`, given to everybody.
+        shared: booster of `any label` and how many of its trees count; None if there was nothing to learn.
         shared_rounds: trees of `shared` that count.
         shifts: (L,) constants that move the shared margin to each label's base rate.
         own: a booster per label; None where it has too few positives.

@@ -235,7 +235,7 @@ class Learner:
 
 
 def pick_device(name: str) -> torch.device:
-    """«auto» is the GPU where there is one; KitError if a named device is not there or is none."""
+    """`auto` is the GPU where there is one; KitError if a named device is not there or is none."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.startswith("cuda") and not torch.cuda.is_available():

@@ -171,7 +171,7 @@ def fuse_updates(network: Network, precision: str = "fp32") -> torch.optim.Optim
 
     Args:
         network: on the CPU.
-        precision: «bf16» keeps a bfloat16 copy of the bottlenecks' weights, where the processor has such units.
+        precision: `bf16` keeps a bfloat16 copy of the bottlenecks' weights, where the processor has such units.
     """
     copies = precision == "bf16" and processor_bf16() == "fast"
     buffers: dict[torch.Size, Tensor] = {}
@@ -226,7 +226,7 @@ def _updater(layer: Dense) -> Callable[[Tensor], None]:
 
 @contextmanager
 def products(precision: str) -> Iterator[None]:
-    """Precision of float32 matrix products on the CPU inside the block: «fp32», or «bf16» with sums and results in float32.
+    """Precision of float32 matrix products on the CPU inside the block: `fp32`, or `bf16` with sums and results in float32.
 
     On processors without bfloat16 units, bf16 stays float32.
     """

@@ -33,7 +33,7 @@ class Options:
         first_seed: how many seeds to pass over: 1 begins with the one after the official seed.
         precision: of matrix products in neural probes.
         threads: None for one per core.
-        device: «auto» takes a GPU if there is one.
+        device: `auto` takes a GPU if there is one.
         progress: report progress on stderr.
         keep_logits: keep the validation logits of the best epoch of every run, for statistics over clients.
         reorder: every run but that of the official seed reads the rows in another random order. Probes that are blind to
@@ -129,8 +129,8 @@ class Explaining:
     """How a probe says what it read.
 
     Attributes:
-        reader: who read, in words: «the trees».
-        weights: what a column's weight is called: «gain».
+        reader: who read, in words: `the trees`.
+        weights: what a column's weight is called: `gain`.
         explain: vectors, tasks, options (with `explain`) → an explanation per task, of the run with the official seed. None
             where the probe's own runs have them: then nothing is trained for the explanation alone.
         require: KitError that says how to install what is missing; imports nothing.
@@ -151,7 +151,7 @@ class Probe:
         description: one line.
         run: vectors, tasks, options → a TaskRun per task and seed, in that order.
         precisions: what `Options.precision` may be.
-        explains: who reads and how its weights are called («the trees», «gain»), where the probe's own runs have explanations
+        explains: who reads and how its weights are called (`the trees`, `gain`), where the probe's own runs have explanations
             if `Options.explain` asks for them; None where they do not (`explains` may still bring them).
     """
 

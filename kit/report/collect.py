@@ -99,7 +99,7 @@ def collect(
     Args:
         submission: a folder made by `kit submit`.
         data: its data folder; the manifest's if None.
-        against: submissions to compare with; without any, a sibling made by a recipe called «baseline» on the same data.
+        against: submissions to compare with; without any, a sibling made by a recipe called `baseline` on the same data.
         drift: measure the drift between the cut and a target window before (refits every block), unless drift.json has it.
         ablate: score once per block without it, by the fast probe, unless ablation.json has it.
         threads: of the probes; None for one per core.
@@ -171,7 +171,7 @@ def _foresight(manifest: dict[str, Any], folder: DataFolder | None) -> bool:
 
 
 def _baseline_beside(submission: Path) -> list[Path]:
-    """A scored sibling whose recipe is called «baseline», made for the same data folder."""
+    """A scored sibling whose recipe is called `baseline`, made for the same data folder."""
     own = read_scores(submission)
     places = {Path(str(report["data"])).resolve() for report in own.values()}
     for path in sorted(submission.resolve().parent.glob("*/manifest.json")):

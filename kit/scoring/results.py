@@ -1,7 +1,7 @@
 """What is kept of a scoring beside the submission: scores.json, what each client adds, and how both are read back.
 
     SUBMISSION/scores.json            probe → report (`ScoreReport.as_json`)
-    SUBMISSION/influence-<probe>.npz  per scored task <task> (m,) float32, <task>-clients (m,) int64; «fingerprint» of the report
+    SUBMISSION/influence-<probe>.npz  per scored task <task> (m,) float32, <task>-clients (m,) int64; `fingerprint` of the report
 
 Scores are only compared where they can be: a report names the digests of the vectors and of the target files that it was made
 from, and whoever reads it for a comparison checks the vectors against the files as they are now.
@@ -58,7 +58,7 @@ class ScoreReport:
         vectors: digest of the submission's ids and vectors.
         targets: digest of the target files.
         code: digest of the probe's code.
-        tasks: task → fields of the command contract; an undefined task has nulls and «undefined».
+        tasks: task → fields of the command contract; an undefined task has nulls and `undefined`.
         notes: why the organisers' evaluator would print something else.
         precision_matters: whether bf16 may depart from fp32 on these vectors; a note says why.
         reused: whether all of it was found in scores.json.
@@ -170,7 +170,7 @@ def _richer(kept: dict[str, dict[str, Any]], new: dict[str, dict[str, Any]]) -> 
 
 
 def runs_of(tasks: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """«seeds», the runs of the task with the fewest, and «reordered», for a report of these entries."""
+    """`seeds`, the runs of the task with the fewest, and `reordered`, for a report of these entries."""
     six = [entry for name, entry in tasks.items() if name in frozenset(TaskName)]
     scored = [entry for entry in six or tasks.values() if entry["score"] is not None]
     fewest = min((len(entry.get("per_seed", (0,))) for entry in scored), default=1)

@@ -6,7 +6,7 @@
 
 For the boosted trees (gbm) the weight is the gain of the splits, and a contribution is exact (TreeSHAP): base and blocks add
 up to the margin, the log-odds of the label. For the network (fast) the weight is the mean size of the contributions to the most
-likely labels of a sample of clients, and these are expected gradients: what the draws leave of the margin is «unexplained».
+likely labels of a sample of clients, and these are expected gradients: what the draws leave of the margin is `unexplained`.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def check_explainable(probes: list[str] | None, clients: str | None, *, explain:
 
 
 def client_rows(submission: Submission, clients: str | None, data: Path | None = None) -> NDArray[np.int64]:
-    """Rows of the clients in «1234,5678», ascending; none of them for None. With `data`, its own ids where it has such.
+    """Rows of the clients in `1234,5678`, ascending; none of them for None. With `data`, its own ids where it has such.
 
     Raises:
         KitError: something that is no id, an id that the submission does not hold, or more than 100 of them.
@@ -76,7 +76,7 @@ def client_rows(submission: Submission, clients: str | None, data: Path | None =
 def importance(report: ScoreReport, submission: Submission) -> dict[str, dict[str, Any]]:
     """task → blocks and columns by weight, the heaviest columns only; a share is of the weights of all blocks, or of all columns.
 
-    The weight is called «gain» for trees and «attribution» for networks. A block's gain is the sum of its columns' gains. A
+    The weight is called `gain` for trees and `attribution` for networks. A block's gain is the sum of its columns' gains. A
     block's attribution is the mean size of its columns' sum, client by client: columns that cancel each other push nobody.
     """
     out: dict[str, dict[str, Any]] = {}

@@ -178,10 +178,10 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def number(value: float | None) -> str:
-    """Four decimals, or «–» where there is nothing."""
+    """Four decimals, or `–` where there is nothing."""
     return "–" if value is None else f"{value:.4f}"
 
 
 def seeds(count: int) -> str:
-    """«1 seed», «3 seeds»."""
+    """`1 seed`, `3 seeds`."""
     return f"{count} seed{'' if count == 1 else 's'}"

@@ -21,7 +21,7 @@ class Origin:
     """One thing and what it was made from.
 
     Attributes:
-        what: «submission submissions/x», «block-als/…», «events/…».
+        what: `submission submissions/x`, `block-als/…`, `events/…`.
         facts: label → text, in the order to print.
         parents: what it was made from.
     """
@@ -45,7 +45,7 @@ def explain(target: str, store: Store | None = None, verify: bool = False) -> Or
     """The lineage of a submission (its folder or a file in it) or of an artefact (folder, file or fingerprint).
 
     Args:
-        target: a path, «stage/fingerprint», or the first letters of a fingerprint.
+        target: a path, `stage/fingerprint`, or the first letters of a fingerprint.
         store: the default store if None.
         verify: read all files again and say whether their bytes are the recorded ones.
 
@@ -126,7 +126,7 @@ def _found(key: str, store: Store, verify: bool, prefix: str = "") -> Origin:
 
 
 def _content(folder: Path, recorded: Mapping[str, str], verify: bool) -> dict[str, str]:
-    """«wrote FILE» → its digest and, if asked for, whether the file still has it."""
+    """`wrote FILE` → its digest and, if asked for, whether the file still has it."""
     facts = {}
     for name, before in recorded.items():
         facts[f"wrote {name}"] = before

@@ -38,10 +38,10 @@ class StageNeed:
     """One stage of a submission.
 
     Attributes:
-        name: «events», «block NAME», «profile» or «submission».
+        name: `events`, `block NAME`, `profile` or `submission`.
         fresh: nothing is left to do.
         need: the estimate, without the safety factor.
-        settings: where the setting lies that helps: «[blocks.x]».
+        settings: where the setting lies that helps: `[blocks.x]`.
     """
 
     name: str
@@ -138,11 +138,11 @@ def require_room(
         helps = " ".join(["in " + stage.settings] * bool(stage.settings) + [stage.need.helps])
         if limit is not None:
             raise KitError(
-                f"The stage «{stage.name}» needs about {shown(least)} of memory (estimated); --memory-limit is {shown(limit)}.",
+                f"The stage `{stage.name}` needs about {shown(least)} of memory (estimated); --memory-limit is {shown(limit)}.",
                 f"What helps {helps}; or a higher limit.",
             )
         say(
-            f"warning: the stage «{stage.name}» needs about {shown(least)} of memory (estimated), {shown(most - base)} are "
+            f"warning: the stage `{stage.name}` needs about {shown(least)} of memory (estimated), {shown(most - base)} are "
             f"available. What helps {helps}."
         )
     _require_disk(stages, most - base, store, folder)

@@ -48,7 +48,7 @@ def resolved(recipe: Recipe) -> dict[str, Any]:
 
 
 def differences(first: Recipe, second: Recipe) -> list[str]:
-    """What changes from the first recipe to the second, defaults filled in: «blocks.als.factors: 8 → 16»."""
+    """What changes from the first recipe to the second, defaults filled in: `blocks.als.factors: 8 → 16`."""
     return changes(resolved(first), resolved(second), {}, {})
 
 

@@ -109,7 +109,7 @@ def _plain(value: Any) -> str:  # noqa: ANN401
 
 
 def _type(annotation: Any) -> str:  # noqa: ANN401
-    """«int», «list of str», «one of a, b»: as one writes it in TOML."""
+    """`int`, `list of str`, `one of a, b`: as one writes it in TOML."""
     origin, inside = (
         get_origin(annotation),
         [part for part in get_args(annotation) if part not in (type(None), Ellipsis)],
@@ -131,7 +131,7 @@ def _type(annotation: Any) -> str:  # noqa: ANN401
 
 
 def _limits(item: object) -> list[str]:
-    """«≥ 1», from what pydantic keeps beside a type: itself, or a whole `Field`."""
+    """`≥ 1`, from what pydantic keeps beside a type: itself, or a whole `Field`."""
     signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "pattern": "matches"}
     inside = item.metadata if isinstance(item, FieldInfo) else [item]
     return [

@@ -118,7 +118,7 @@ def load_task(task: Task, client_ids: Ids, folder: DataFolder) -> TaskData:
     """Rows, labels of both windows and popularities of one task.
 
     Raises:
-        UndefinedTask: the data do not define it («not defined here, because …»).
+        UndefinedTask: the data do not define it (`not defined here, because …`).
         KitError: a file is unreadable.
     """
     reason = undefined_reason(task, folder)
@@ -137,7 +137,7 @@ def load_task(task: Task, client_ids: Ids, folder: DataFolder) -> TaskData:
 
 
 class UndefinedTask(KitError):
-    """The data at hand cannot define a task; `reason` completes «not defined here, because …»."""
+    """The data at hand cannot define a task; `reason` completes `not defined here, because …`."""
 
     def __init__(self, task: Task, reason: str) -> None:
         super().__init__(f"{task.name} is not defined here, because {reason}.", "Leave the task out with --task.")

@@ -182,7 +182,7 @@ def write_recipe(path: Path, text: str) -> None:
 
 
 def _how(entry: dict[str, Any]) -> str:
-    """«official, bf16, mean of 3 row orders»."""
+    """`official, bf16, mean of 3 row orders`."""
     orders = f", mean of {entry['runs']} row orders" if entry["runs"] > 1 else ""
     return f"official, {entry['precision']}{orders}"
 

@@ -1,6 +1,6 @@
 """Pruning while a block trains: a validation in the lowest quarter of earlier trials at the same epoch ends the trial.
 
-It rides on the event «epoch» that the training loop logs (`kit.tracking`). Blocks found in the store do not train and are never
+It rides on the event `epoch` that the training loop logs (`kit.tracking`). Blocks found in the store do not train and are never
 stopped here; a block that is stopped leaves no more in the store than a checkpoint to go on from.
 """
 
@@ -15,7 +15,7 @@ import optuna
 FEW: Final = 5
 """Earlier trials that must have trained as far."""
 ATTRIBUTE: Final = "epochs"
-"""Trial attribute: «model#occurrence» → validation by epoch."""
+"""Trial attribute: `model#occurrence` → validation by epoch."""
 
 
 class EpochPruner:

@@ -146,7 +146,7 @@ class Subset(Leaf):
         return self
 
     def value(self, name: str, pick: Pick) -> list[str]:
-        """The items that were kept; all of them when none was, since an empty list means «everything» in a recipe."""
+        """The items that were kept; all of them when none was, since an empty list means `everything` in a recipe."""
         choice = CategoricalDistribution([True, False])
         kept = [item for item in self.subset if pick(f"{name}[{item}]", choice, item in self.default)]
         return self._items(kept or self.subset)

@@ -126,7 +126,7 @@ class RecipeObjective:
         return Reference.of(scores, self.search.seeds, rivals, errors)
 
     def _named(self, what: str) -> Built:
-        """«defaults», a recipe file or a submission folder."""
+        """`defaults`, a recipe file or a submission folder."""
         if what == "defaults":
             return self.build(self.space.recipe(defaults))
         if what.endswith(".toml"):

@@ -66,7 +66,7 @@ class Search(Strict):
     )
     goals: tuple[Goal, ...] = Field(("score",), min_length=1, description="More than one: a Pareto front.")
     reference: str = Field("defaults", description="The recipe's own defaults, another recipe, or a submission folder.")
-    against: tuple[str, ...] = Field((), description="Submission folders to compete with when gain = «borda».")
+    against: tuple[str, ...] = Field((), description="Submission folders to compete with when gain = `borda`.")
     sampler: Literal["tpe", "random", "grid", "cmaes"] = "tpe"
     startup: int = Field(10, ge=1, description="Random trials before the sampler learns.")
     pruner: Literal["wilcoxon", "median", "none"] = Field(

@@ -124,7 +124,7 @@ class StudyPlace:
 
     @property
     def is_url(self) -> bool:
-        """Whether it is a storage URL («postgresql+psycopg://…»)."""
+        """Whether it is a storage URL (`postgresql+psycopg://…`)."""
         return "://" in self.target
 
     @property

@@ -116,7 +116,7 @@ def main() -> None:
 
 
 def percent(shares: Sequence[float]) -> str:
-    """«57 % → 62 %»; a dash where there is no oracle."""
+    """`57 % → 62 %`; a dash where there is no oracle."""
     return "–" if np.isnan(shares).any() else " → ".join(f"{share:.0%}" for share in shares)
 
 

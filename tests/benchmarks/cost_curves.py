@@ -85,7 +85,7 @@ def slice_source(plan: Plan, slices: Sequence[int]) -> int:
 
 
 def caps_of(texts: Sequence[str]) -> dict[str, float]:
-    """Seconds per stage from «4» and «features=12»."""
+    """Seconds per stage from `4` and `features=12`."""
     caps = {"": 60 * MINUTES}
     for text in texts:
         name, _, minutes = text.rpartition("=")
@@ -99,7 +99,7 @@ def caps_of(texts: Sequence[str]) -> dict[str, float]:
 
 
 def folders_of(texts: Sequence[str]) -> dict[int, Path]:
-    """Existing shops from «1000000=PATH»."""
+    """Existing shops from `1000000=PATH`."""
     folders = {}
     for text in texts:
         size, _, path = text.partition("=")
@@ -110,7 +110,7 @@ def folders_of(texts: Sequence[str]) -> dict[int, Path]:
 
 
 def numbers(text: str) -> list[int]:
-    """«1000,3000» → [1000, 3000]; underscores may group digits."""
+    """`1000,3000` → [1000, 3000]; underscores may group digits."""
     return sorted({int(part) for part in text.replace(" ", "").split(",")})
 
 

@@ -5,7 +5,7 @@
 
 Runs `kit submit RECIPE --data DIR` in WORK, with a store of its own there. Each --kill is a regular expression and seconds: the
 whole process group gets SIGKILL so long after the first line that matches; then the same command is called again and the next
---kill applies, until a call ends by itself. «start+5» means five seconds after the call. With --probe `kit score` follows, killed
+--kill applies, until a call ends by itself. `start+5` means five seconds after the call. With --probe `kit score` follows, killed
 by --kill-score in the same way. Prints a line per call: how long it ran, its peak of anonymous memory, what it said last; every
 line of every call is in WORK/killed.log with its second. --compare builds once more in a fresh store, undisturbed, and compares
 the vectors' bytes. Exit 1 if a call failed by itself or the bytes differ.
@@ -63,7 +63,7 @@ class Kill:
 
     @classmethod
     def of(cls, text: str) -> Kill:
-        """«PATTERN+SECONDS»; argparse says so if it is not."""
+        """`PATTERN+SECONDS`; argparse says so if it is not."""
         pattern, _, after = text.rpartition("+")
         try:
             re.compile(pattern)
@@ -124,14 +124,14 @@ def run(name: str, command: list[str], kills: list[Kill], given: argparse.Namesp
         seen = call(command, kill, given.work, given.threads)
         last = next((line.strip() for _, line in reversed(seen.lines) if line.strip()), "nothing said yet")
         killed = seen.code == -signal.SIGKILL and kill is not None
-        how = f"killed {kill.after:g} s after «{kill.pattern}»" if killed and kill else f"exit {seen.code}"
+        how = f"killed {kill.after:g} s after `{kill.pattern}`" if killed and kill else f"exit {seen.code}"
         told = f"{name}: {seen.seconds:8.1f} s, {seen.peak / 2**30:5.2f} GiB, {how}"
         print(f"{told}; last line: {last[:100]}", flush=True)
         with (given.work / "killed.log").open("a", encoding="utf-8") as log:
             log.write(f"# {told}\n")
         if not killed:
             for missed in [kill, *left] if kill is not None else []:
-                print(f"{name}: «{missed.pattern}» did not come", flush=True)
+                print(f"{name}: `{missed.pattern}` did not come", flush=True)
             return seen.code == 0
 
 

@@ -64,7 +64,7 @@ sys.meta_path.insert(0, Finder())
 
 @dataclass(frozen=True)
 class Theirs:
-    """One task: seconds from «Running on» to «completed» in their log, and the metrics of each epoch by their names."""
+    """One task: seconds from `Running on` to `completed` in their log, and the metrics of each epoch by their names."""
 
     seconds: float
     epochs: list[dict[str, float]]

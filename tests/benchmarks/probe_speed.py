@@ -5,11 +5,11 @@
 
 Makes seeded random data, times one task (propensity_sku, 100 labels) for the official probe in fp32 and bf16, all six for the
 fast and the gbm probe, and, given a checkout of Synerise/recsys2025 and a Python that can run it (see
-organisers.py, beside this file), their code on the same files, from «Running on» to «completed» in its log: without starting
+organisers.py, beside this file), their code on the same files, from `Running on` to `completed` in its log: without starting
 and importing. Ours includes reading the labels, as theirs does.
 
-The rate is the best of several products of the probe's own sizes. «Whole run» is the share of it that training, scoring and
-metrics reach together, «training loop» that of the steps alone; the input layer, which stays fp32, is counted at that rate.
+The rate is the best of several products of the probe's own sizes. `Whole run` is the share of it that training, scoring and
+metrics reach together, `training loop` that of the steps alone; the input layer, which stays fp32, is counted at that rate.
 The most that a loop can reach is what is left to the products when AdamW's passes over 50 million float32 weights and moments,
 timed alone, are done between them.
 Memory is what the process itself holds at its peak (anonymous pages, Linux only), for the fast probe on all six tasks, at the

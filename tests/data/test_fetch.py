@@ -101,7 +101,7 @@ def test_another_size_is_refused_before_the_download(tmp_path: Path, patience: P
 
 
 def test_a_promise_that_is_not_kept(tmp_path: Path, patience: Patience):
-    """Content-Length says more than ever comes: the connection «drops» for ever."""
+    """Content-Length says more than ever comes: the connection `drops` for ever."""
     with pytest.raises(KitError, match="without a new byte"):
         get(
             Manners(BODY, ranges=False, declared=400_000, drop_after=[len(BODY)] * 9),
@@ -293,7 +293,7 @@ def test_something_else_is_told(tmp_path: Path):
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A tar.gz of a toy folder under «dataset/»."""
+    """A tar.gz of a toy folder under `dataset/`."""
     folder = write_folder(tmp_path_factory.mktemp("fetched") / "dataset")
     path = folder.parent / "x.tar.gz"
     with tarfile.open(path, "w:gz") as tar:

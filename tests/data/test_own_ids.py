@@ -21,7 +21,7 @@ def shop(tmp_path: Path) -> Path:
 def test_own_ids_lead_there_and_back(shop: Path):
     assert clients_called(["bob", "amy@x", "bob", "7"], shop) == [1, 0, 1, 2], "7 is a name here, not a number"
     assert own_names([2, 0], shop) == {0: "amy@x", 2: "7"}
-    with pytest.raises(KitError, match=r"no client 'carl'.*column «own»"):
+    with pytest.raises(KitError, match=r"no client 'carl'.*column `own`"):
         clients_called(["bob", "carl"], shop)
 
 

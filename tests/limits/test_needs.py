@@ -50,7 +50,7 @@ def artefacts(store: Store) -> list[Path]:
 
 
 def test_too_small_a_limit_is_refused_before_any_stage(toy: DataFolder, tmp_path: Path, store: Store, plan: Recipe):
-    with pytest.raises(KitError, match=r"stage «events» needs about .* --memory-limit is 1 MB") as caught:
+    with pytest.raises(KitError, match=r"stage `events` needs about .* --memory-limit is 1 MB") as caught:
         submit(plan, toy.root, tmp_path / "s", store=store, memory_limit=10**6)
     assert "higher limit" in caught.value.remedy
     assert artefacts(store) == []
@@ -75,7 +75,7 @@ def test_without_a_limit_too_little_memory_is_a_warning(
 ):
     monkeypatch.setattr("kit.submission.needs.memory", lambda: limits.Memory(10**9, 10**6))
     require_room(stage_needs(plan, toy, tmp_path / "s", store=store), None, store.root, tmp_path / "s")
-    assert "warning: the stage «events»" in capsys.readouterr().err
+    assert "warning: the stage `events`" in capsys.readouterr().err
 
 
 def test_a_disk_nearly_full_is_said_before_any_stage(

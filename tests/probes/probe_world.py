@@ -28,7 +28,7 @@ class World:
 
 
 def make_world(root: Path, name: str = "world") -> World:
-    """Write a folder of the golden record to `root`: «world», made with NumPy, or «tiny», a stored synthetic shop's."""
+    """Write a folder of the golden record to `root`: `world`, made with NumPy, or `tiny`, a stored synthetic shop's."""
     spec = importlib.util.spec_from_file_location(f"golden_{name}", Path(__file__).parent / "golden" / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

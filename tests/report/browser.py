@@ -43,7 +43,7 @@ class Page:
         return self._send(method, self._session, **params)
 
     def open(self, path: Path, width: int, scheme: str, height: int = 900) -> None:
-        """Load a file at a width in a colour scheme («light», «dark») and wait until it is laid out."""
+        """Load a file at a width in a colour scheme (`light`, `dark`) and wait until it is laid out."""
         self.events.clear()
         self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600

@@ -38,7 +38,7 @@ IDENTITY = {"search space": "s", "data": "d", "probe's code": "c"}
 
 
 class Toy:
-    """−(weight − 0.5)² − clip / 100, minus 1 without block b; appends «number pid» to a file when it begins a trial."""
+    """−(weight − 0.5)² − clip / 100, minus 1 without block b; appends `number pid` to a file when it begins a trial."""
 
     def __init__(self, job: Job) -> None:
         self.space, self.log = job.space, job.data / "begun.txt"

@@ -126,7 +126,7 @@ def _mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def print_codes(codes: Codes) -> pl.Series:
-    """Codes as the raw files hold them: «[ 21  21  13 168 …]»."""
+    """Codes as the raw files hold them: `[ 21  21  13 168 …]`."""
     frame = pl.DataFrame(codes, schema=[f"c{at}" for at in range(CODES)], orient="row")
     padded = [pl.col(name).cast(pl.String).str.pad_start(3) for name in frame.columns]
     return frame.select(codes=pl.format("[{}]", pl.concat_str(padded, separator=" ")))["codes"]

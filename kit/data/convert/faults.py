@@ -27,7 +27,7 @@ class Fault:
         rows: the raw rows with their provenance, narrowed to those with the fault.
         count: how many there are.
         null: words that stand for nothing.
-        where: the part of the mapping that asked: «[tables.product_buy]».
+        where: the part of the mapping that asked: `[tables.product_buy]`.
     """
 
     sources: Sources

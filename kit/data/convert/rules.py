@@ -61,7 +61,7 @@ def operands_of(rule: Keep, name: str) -> list[str]:
 
 
 def words_of(rule: Keep) -> str:
-    """A rule in words, as the mapping writes it: «price above 0»."""
+    """A rule in words, as the mapping writes it: `price above 0`."""
     said = [
         name if value is True and name in ("not_null", "ignore_case") else f"{name} {_shown(value)}"
         for name, value in rule.model_dump(exclude_unset=True, exclude={"column", "decimal"}).items()

@@ -99,7 +99,7 @@ def diagnose(time: Time, dtype: pl.DataType, example: str, count: int, where: st
         example: the first such value, as text.
         count: how many there are.
         where: file and line of the first.
-        column: what is read, for the message: «[tables.product_buy] time: column 'ts' of log.csv».
+        column: what is read, for the message: `[tables.product_buy] time: column 'ts' of log.csv`.
     """
     moment = _moment(time, dtype, example)
     if dtype == pl.Float32 and time.unit is not None:

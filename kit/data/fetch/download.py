@@ -64,7 +64,7 @@ def download(
 
     Args:
         url: http(s) address.
-        target: where the whole, verified file goes; until then `target` + «.part» grows.
+        target: where the whole, verified file goes; until then `target` + `.part` grows.
         size: bytes it must have; None to trust the server.
         sha256: hex digest it must have; None if unknown.
         patience: how often to try.

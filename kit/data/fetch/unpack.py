@@ -26,7 +26,7 @@ class Damaged(KitError):
 def unpack(archive: Path, root: Path) -> list[Path]:
     """Unpack into a folder beside the archive, then move the data folder's files under `root`.
 
-    A folder around the data («dataset/…») is taken off. Files of a killed run are unpacked anew.
+    A folder around the data (`dataset/…`) is taken off. Files of a killed run are unpacked anew.
 
     Returns:
         the files under `root`, sorted.
@@ -88,7 +88,7 @@ def _place(member: tarfile.TarInfo, room: Path, archive: Path) -> Path:
 
 
 def _is_litter(member: tarfile.TarInfo) -> bool:
-    """What macOS leaves in archives: «._x» beside each x, and .DS_Store."""
+    """What macOS leaves in archives: `._x` beside each x, and .DS_Store."""
     name = PurePosixPath(member.name).name
     return name.startswith("._") or name == ".DS_Store"
 

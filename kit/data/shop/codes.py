@@ -33,7 +33,7 @@ class Quantiser:
 
 
 def as_text(codes: NDArray[np.uint8], broken: NDArray[np.bool_]) -> NDArray[np.bytes_]:
-    """(n, 16) codes as printed arrays, «[ 21  21 13 …]»: padded to three places, `broken` rows over two lines."""
+    """(n, 16) codes as printed arrays, `[ 21  21 13 …]`: padded to three places, `broken` rows over two lines."""
     digits = np.array([list(f"{value:3d}".encode()) for value in range(CODE_VALUES)], dtype=np.uint8)
     width = 4 * CODES + 1
     text = np.full((len(codes), width), ord(" "), dtype=np.uint8)

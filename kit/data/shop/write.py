@@ -41,7 +41,7 @@ def _clock() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
 
 
 def timestamps(second: Ints) -> pl.Series:
-    """Seconds since day 0 as «YYYY-MM-DD HH:MM:SS»."""
+    """Seconds since day 0 as `YYYY-MM-DD HH:MM:SS`."""
     dates, clock = _clock()
     text = np.concatenate([dates[second // DAY_SECONDS], clock[second % DAY_SECONDS]], axis=1)
     return _text(text.view("S19").ravel(), "timestamp")

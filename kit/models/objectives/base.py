@@ -175,7 +175,7 @@ class SequenceModel(nn.Module):
     def batch(
         self, tokens: Tokens, rows: Int64s, rng: np.random.Generator, cut: int | Int64s | None = None
     ) -> dict[str, Batch]:
-        """Inputs under «events» and each objective's targets under its kind.
+        """Inputs under `events` and each objective's targets under its kind.
 
         Args:
             tokens: all tokens.

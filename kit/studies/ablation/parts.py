@@ -59,8 +59,8 @@ class Study:
         recipe: with at least two blocks.
         folder: split data folder.
         store: holds blocks and scores.
-        how: assemble anew without a block («left out»), or set its columns to 0 («silenced»).
-        patterns: «block:pattern»: also leave out these columns of a block.
+        how: assemble anew without a block (`left out`), or set its columns to 0 (`silenced`).
+        patterns: `block:pattern`: also leave out these columns of a block.
     """
 
     recipe: Recipe
@@ -182,7 +182,7 @@ def whole_parts(recipe: Recipe) -> list[Part]:
 
 
 def _part(recipe: Recipe, text: str) -> Part:
-    """«block:pattern» as a part.
+    """`block:pattern` as a part.
 
     Raises:
         KitError: no colon, or no such block.

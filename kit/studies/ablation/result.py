@@ -5,8 +5,8 @@
      "alone": [the same with one block alone]}
 
 `difference` = full − without: what the block adds; [low, high] is its 95 % interval, paired over clients (and with the noise
-between seeds where there are several). `how` says whether the profile was assembled anew without the block's columns («left
-out», `kit ablate`) or whether they were set to 0 («silenced»).
+between seeds where there are several). `how` says whether the profile was assembled anew without the block's columns (`left
+out`, `kit ablate`) or whether they were set to 0 (`silenced`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Without(BaseModel):
 
     @property
     def verdict(self) -> str:
-        """«helps» or «hurts» if the interval excludes 0, else «cannot tell»."""
+        """`helps` or `hurts` if the interval excludes 0, else `cannot tell`."""
         if self.low > 0:
             return "helps"
         return "hurts" if self.high < 0 else "cannot tell"
@@ -47,7 +47,7 @@ class LeftOut(BaseModel):
     """All tasks with one block left out, or with nothing but one.
 
     Attributes:
-        block: its name; «a+b» for entries of one run together, «block:pattern» for some of a block's columns.
+        block: its name; `a+b` for entries of one run together, `block:pattern` for some of a block's columns.
         without: task → score and difference to all blocks.
         sum: the same for the sum over the tasks, with an interval of its own; None if the writer did not say.
     """

@@ -35,7 +35,7 @@ def loglog(points: Sequence[Point], label: str, unit: str) -> Markup:
     Args:
         points: by ascending x; both coordinates above 0.
         label: what a screen reader says.
-        unit: «s» or «GiB»: how the ticks of y are written.
+        unit: `s` or `GiB`: how the ticks of y are written.
     """
     if not points:
         return Markup('<p class="muted small">Nothing to draw.</p>')

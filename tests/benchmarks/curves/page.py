@@ -194,14 +194,14 @@ def busy(report: Report) -> str:
 
 
 def growth(step: Step | None) -> str:
-    """An exponent as people read it; «≈» where an extrapolated time is in it."""
+    """An exponent as people read it; `≈` where an extrapolated time is in it."""
     if step is None or step.exponent is None:
         return "–"
     return ("≈ " if step.estimated else "") + number(step.exponent, 2)
 
 
 def about(result: Result | None) -> str:
-    """A time with its kind: «12.3 s», «≈ 2.1 h», «> 3.0 min», «–»."""
+    """A time with its kind: `12.3 s`, `≈ 2.1 h`, `> 3.0 min`, `–`."""
     if result is None or result.seconds is None:
         return "–"
     sign = {"extrapolated": "≈ ", "cut": "> "}.get(result.state, "")
@@ -221,14 +221,14 @@ def seconds(value: float | None) -> str:
 
 
 def mib(value: float | None) -> str:
-    """Memory or bytes; «–» for nothing."""
+    """Memory or bytes; `–` for nothing."""
     if value is None:
         return "–"
     return f"{value / 1024:.1f} GiB" if value >= 1000 else f"{value:.0f} MiB"
 
 
 def clients(value: int) -> str:
-    """«10 k», «1 M»."""
+    """`10 k`, `1 M`."""
     for unit, name in ((1_000_000, "M"), (1_000, "k")):
         if value >= unit and value % (unit // 10) == 0:
             return f"{value / unit:g} {name}"
@@ -236,7 +236,7 @@ def clients(value: int) -> str:
 
 
 def ratio(value: float) -> str:
-    """«3.4 ×»."""
+    """`3.4 ×`."""
     return f"{value:,.0f} ×" if value >= 20 else f"{value:.1f} ×"
 
 

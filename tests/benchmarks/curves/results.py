@@ -143,7 +143,7 @@ def steps(results: Sequence[Result], quantity: str = "seconds") -> list[Step]:
 
     Args:
         results: of one stage, by ascending size.
-        quantity: «seconds», «cpu_seconds» or «anonymous_mib»; the latter two are those of the part where only a part ran, and
+        quantity: `seconds`, `cpu_seconds` or `anonymous_mib`; the latter two are those of the part where only a part ran, and
             tell nothing then.
     """
     found = []

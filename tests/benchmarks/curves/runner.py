@@ -35,7 +35,7 @@ class Plan:
     Attributes:
         sizes: numbers of relevant clients, ascending. `stages`: names, in order.
         work: where everything is kept. `folders`: size → existing split shop to use.
-        caps: stage → seconds; «» for all others.
+        caps: stage → seconds; `` for all others.
         threads, seed: as the words say. `force`: measure again what stands.
         setting: machine, versions, commit: recorded with every result.
     """
@@ -98,7 +98,7 @@ def one(plan: Plan, size: int, name: str) -> Result:
         if known is None or not known.whole:
             why = "has not been measured" if known is None else f"was {known.state}"
             why = "was cut" if known is not None and known.state == "extrapolated" else why
-            return Result(size, name, "skipped", f"it needs «{STAGES[need].title}», which {why}", whole=False)
+            return Result(size, name, "skipped", f"it needs `{STAGES[need].title}`, which {why}", whole=False)
     order = Order(
         size, name, plan.data(size), plan.place(size), plan.place(size) / "jobs" / name,
         plan.threads, plan.seed, plan.cap(name), time.time(),
@@ -236,7 +236,7 @@ def processor() -> str:
 
 
 def commit() -> str:
-    """Short hash of the checkout, with «+» if tracked files differ from it; «unknown» outside one."""
+    """Short hash of the checkout, with `+` if tracked files differ from it; `unknown` outside one."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(REPOSITORY), *arguments]
