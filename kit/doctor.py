@@ -56,7 +56,7 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 
 
 @dataclass(frozen=True)
-class Facts:
+class MachineFacts:
     """The machine and the installation.
 
     Attributes:
@@ -104,7 +104,7 @@ class Facts:
         return asdict(self)
 
 
-def look(store: Path = DEFAULT_ROOT) -> Facts:
+def look(store: Path = DEFAULT_ROOT) -> MachineFacts:
     """Gather the facts. Imports torch and Polars to ask them."""
     import polars as pl
     import torch
@@ -112,7 +112,7 @@ def look(store: Path = DEFAULT_ROOT) -> Facts:
     place = next(folder for folder in (store.absolute(), *store.absolute().parents) if folder.is_dir())
     room = memory()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return Facts(
+    return MachineFacts(
         kit=__version__,
         python=platform.python_version(),
         system=platform.platform(),
@@ -139,7 +139,7 @@ def look(store: Path = DEFAULT_ROOT) -> Facts:
     )
 
 
-def judge(facts: Facts) -> list[Finding]:
+def judge(facts: MachineFacts) -> list[Finding]:
     """The traps that these facts fall into, each with its remedy."""
     found = [*_installation(facts), *_processor(facts), *_room(facts)]
     if facts.encoding.lower().replace("-", "") != "utf8":
@@ -154,7 +154,7 @@ def judge(facts: Facts) -> list[Finding]:
     return found
 
 
-def _installation(facts: Facts) -> list[Finding]:
+def _installation(facts: MachineFacts) -> list[Finding]:
     found = [
         Finding(
             Severity.ERROR, f"{line}.", "packages", "Run `pip install -c constraints.txt -e .` in this environment."
@@ -172,7 +172,7 @@ def _installation(facts: Facts) -> list[Finding]:
     return found
 
 
-def _processor(facts: Facts) -> list[Finding]:
+def _processor(facts: MachineFacts) -> list[Finding]:
     found = []
     allowed = min(facts.cores, facts.quota or facts.cores)
     for name, threads in facts.threads.items():
@@ -194,7 +194,7 @@ def _processor(facts: Facts) -> list[Finding]:
     return found
 
 
-def _room(facts: Facts) -> list[Finding]:
+def _room(facts: MachineFacts) -> list[Finding]:
     found = []
     if facts.free < 5 * GIB:
         severity = Severity.ERROR if facts.free < GIB // 2 else Severity.WARNING

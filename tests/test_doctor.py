@@ -12,9 +12,9 @@ import pytest
 from typer.testing import CliRunner
 
 from kit.cli.main import app
-from kit.doctor import EXTRAS, GIB, Facts, filesystem_of, judge, look
+from kit.doctor import EXTRAS, GIB, MachineFacts, filesystem_of, judge, look
 
-SOUND = Facts(
+SOUND = MachineFacts(
     kit="1", python="3.12", system="Linux", libraries={}, unmet=[], cores=8, quota=None, threads={"torch": 8, "polars": 8},
     variables={}, memory=32 * GIB, available=16 * GIB, store=".kit", free=100 * GIB, filesystem="ext4", device="cpu",
     gpu=False, cuda_build=None, bf16="fast", extras={}, open_files=1024, file_size=None, encoding="utf-8",

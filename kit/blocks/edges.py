@@ -93,7 +93,7 @@ class EdgeSettings(Strict):
 
 
 @dataclass(frozen=True)
-class Vocabulary:
+class NodeVocabulary:
     """Node numbers of what was known at the cut of the fit: a value's place in its sorted array is its node.
 
     Attributes:
@@ -113,7 +113,7 @@ class Vocabulary:
         return {CLIENT: clients, **known, PRICE: PRICE_BUCKETS, CODE: codes, QUERY: codes}
 
 
-def build_vocabulary(history: History, settings: EdgeSettings) -> Vocabulary:
+def build_vocabulary(history: History, settings: EdgeSettings) -> NodeVocabulary:
     """Nodes of the history's catalogue and its relevant clients' events."""
     products = catalogue(history)
     relations = settings.relations()
@@ -123,11 +123,11 @@ def build_vocabulary(history: History, settings: EdgeSettings) -> Vocabulary:
             skus.append(_frequent(history, EVENTS[name], settings.min_clients))
     urls = _frequent(history, EventType.VISIT, settings.min_clients) if "visits" in relations else skus[0][:0]
     categories = products["category"].drop_nulls().unique().sort().to_numpy()
-    return Vocabulary(np.unique(np.concatenate(skus)), urls, categories)
+    return NodeVocabulary(np.unique(np.concatenate(skus)), urls, categories)
 
 
 def client_edges(
-    history: History, clients: NDArray[np.int64], vocabulary: Vocabulary, settings: EdgeSettings
+    history: History, clients: NDArray[np.int64], vocabulary: NodeVocabulary, settings: EdgeSettings
 ) -> dict[str, Edges]:
     """Edges of `clients` (sorted; head = position) from events before the history's cut; values without a node are dropped.
 
@@ -160,7 +160,7 @@ def client_edges(
     return found
 
 
-def catalogue_edges(history: History, vocabulary: Vocabulary, settings: EdgeSettings) -> dict[str, Edges]:
+def catalogue_edges(history: History, vocabulary: NodeVocabulary, settings: EdgeSettings) -> dict[str, Edges]:
     """sku → category, price bucket and 16 name codes of every product, sold or not; a product's codes share one weight."""
     products = catalogue(history)
     node = positions(products["sku"], vocabulary.skus)
@@ -185,7 +185,7 @@ def catalogue_edges(history: History, vocabulary: Vocabulary, settings: EdgeSett
     return found
 
 
-def build_graph(history: History, vocabulary: Vocabulary, settings: EdgeSettings) -> Graph:
+def build_graph(history: History, vocabulary: NodeVocabulary, settings: EdgeSettings) -> Graph:
     """The whole graph of the history's clients and the catalogue; clients' edges are files of the store, mapped into memory."""
     known = digest_of(vocabulary.skus, vocabulary.urls, vocabulary.categories)
     inputs = {"settings": settings.model_dump(mode="json"), "vocabulary": known}
@@ -200,7 +200,7 @@ def build_graph(history: History, vocabulary: Vocabulary, settings: EdgeSettings
 
 
 def write_client_edges(
-    folder: Path, history: History, vocabulary: Vocabulary, settings: EdgeSettings, *, chunk: int = CHUNK
+    folder: Path, history: History, vocabulary: NodeVocabulary, settings: EdgeSettings, *, chunk: int = CHUNK
 ) -> None:
     """`client_edges` of all the history's clients as <relation>_head.npy, _tail.npy and _weight.npy.
 

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from kit.arrays import read_array, read_arrays
 from kit.blocks.base import Block, BlockOutput
-from kit.blocks.edges import EdgeSettings, Vocabulary, build_graph, build_vocabulary, client_edges
+from kit.blocks.edges import EdgeSettings, NodeVocabulary, build_graph, build_vocabulary, client_edges
 from kit.blocks.sizes import edge_bytes, graph_size
 from kit.features.shared import catalogue
 from kit.history import History
@@ -42,7 +42,7 @@ class GraphBlock(Block):
     """
 
     prefix: ClassVar[str]
-    vocabulary: Vocabulary
+    vocabulary: NodeVocabulary
     report: TrainReport | None
 
     def fit(self, history: History) -> GraphBlock:
@@ -109,7 +109,7 @@ class GraphBlock(Block):
         """Nodes and tables; clients are placed by their edges, as `transform` always does."""
         ids = {name: read_array(folder / f"{name}.npy") for name in ("skus", "urls", "categories", "catalogue")}
         self.catalogue = ids.pop("catalogue")
-        self.vocabulary = Vocabulary(**ids)
+        self.vocabulary = NodeVocabulary(**ids)
         self.report = None
         if (folder / "tables.npz").exists():
             self.report = TrainReport(**read_report(folder / "training.json"))

@@ -9,7 +9,7 @@ import typer
 from kit.cli.common import JsonOption, print_findings, print_json
 
 if TYPE_CHECKING:
-    from kit.doctor import Facts
+    from kit.doctor import MachineFacts
 
 
 def doctor(as_json: JsonOption = False) -> None:
@@ -33,7 +33,7 @@ def doctor(as_json: JsonOption = False) -> None:
     raise typer.Exit(1 if bad else 0)
 
 
-def _lines(facts: Facts) -> list[tuple[str, str]]:
+def _lines(facts: MachineFacts) -> list[tuple[str, str]]:
     from kit.doctor import EXTRAS, GIB
 
     purposes = dict(EXTRAS.values())

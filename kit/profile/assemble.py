@@ -42,7 +42,7 @@ FLAG_SHARE = 0.005
 
 
 @dataclass(frozen=True)
-class Part:
+class PreparedBlock:
     """A block ready to be joined: float32 (n, d) without NaN, its column names, the constant columns left out, and what was
     learned on the way."""
 
@@ -75,7 +75,7 @@ def prepare_block(
     entry: BlockEntry,
     seed: int,
     known: Prepared | None = None,
-) -> Part:
+) -> PreparedBlock:
     """Scale, impute with the column mean, flag, reduce, normalise and weight one block.
 
     Beside the block itself, which lies in a file where memory is limited, only a few columns or rows are held at a time.
@@ -112,7 +112,7 @@ def prepare_block(
         names = [f"pca_{i}" for i in range(block.shape[1])]
     with np.errstate(over="ignore", invalid="ignore"):  # `all_finite` tells, with the block's name
         block *= np.float32(entry.weight)
-    return Part(block, tuple(names), known.dropped, known)
+    return PreparedBlock(block, tuple(names), known.dropped, known)
 
 
 def _choose(

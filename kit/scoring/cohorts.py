@@ -27,7 +27,7 @@ LENGTHS: Final = ((0, 0, "no event"), (1, 1, "1"), (2, 9, "2-9"), (10, 49, "10-4
 
 
 @dataclass(frozen=True)
-class Counts:
+class EventCounts:
     """Events before the cut.
 
     Attributes:
@@ -48,7 +48,7 @@ class Counts:
         return self.events[:, list(EventType).index(kind)]
 
 
-def count_events(history: History, clients: NDArray[np.int64]) -> Counts:
+def count_events(history: History, clients: NDArray[np.int64]) -> EventCounts:
     """Events of each client before the history's cut; 0 for a client that the history does not cover."""
     spine = pl.LazyFrame({"client_id": clients, "row": np.arange(len(clients))})
     events = np.zeros((len(clients), len(EventType)), dtype=np.int64)
@@ -56,10 +56,10 @@ def count_events(history: History, clients: NDArray[np.int64]) -> Counts:
         found = history.events(kind).group_by("client_id").len().join(spine, on="client_id").select("row", "len")
         frame = found.collect(engine="streaming")
         events[frame["row"].to_numpy(), column] = frame["len"].to_numpy()
-    return Counts(clients, events)
+    return EventCounts(clients, events)
 
 
-def read_counts(folder: DataFolder, clients: NDArray[np.int64]) -> Counts | None:
+def read_counts(folder: DataFolder, clients: NDArray[np.int64]) -> EventCounts | None:
     """Counts from a split folder's input; None where it holds no events that could be counted, whatever the reason."""
     try:
         return count_events(History.open(folder, "input"), clients)
@@ -67,7 +67,7 @@ def read_counts(folder: DataFolder, clients: NDArray[np.int64]) -> Counts | None
         return None
 
 
-def cohorts(counts: Counts) -> Masks:
+def cohorts(counts: EventCounts) -> Masks:
     """history: by number of events; mix: by the furthest step towards a purchase; purchases: buyers and others."""
     total, bought = counts.total, counts.of(EventType.BUY) > 0
     carted = counts.of(EventType.CART) + counts.of(EventType.REMOVE) > 0

@@ -17,7 +17,7 @@ from kit.challenge import EventType
 from kit.contract import client_errors, require_none
 from kit.data.layout import DataFolder, load_ids
 from kit.errors import KitError
-from kit.scoring.cohorts import Counts
+from kit.scoring.cohorts import EventCounts
 from kit.submission.submission import Submission
 from kit.tasks import CONVERSION
 from kit.tasks.labels import label_matrix
@@ -44,7 +44,7 @@ SIGMAS: Final = 6.0
 """Standard deviations by which batches may differ more than chance lets them."""
 
 
-def conditions(submission: Submission, folder: DataFolder, counts: Counts | None = None) -> list[str]:
+def conditions(submission: Submission, folder: DataFolder, counts: EventCounts | None = None) -> list[str]:
     """Why the organisers' evaluator would score a valid submission otherwise than we do; empty when it would not.
 
     Args:
@@ -137,7 +137,7 @@ def require_clients(submission: Path, ids: NDArray[np.int64], folder: DataFolder
     require_none(client_errors(ids, relevant), submission)
 
 
-def _active_notes(folder: DataFolder, counts: Counts) -> list[str]:
+def _active_notes(folder: DataFolder, counts: EventCounts) -> list[str]:
     """The official split leaves the published list of active clients alone: it may look into the target windows."""
     if not folder.active_clients.exists():
         return []
@@ -151,7 +151,7 @@ def _active_notes(folder: DataFolder, counts: Counts) -> list[str]:
     ]
 
 
-def _order_notes(ids: NDArray[np.int64], folder: DataFolder, counts: Counts | None) -> list[str]:
+def _order_notes(ids: NDArray[np.int64], folder: DataFolder, counts: EventCounts | None) -> list[str]:
     if len(ids) > 2 and (np.all(np.diff(ids) > 0) or np.all(np.diff(ids) < 0)):
         return ["Rows are sorted by id: the evaluator does not shuffle, so batches follow the ids; permute rows once."]
     absent = label_matrix(CONVERSION, TargetWindow(folder, "train"), ids).toarray()[:, 0]

@@ -19,7 +19,7 @@ FIELDS: Final = ("score", "auroc", "novelty", "diversity", "auroc_defined", "lab
 
 
 @dataclass(frozen=True)
-class Part:
+class EntryPart:
     """A task's entry in the report, what each client adds, and what the margins are made of, if that was asked for."""
 
     entry: dict[str, Any]
@@ -27,12 +27,12 @@ class Part:
     explanation: Explanation | None
 
 
-Parts: TypeAlias = dict[str, Part]
+Parts: TypeAlias = dict[str, EntryPart]
 
 
 def part_of(
     data: TaskData, runs: Sequence[TaskRun], clients: NDArray[np.int64], masks: Masks | None, *, reordered: bool
-) -> Part:
+) -> EntryPart:
     """What the runs of a task come to; cohorts and influences are of the first, which has the official seed.
 
     Args:
@@ -44,7 +44,7 @@ def part_of(
     """
     first = runs[0]
     entry = entry_of(runs, reordered=reordered) | {"slices": _slices(masks, data, first)}
-    return Part(entry, _influence(data, first, clients), first.explanation)
+    return EntryPart(entry, _influence(data, first, clients), first.explanation)
 
 
 def entry_of(runs: Sequence[TaskRun], *, reordered: bool = False) -> dict[str, Any]:

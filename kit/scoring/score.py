@@ -11,9 +11,9 @@ from kit.data.check_split import require_targets
 from kit.data.layout import DataFolder
 from kit.errors import KitError
 from kit.probes.registry import Options, Probe, TaskRun, load_probes
-from kit.scoring.cohorts import Counts, Masks, cohorts, read_counts
+from kit.scoring.cohorts import EventCounts, Masks, cohorts, read_counts
 from kit.scoring.conditions import conditions, precision_notes, require_clients
-from kit.scoring.entry import FIELDS, Entries, Part, Parts, part_of, undefined_entry
+from kit.scoring.entry import FIELDS, Entries, EntryPart, Parts, part_of, undefined_entry
 from kit.scoring.evidence import (
     evidence,
     fingerprint_of,
@@ -108,7 +108,7 @@ class _Scoring:
         before = read_scores(where).get(self.probe.name)
         require_replaceable(before, decided, empty.vectors, self.probe, () if force else missing)
 
-        def done(name: str, part: Part) -> None:
+        def done(name: str, part: EntryPart) -> None:
             require_same_targets(self.submission, self.folder, empty.targets)
             if keep is not None:
                 keep(_filled(empty, {name: part.entry}, {name: part}))
@@ -121,7 +121,9 @@ class _Scoring:
             _track(found, self.tasks, missing, self.probe.name)
         return _filled(empty, {task.name: found[task.name] for task in self.tasks}, parts)
 
-    def _empty(self, decided: dict[str, Any], fingerprint: str, counts: Counts | None, *, reused: bool) -> ScoreReport:
+    def _empty(
+        self, decided: dict[str, Any], fingerprint: str, counts: EventCounts | None, *, reused: bool
+    ) -> ScoreReport:
         """A report without tasks."""
         submission, folder = self.submission, self.folder
         return ScoreReport(
@@ -157,7 +159,7 @@ class _Scoring:
         }
 
     def _run(
-        self, tasks: Sequence[Task], masks: Masks | None, done: Callable[[str, Part], None]
+        self, tasks: Sequence[Task], masks: Masks | None, done: Callable[[str, EntryPart], None]
     ) -> tuple[Entries, Parts]:
         """Entries of the tasks that are not defined, by name, and what there is to say of the others, told one by one."""
         defined: dict[Task, TaskData] = {}

@@ -18,7 +18,7 @@ from kit.recipe import Recipe, parse
 from kit.scoring.cells import Scorer
 from kit.store import write_atomically
 from kit.tune.gain import Reference
-from kit.tune.objective import Built, RecipeObjective
+from kit.tune.objective import BuiltTrial, RecipeObjective
 from kit.tune.space import from_params
 from kit.tune.storage import StudyPlace, study_lock
 from kit.tune.study import best_trials, is_first, space_of
@@ -73,7 +73,7 @@ def score_officially(
     return dict(study.user_attrs.get(OFFICIAL, {}))
 
 
-def _runs(scorer: Scorer, built: Built, where: str, count: int) -> list[dict[str, float]]:
+def _runs(scorer: Scorer, built: BuiltTrial, where: str, count: int) -> list[dict[str, float]]:
     """Per run task → score; each task by itself: it is kept at once, and six networks would take 5 GB."""
     runs: list[dict[str, float]] = []
     for seed in range(count):

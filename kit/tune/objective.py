@@ -46,7 +46,7 @@ class TrialObjective(Protocol):
 
 
 @dataclass(frozen=True)
-class Built:
+class BuiltTrial:
     """Vectors at hand.
 
     Attributes:
@@ -125,20 +125,20 @@ class RecipeObjective:
             rivals[path] = {task: float(np.mean([found[task, s] for s in range(self.search.seeds)])) for task in tasks}
         return Reference.of(scores, self.search.seeds, rivals, errors)
 
-    def _named(self, what: str) -> Built:
+    def _named(self, what: str) -> BuiltTrial:
         """`defaults`, a recipe file or a submission folder."""
         if what == "defaults":
             return self.build(self.space.recipe(defaults))
         if what.endswith(".toml"):
             return self.build(read_recipe(Path(what)))
         found = Submission.open(Path(what))
-        return Built(found.ids, found.vectors, found.digest)
+        return BuiltTrial(found.ids, found.vectors, found.digest)
 
-    def build(self, recipe: Recipe) -> Built:
+    def build(self, recipe: Recipe) -> BuiltTrial:
         """The profile of a recipe; blocks come from the store where they are fresh."""
         store = CountingStore(self.root)
         profile = build_profile(recipe, self._history(recipe.duplicates), store)
-        return Built(profile.clients, profile.matrix, profile.fingerprint, *store.blocks())
+        return BuiltTrial(profile.clients, profile.matrix, profile.fingerprint, *store.blocks())
 
     def _history(self, duplicates: Any) -> History:  # noqa: ANN401 - a word of the recipe's schema
         if duplicates not in self._histories:
@@ -170,7 +170,7 @@ class RecipeObjective:
         every: Mapping[str, float] = {"score": value, "seconds": built.seconds, "width": float(width)}
         return [every[goal] for goal in self.search.goals]
 
-    def _steps(self, built: Built) -> Iterator[tuple[list[Task], int]]:
+    def _steps(self, built: BuiltTrial) -> Iterator[tuple[list[Task], int]]:
         """What is scored at once: with a pruner a task and a seed, else all tasks of a seed, which share work."""
         tasks = list(self.scorer.defined(built.clients))
         for seed in range(self.search.seeds):

@@ -12,7 +12,7 @@ import pytest
 
 from kit.blocks.edges import (
     EdgeSettings,
-    Vocabulary,
+    NodeVocabulary,
     _frequent,
     build_graph,
     build_vocabulary,
@@ -113,7 +113,7 @@ def test_query_codes_of_their_own(toy_history: History):
 
 def test_values_without_a_node_are_dropped(toy_history: History):
     empty = np.empty(0, dtype=np.int64)
-    found = client_edges(toy_history, toy_history.clients, Vocabulary(empty, empty, empty), EdgeSettings())
+    found = client_edges(toy_history, toy_history.clients, NodeVocabulary(empty, empty, empty), EdgeSettings())
     assert {name: len(part) for name, part in found.items() if name != "searched"} == {
         "buys": 0, "carts": 0, "removes": 0, "visits": 0,
     }  # fmt: skip
@@ -139,7 +139,7 @@ def test_ranges_of_clients_leave_no_trace_in_the_edges(toy_history: History, chu
     assert not graph_of_nobody(nobody, vocabulary, settings)
 
 
-def graph_of_nobody(history: History, vocabulary: Vocabulary, settings: EdgeSettings) -> list[str]:
+def graph_of_nobody(history: History, vocabulary: NodeVocabulary, settings: EdgeSettings) -> list[str]:
     """Relations of clients with edges in a history without events."""
     graph = build_graph(history, vocabulary, settings)
     return [name for name in graph.trained if graph.relations[name].head == "client"]

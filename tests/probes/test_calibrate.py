@@ -22,7 +22,7 @@ from kit.probes.network import OFFICIAL, Dense, Shape, build, parameter_groups
 from kit.probes.registry import Options
 from kit.studies.calibration import calibrate as study_room
 from kit.studies.calibration.agreement import agree, limit, seed_noise, tau
-from kit.studies.calibration.calibrate import Contestant, Plan, calibrate, plan_study, spread
+from kit.studies.calibration.calibrate import CalibrationPlan, Contestant, calibrate, plan_study, spread
 from kit.studies.calibration.random_features import ridge
 from kit.studies.calibration.stand_ins import STAND_INS, StandIn
 from kit.studies.calibration.variants import Source, read_source, variants
@@ -151,7 +151,7 @@ def test_noise_sets_the_limit() -> None:
 
 
 def test_the_second_official_run_has_another_order(tmp_path: Path) -> None:
-    first, second = (study_room._official(Plan(tmp_path), number).options for number in (0, 1))
+    first, second = (study_room._official(CalibrationPlan(tmp_path), number).options for number in (0, 1))
     assert first.seed_numbers() != second.seed_numbers()
     assert second.reorder
 
@@ -225,7 +225,7 @@ def counted(monkeypatch: pytest.MonkeyPatch, fail_after: int | None = None) -> l
         calls.append((str(options.first_seed), *(data.task.name for data in tasks)))
         return train(vectors, tasks, options, Shape(16, 32))
 
-    def official(plan: Plan, first_seed: int) -> Contestant:
+    def official(plan: CalibrationPlan, first_seed: int) -> Contestant:
         name = "official" if not first_seed else f"official-{1278 + first_seed}"
         return Contestant(name, tiny, Options(1, "fp32", 1, first_seed=first_seed), False, "tiny")
 
@@ -239,8 +239,8 @@ def counted(monkeypatch: pytest.MonkeyPatch, fail_after: int | None = None) -> l
     return calls
 
 
-def small_plan(out: Path) -> Plan:
-    return Plan(
+def small_plan(out: Path) -> CalibrationPlan:
+    return CalibrationPlan(
         out, (CONVERSION, SKU), ("good", "other"), profiles=4, twice=2, options=Options(precision="bf16", threads=1)
     )
 

@@ -14,7 +14,7 @@ from scored import score_submission
 from kit.challenge import EventType
 from kit.data.layout import DataFolder
 from kit.errors import KitError
-from kit.scoring.cohorts import Counts
+from kit.scoring.cohorts import EventCounts
 from kit.scoring.conditions import conditions, precision_notes, require_clients, uneven
 from kit.submission.submission import Submission
 
@@ -34,7 +34,7 @@ class Bench:
         where.mkdir()
 
     def notes(
-        self, order: np.ndarray | None = None, vectors: np.ndarray | None = None, counts: Counts | None = None
+        self, order: np.ndarray | None = None, vectors: np.ndarray | None = None, counts: EventCounts | None = None
     ) -> list[str]:
         order = np.arange(len(self.ids)) if order is None else order
         np.save(self.where / "client_ids.npy", self.ids[order])
@@ -64,7 +64,7 @@ def test_row_order(bench: Bench) -> None:
     order = np.argsort(-activity, kind="stable")
     events = np.zeros((len(order), 5), dtype=np.int64)
     events[:, 3] = activity[order]
-    counts = Counts(bench.ids[order], events)
+    counts = EventCounts(bench.ids[order], events)
     (note,) = [note for note in bench.notes(order, counts=counts) if "bought nothing" not in note]
     assert "sorted by activity" in note
     assert bench.notes(order) == [], "without counts this order tells nothing"
@@ -79,7 +79,7 @@ def test_random_orders_are_not_suspected(bench: Bench) -> None:
     for seed in range(20):
         rng = np.random.default_rng(seed)
         order = rng.permutation(len(bench.ids))
-        counts = Counts(
+        counts = EventCounts(
             bench.ids[order], np.column_stack([np.ones(len(order)), rng.pareto(1, (len(order), 4))]).astype(int)
         )
         assert bench.notes(order, counts=counts) == []
@@ -135,10 +135,10 @@ def test_client_lists(bench: Bench) -> None:
         require_clients(bench.where, np.append(bench.ids, 10**9), bench.folder)
     events = np.zeros((700, 5), dtype=np.int64)
     events[:, 0] = 1
-    assert bench.notes(counts=Counts(bench.ids, events)) == []
+    assert bench.notes(counts=EventCounts(bench.ids, events)) == []
     active = np.flatnonzero(np.isin(bench.ids, np.load(bench.folder.active_clients)))
     events[active[:4], list(EventType).index(EventType.BUY)] = 0
-    (note,) = bench.notes(counts=Counts(bench.ids, events))
+    (note,) = bench.notes(counts=EventCounts(bench.ids, events))
     assert f"4 of {len(active)} active clients bought nothing before the cut" in note
 
 

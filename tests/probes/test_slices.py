@@ -17,7 +17,7 @@ from kit.challenge import EventType
 from kit.cli.main import app
 from kit.data.layout import DataFolder
 from kit.history import History
-from kit.scoring.cohorts import LENGTHS, Counts, cohorts, count_events, read_counts, slice_scores
+from kit.scoring.cohorts import LENGTHS, EventCounts, cohorts, count_events, read_counts, slice_scores
 from kit.tasks import CONVERSION, PRICE
 from kit.tasks.labels import TaskData
 from kit.tasks.metrics import auroc
@@ -39,7 +39,7 @@ def test_counts_are_the_rows_before_the_cut(toy: DataFolder, toy_history: Histor
 def test_each_group_holds_every_client_once() -> None:
     rng = np.random.default_rng(1)
     events = rng.poisson(0.7, (500, 5)) * rng.integers(0, 40, (500, 1))
-    groups = cohorts(Counts(np.arange(500), events))
+    groups = cohorts(EventCounts(np.arange(500), events))
     assert set(groups) == {"history", "mix", "purchases"}
     assert set(groups["history"]) == {name for _, _, name in LENGTHS}
     for inside in groups.values():

@@ -26,9 +26,9 @@ from kit.probes.registry import Options, Precision, Run, TaskRun, load_probes
 from kit.progress import say
 from kit.scoring.cohorts import read_counts
 from kit.store import DEFAULT_ROOT, digest, write_json
-from kit.studies.calibration.report import OFFICIAL, Study, write_report
+from kit.studies.calibration.report import OFFICIAL, CalibrationStudy, write_report
 from kit.studies.calibration.stand_ins import STAND_INS
-from kit.studies.calibration.variants import Variant, read_source, variants
+from kit.studies.calibration.variants import ProfileVariant, read_source, variants
 from kit.submission.submission import Submission
 from kit.tasks import CHALLENGE, Task
 from kit.tasks.labels import TaskData, UndefinedTask, load_task, own_digest, targets_digest
@@ -39,7 +39,7 @@ USUAL: Final = Options(precision="bf16")
 
 
 @dataclass(frozen=True)
-class Plan:
+class CalibrationPlan:
     """What a study covers.
 
     Attributes:
@@ -74,7 +74,7 @@ class Contestant:
     code: str
 
 
-def calibrate(submissions: Sequence[Submission], folder: DataFolder, plan: Plan) -> dict[str, Any]:
+def calibrate(submissions: Sequence[Submission], folder: DataFolder, plan: CalibrationPlan) -> dict[str, Any]:
     """Run what is missing of a study and write report.json and report.md into its folder.
 
     Args:
@@ -95,7 +95,9 @@ def calibrate(submissions: Sequence[Submission], folder: DataFolder, plan: Plan)
     official, again = _official(plan, 0), _official(plan, 1)
     twice = spread([variant for variant in chosen if not variant.ordered], plan.twice)
     targets, clock = targets_digest(folder), _Clock(plan.minutes)
-    study = Study(plan.out, str(folder.root), [str(one) for one in submissions], plan.options.precision, plan.minutes)
+    study = CalibrationStudy(
+        plan.out, str(folder.root), [str(one) for one in submissions], plan.options.precision, plan.minutes
+    )
     study.targets = targets
     for number, variant in enumerate(chosen):
         if clock.over():
@@ -128,15 +130,15 @@ def plan_study(
     minutes: float | None,
     twice: int | None = None,
     options: Options | None = None,
-) -> Plan:
+) -> CalibrationPlan:
     """A Plan from what a command line gives; without `out`, results are kept in the store under the data folder's name."""
     place = out or DEFAULT_ROOT / "calibration" / folder.root.resolve().name
     names = tuple(dict.fromkeys(stand_ins or ()))
-    again = Plan.twice if twice is None else twice
-    return Plan(place, tuple(tasks or ()), names, profiles, minutes, again, options or USUAL)
+    again = CalibrationPlan.twice if twice is None else twice
+    return CalibrationPlan(place, tuple(tasks or ()), names, profiles, minutes, again, options or USUAL)
 
 
-def check_plan(plan: Plan) -> None:
+def check_plan(plan: CalibrationPlan) -> None:
     """KitError for numbers that mean nothing, before anything is read."""
     if plan.profiles is not None and plan.profiles < 3:
         raise KitError(
@@ -151,7 +153,9 @@ def check_plan(plan: Plan) -> None:
 class _Work:
     """One profile and its tasks; labels are read when the first missing score asks for them."""
 
-    def __init__(self, variant: Variant, folder: DataFolder, plan: Plan, targets: str, clock: _Clock) -> None:
+    def __init__(
+        self, variant: ProfileVariant, folder: DataFolder, plan: CalibrationPlan, targets: str, clock: _Clock
+    ) -> None:
         self.variant, self.folder, self.plan, self.targets, self.clock = variant, folder, plan, targets, clock
         self.ids, self.vectors = variant.make()
         self.width = int(self.vectors.shape[1])
@@ -239,7 +243,7 @@ def _defaults() -> tuple[str, ...]:
     return tuple(name for name, part in STAND_INS.items() if part.default)
 
 
-def _stand_in(name: str, plan: Plan) -> Contestant:
+def _stand_in(name: str, plan: CalibrationPlan) -> Contestant:
     part = STAND_INS[name]
     probes = load_probes()
     precision: Precision = probes[name].usual if name in probes else "fp32"  # as the machine decides
@@ -248,7 +252,7 @@ def _stand_in(name: str, plan: Plan) -> Contestant:
     )
 
 
-def _official(plan: Plan, first_seed: int) -> Contestant:
+def _official(plan: CalibrationPlan, first_seed: int) -> Contestant:
     run = load_probes()[OFFICIAL].run
     name = OFFICIAL if not first_seed else f"{OFFICIAL}-{PROBE_SEED + first_seed}"
     options = replace(plan.options, seeds=1, first_seed=first_seed, reorder=True)

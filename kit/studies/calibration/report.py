@@ -19,7 +19,7 @@ AGAIN: Final = f"{OFFICIAL}-{PROBE_SEED + 1}"
 
 
 @dataclass
-class Study:
+class CalibrationStudy:
     """Scores as they come in.
 
     Attributes:
@@ -59,7 +59,7 @@ class Study:
         return {name: float(cell["seconds"]) for name, cell in self.cells.get((probe, task), {}).items()}
 
 
-def write_report(study: Study, stand_ins: dict[str, str]) -> dict[str, Any]:
+def write_report(study: CalibrationStudy, stand_ins: dict[str, str]) -> dict[str, Any]:
     """Write report.json and report.md; returns the former. `stand_ins` is name → description."""
     tasks = [task for task in CHALLENGE if (OFFICIAL, task) in study.cells]
     content = {
@@ -79,7 +79,7 @@ def write_report(study: Study, stand_ins: dict[str, str]) -> dict[str, Any]:
     return content
 
 
-def _task(study: Study, task: Task, stand_ins: dict[str, str]) -> dict[str, Any]:
+def _task(study: CalibrationStudy, task: Task, stand_ins: dict[str, str]) -> dict[str, Any]:
     official, again = study.scores(OFFICIAL, task), study.scores(AGAIN, task)
     twice = [name for name in official if name in again]
     noise = seed_noise([(official[name], again[name]) for name in twice])
@@ -101,7 +101,7 @@ def _task(study: Study, task: Task, stand_ins: dict[str, str]) -> dict[str, Any]
     }
 
 
-def _cost(study: Study, name: str) -> dict[str, float | None]:
+def _cost(study: CalibrationStudy, name: str) -> dict[str, float | None]:
     """Median seconds per profile and task, and median of how many times cheaper than the official probe on the same cell.
 
     Medians, because the first use of a library takes its time once and other work on the machine some of the time.

@@ -52,7 +52,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Variant:
+class ProfileVariant:
     """One profile of a study.
 
     Attributes:
@@ -79,7 +79,7 @@ def read_source(submission: Submission, activity: Callable[[NDArray[np.int64]], 
     return Source(submission.folder.name, submission.ids, values, blocks, activity(submission.ids))
 
 
-def variants(sources: Sequence[Source]) -> list[Variant]:
+def variants(sources: Sequence[Source]) -> list[ProfileVariant]:
     """All variants of all sources, the most telling first and sources taking turns, so that the first N differ most."""
     if len({source.name for source in sources}) < len(sources):
         raise KitError("Two of the submissions have the same folder name.", "Rename one: names tell profiles apart.")
@@ -87,7 +87,7 @@ def variants(sources: Sequence[Source]) -> list[Variant]:
     return [variant for turn in rounds for variant in turn if variant is not None]
 
 
-def _of(source: Source) -> list[Variant]:
+def _of(source: Source) -> list[ProfileVariant]:
     """Variants of one source: treatments of the whole and selections of blocks in turns."""
     whole = [(f"{source.name}/{kind}", about, partial(act, source)) for kind, about, act in _treatments(source)]
     parts = [
@@ -96,7 +96,7 @@ def _of(source: Source) -> list[Variant]:
     ]
     mixed = chain.from_iterable(zip_longest(whole, parts))
     return [
-        Variant(name, about, partial(_finish, name, act), name.removeprefix(f"{source.name}/") in ORDERED)
+        ProfileVariant(name, about, partial(_finish, name, act), name.removeprefix(f"{source.name}/") in ORDERED)
         for name, about, act in filter(None, mixed)
     ]
 
