@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from kit.data.targets import CHALLENGE_LISTS
 from kit.errors import Finding, KitError, Severity
 from kit.store import Store
 
+WINDOW_COLUMNS = ("client_id", "timestamp", "sku", "category", "price")
+"""What labels are made of."""
 FEW_EVENTS = 0.25
 """A local split of the official data leaves 14 % of the relevant clients without an event; far more is worth a warning."""
 
@@ -83,7 +86,7 @@ def check_split(folder: DataFolder, sound: list[EventType], store: Store) -> Ite
     for kind in sound:
         yield from _input(folder, kind, split, folder.raw(kind).name not in recorded, store, again)
     yield from stale(folder, store, "target")
-    yield from _windows(folder, split, EventType.BUY in sound and not recorded, again)
+    yield from _windows(folder, split, EventType.BUY in sound and not recorded, store, again)
     others = sorted(
         path.stem.removeprefix("popularity_") for path in folder.active_clients.parent.glob("popularity_*.npy")
     )
@@ -93,12 +96,17 @@ def check_split(folder: DataFolder, sound: list[EventType], store: Store) -> Ite
 
 
 def require_targets(folder: DataFolder, store: Store) -> None:
-    """KitError where the target windows were made from other files than the folder holds now, in the words of `kit data check`.
+    """KitError where the target windows were made from other files than the folder holds now, or hold what is no purchase of
+    theirs, in the words of `kit data check`.
 
-    Windows and lists that cannot be read are refused by whoever makes labels of them.
+    Lists that cannot be read are refused by whoever makes labels of them.
     """
     folder.require_split()
     require(stale(folder, store, "target"), folder.root)
+    again = f"Run `kit data split {folder.root}` again."
+    require(_window_tables(folder, store, again), folder.root)
+    if folder.split_file.exists():  # else the windows lie where their purchases do
+        require(_windows(folder, folder.split(), False, store, again), folder.root)
 
 
 def _input(
@@ -123,13 +131,29 @@ def _input(
         yield Finding(Severity.ERROR, what, where, again)
 
 
-def _windows(folder: DataFolder, split: Split, count: bool, again: str) -> Iterator[Finding]:
-    """Purchases outside of their window, and, where `count`, windows of ours that hold more or fewer than the raw file."""
+def _window_tables(
+    folder: DataFolder, store: Store, again: str, names: Sequence[str] = ("train", "validation")
+) -> Iterator[Finding]:
+    """What breaks the contract in target windows, whatever the split's instants are."""
+    for path in map(folder.window, names):
+        remake = f"target/{path.name}" in folder.made() or not path.exists()
+        for finding in inspect(path, WINDOW_COLUMNS, store).findings:
+            if finding.severity is Severity.ERROR:
+                yield replace(finding, remedy=again) if remake else finding
+
+
+def _windows(folder: DataFolder, split: Split, count: bool, store: Store, again: str) -> Iterator[Finding]:
+    """What breaks the contract, purchases outside of their window, and, where `count`, windows of ours that hold more or fewer
+    than the raw file."""
     time = pl.col("timestamp")
     ours = folder.made()
     spans = {"train": (split.train_start, split.validation_start), "validation": (split.validation_start, None)}
     for name, (start, stop) in spans.items():
         path = folder.window(name)
+        errors = list(_window_tables(folder, store, again, (name,)))
+        yield from errors
+        if errors:
+            continue
         inside = (time >= start) & ((time < stop) if stop else (time <= split.end))
         try:
             stamps = scan_table(path, ("timestamp",))[0].select(time.cast(pl.Datetime("us")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -16,6 +17,7 @@ from scored import score_submission
 
 from kit.challenge import EventType
 from kit.data.check import check_folder
+from kit.data.check_split import require_targets
 from kit.data.contract import inspect
 from kit.data.layout import DataFolder, load_ids
 from kit.data.scan import columns_of, ids_of, scan_events, scan_products
@@ -375,3 +377,25 @@ def test_the_split_is_judged_by_the_content_of_what_it_was_made_from(
         KitError, match=r"target/train_target.parquet: was made from another product_properties.parquet"
     ):
         score_submission(tmp_path, folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (cell("client_id", 0, None), "1 rows of client_id are empty"),
+        (lambda frame: frame.with_columns(pl.col("client_id") + 0.5), "client_id are not whole numbers"),
+        (lambda frame: frame.with_columns(pl.col("sku").cast(pl.String)), "sku is String"),
+        (cell("price", 0, 300), "1 rows of price are outside 0 .. 99"),
+        (lambda frame: frame.with_columns(pl.col("timestamp").dt.offset_by("60d")), "lie outside the window"),
+    ],
+)
+def test_target_windows_are_looked_through_too(make_folder: Make, store: Store, change: Change, says: str) -> None:
+    """Labels made of a truncated id or of another month would be wrong without a word."""
+    root = make_folder()
+    split_folder(root, store=store)
+    require_targets(DataFolder(root), store)
+    edit(root / "target" / "train_target.parquet", change)
+    found = [finding for finding in errors(root, store) if finding.where.startswith("target/train_target.parquet")]
+    assert says in found[0].what
+    with pytest.raises(KitError, match=re.escape(found[0].what)):
+        require_targets(DataFolder(root), store)

@@ -108,7 +108,7 @@ REFUSED: dict[str, tuple[Callable[[DataFolder, Path], object], str]] = {
     "broken labels": (lambda data, own: data.window("train").write_bytes(b"PAR1nonsense"), "train_target.parquet"),
     "labels without clients": (
         lambda data, own: pl.DataFrame({"sku": [1]}).write_parquet(data.window("validation")),
-        "lacks the columns ['client_id']",
+        "lacks the column client_id",
     ),
     "no submission": (lambda data, own: shutil.rmtree(own), "There is no submission"),
     "no data": (lambda data, own: shutil.rmtree(data.root), "There is no data folder"),
