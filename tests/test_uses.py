@@ -16,7 +16,7 @@ from kit.history import History
 from kit.profile import build_profile, plan_block
 from kit.recipe import BlockEntry, Recipe, build_order, parse
 from kit.store import Store
-from kit.studies.ablation.parts import Part, Study, whole_parts
+from kit.studies.ablation.parts import AblatedPart, Study, whole_parts
 from kit.studies.drift import measure_drift
 from kit.submission.recipes import check_recipe
 
@@ -110,10 +110,12 @@ def test_what_is_left_out_of_the_profile_is_still_there_for_those_who_use_it(toy
     assert [part.blocks for part in whole_parts(plan)] == [("base",), ("top",)]
     study = Study(plan, toy, store, patterns=())
     base, top = whole.blocks
-    without = study.without(Part("base", ("base",))).make()
+    without = study.without(AblatedPart("base", ("base",))).make()
     np.testing.assert_array_equal(without, whole.matrix[:, top.start : top.stop])
-    np.testing.assert_array_equal(study.alone(Part("top", ("top",))).make(), without)
-    np.testing.assert_array_equal(study.alone(Part("base", ("base",))).make(), whole.matrix[:, base.start : base.stop])
+    np.testing.assert_array_equal(study.alone(AblatedPart("top", ("top",))).make(), without)
+    np.testing.assert_array_equal(
+        study.alone(AblatedPart("base", ("base",))).make(), whole.matrix[:, base.start : base.stop]
+    )
 
 
 def test_drift_is_measured_of_blocks_that_use_others_too(toy: DataFolder, store: Store):

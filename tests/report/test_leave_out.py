@@ -27,7 +27,7 @@ from kit.scoring.results import read_scored, write_scores
 from kit.scoring.statistics import compare
 from kit.store import Store
 from kit.studies.ablation.measure import leave_one_out, measure_ablation, submission_of
-from kit.studies.ablation.parts import Part, Study, whole_parts
+from kit.studies.ablation.parts import AblatedPart, Study, whole_parts
 from kit.studies.ablation.result import read_ablation
 from kit.submission.submission import Submission
 from kit.tasks import CHALLENGE, CHURN, SKU
@@ -101,11 +101,13 @@ def test_silenced_equals_measuring_the_built_submission(toy: DataFolder, store: 
 def test_silenced_alone_keeps_the_width_and_the_norm(toy: DataFolder, store: Store):
     study = Study(plan(), toy, store, "silenced")
     rows = {row.name: slice(row.start, row.stop) for row in study.profile.blocks}
-    alone = study.alone(Part("recency", ("recency",))).make().astype(float)
+    alone = study.alone(AblatedPart("recency", ("recency",))).make().astype(float)
     assert alone.shape == study.profile.matrix.shape
     assert not np.delete(alone, np.r_[rows["recency"]], axis=1).any()
     np.testing.assert_allclose(np.linalg.norm(alone, axis=1), 10.0, atol=0.02)
-    assert study.alone(Part("recency", ("recency",))).key != study.without(Part("recency", ("recency",))).key
+    assert (
+        study.alone(AblatedPart("recency", ("recency",))).key != study.without(AblatedPart("recency", ("recency",))).key
+    )
 
 
 class Killed(BaseException):

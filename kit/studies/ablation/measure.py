@@ -22,7 +22,7 @@ from kit.scoring.results import read_scored, write_scores
 from kit.scoring.score import score_submission
 from kit.scoring.statistics import Scored, compare
 from kit.store import Store, digest
-from kit.studies.ablation.parts import Part, Study, Variant, silence
+from kit.studies.ablation.parts import AblatedPart, Study, Variant, silence
 from kit.studies.ablation.result import Ablation, LeftOut, Without, made_from, read_ablation, write_ablation
 from kit.submission import submit
 from kit.submission.fresh import is_fresh
@@ -69,7 +69,7 @@ def leave_one_out(study: Study, scorer: Scorer, seeds: int = 1, *, alone: bool =
     )
 
 
-def _jobs(study: Study, *, alone: bool) -> Iterator[tuple[Part, bool]]:
+def _jobs(study: Study, *, alone: bool) -> Iterator[tuple[AblatedPart, bool]]:
     """(part, whether it is scored alone); a recipe's only block can neither be left out nor differ from the whole."""
     whole = [part for part in study.parts if not part.pattern and len(study.recipe.blocks) > 1]
     yield from ((part, False) for part in study.parts if part.pattern or part in whole)

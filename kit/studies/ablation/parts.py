@@ -29,7 +29,7 @@ ROWS_AT_ONCE: Final = 65_536
 
 
 @dataclass(frozen=True)
-class Part:
+class AblatedPart:
     """What is left out together.
 
     Attributes:
@@ -95,7 +95,7 @@ class Study:
         """All blocks."""
         return Variant(self._fingerprint(self.recipe), lambda: self.profile.matrix)
 
-    def without(self, part: Part) -> Variant:
+    def without(self, part: AblatedPart) -> Variant:
         """Everything but a part."""
         if self.how == "silenced":
             return self._silenced(part, keep=False)
@@ -105,7 +105,7 @@ class Study:
             blocks[name] = self._thinned(name, blocks[name], part)
         return self._built(blocks)
 
-    def alone(self, part: Part) -> Variant:
+    def alone(self, part: AblatedPart) -> Variant:
         """Nothing but a part made of whole blocks."""
         if self.how == "silenced":
             return self._silenced(part, keep=True)
@@ -127,11 +127,11 @@ class Study:
     def _fingerprint(self, recipe: Recipe) -> str:
         return profile_fingerprint(recipe, self.history.fingerprint)
 
-    def _silenced(self, part: Part, *, keep: bool) -> Variant:
+    def _silenced(self, part: AblatedPart, *, keep: bool) -> Variant:
         key = digest([self._fingerprint(self.recipe), "silenced", list(part.blocks), part.pattern, keep])
         return Variant(key, partial(self._silence, part, keep=keep))
 
-    def _silence(self, part: Part, *, keep: bool) -> Vectors:
+    def _silence(self, part: AblatedPart, *, keep: bool) -> Vectors:
         matrix = self.profile.matrix
         chosen = np.zeros(matrix.shape[1], dtype=np.bool_)
         for row in self.profile.blocks:
@@ -143,7 +143,7 @@ class Study:
         silence(matrix, out, ~chosen if keep else chosen, self.recipe.assembly.row_norm)
         return out
 
-    def _thinned(self, name: str, entry: BlockEntry, part: Part) -> BlockEntry:
+    def _thinned(self, name: str, entry: BlockEntry, part: AblatedPart) -> BlockEntry:
         """The entry with all its columns but those of the pattern."""
         columns = self._columns(name)
         if entry.columns:
@@ -171,17 +171,19 @@ def silence(vectors: Vectors, out: NDArray[np.float16], columns: slice | NDArray
         out[first : first + ROWS_AT_ONCE] = chunk
 
 
-def whole_parts(recipe: Recipe) -> list[Part]:
+def whole_parts(recipe: Recipe) -> list[AblatedPart]:
     """One part per block, and one for each set of entries that share a run (`like`), if something else is left then."""
     runs: dict[str, list[str]] = {}
     inside = {name: entry for name, entry in recipe.blocks.items() if entry.profile}
     for name, entry in inside.items():
         runs.setdefault(digest([entry.kind, entry.settings(), entry.uses]), []).append(name)
     shared = [names for names in runs.values() if 1 < len(names) < len(inside)]
-    return [Part(name, (name,)) for name in inside] + [Part("+".join(names), tuple(names)) for names in shared]
+    return [AblatedPart(name, (name,)) for name in inside] + [
+        AblatedPart("+".join(names), tuple(names)) for names in shared
+    ]
 
 
-def _part(recipe: Recipe, text: str) -> Part:
+def _part(recipe: Recipe, text: str) -> AblatedPart:
     """`block:pattern` as a part.
 
     Raises:
@@ -192,14 +194,14 @@ def _part(recipe: Recipe, text: str) -> Part:
         raise KitError(f"The part {text!r} is not BLOCK:PATTERN.", "For example --part 'stats:recency_*'.")
     if name not in recipe.blocks:
         raise KitError(f"The part {text!r} names no block of {recipe.name};", nearest(name, recipe.blocks))
-    return Part(text, (name,), pattern)
+    return AblatedPart(text, (name,), pattern)
 
 
 def _matches(columns: Sequence[str], pattern: str) -> NDArray[np.bool_]:
     return np.array([fnmatch.fnmatchcase(column, pattern) for column in columns], dtype=np.bool_)
 
 
-def _no_match(part: Part, columns: Sequence[str]) -> KitError:
+def _no_match(part: AblatedPart, columns: Sequence[str]) -> KitError:
     groups = sorted({column.split("_")[0] + "_*" for column in columns})
     return KitError(
         f"No column of the block matches {part.label!r}.", f"Its columns look like {', '.join(groups[:20])}."
