@@ -23,6 +23,8 @@ SMALL_FILE: Final = 4096
 """Bytes up to which a file is read rather than mapped (an empty one cannot be mapped)."""
 DAMAGED: Final = (SyntaxError, TokenError, TypeError, KeyError, OverflowError, MemoryError)
 """What NumPy ends in where the header of a file is damaged, beside ValueError."""
+NUMERIC: Final = "biufO"
+"""Kinds of arrays that may be lists of numbers: bool, whole, unsigned, float, Python objects."""
 BLOCK: Final = 4_000_000
 """Elements read at a time where a pass goes over all of them."""
 
@@ -72,6 +74,8 @@ def read_numbers(path: Path) -> NDArray[Any]:
         version = np.lib.format.read_magic(stream)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read(stream)
+        if dtype.kind not in NUMERIC:
+            raise TypeError(f"it holds {dtype} instead of numbers")
         if not dtype.hasobject:
             return np.asarray(np.load(io.BytesIO(data), allow_pickle=False))
         return np.asarray(_Numbers(stream).load()).reshape(shape)

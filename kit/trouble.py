@@ -29,6 +29,8 @@ FULL: Final = {
     errno.EDQUOT: "The disk quota is used up",
     errno.EFBIG: "The size limit for files is reached",
 }
+NEARLY_FULL: Final = 0.05
+"""Share of a file system that may be free where it is called full."""
 ROOM: Final = (
     "Make room or lift the limit, then run the same command: finished stages are kept. `kit clean` lists what can go; "
     "KIT_STORE and --out name folders on a larger disk."
@@ -125,6 +127,8 @@ def number_of(error: BaseException) -> int | None:
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
     words = str(error)
+    if isinstance(error, RuntimeError) and words.startswith("Symlink loop"):  # pathlib, before Python 3.13
+        return errno.ELOOP
     found = re.search(r"\(os error (\d+)\)", words)
     if found:
         return int(found[1])
@@ -249,10 +253,18 @@ def _of_a_reader(error: BaseException) -> KitError:
 
 
 def _full(number: int | None, path: Path) -> KitError:
+    """No more can be written. What is free now says little: what was begun has been removed meanwhile. So it is left out where it
+    would contradict."""
     place = next(folder for folder in (path, *path.absolute().parents) if folder.is_dir())
     usage = shutil.disk_usage(place)
-    free = f"{usage.free / 2**20:,.1f} of {usage.total / 2**20:,.0f} MiB are free on the file system at {_mount(place)}"
-    return KitError(f"{FULL[number or errno.ENOSPC]}: {path} could not be written ({free}).", ROOM)
+    where = f"the file system at {_mount(place)}"
+    if number == errno.EFBIG and (limit := resource.getrlimit(resource.RLIMIT_FSIZE)[0]) != resource.RLIM_INFINITY:
+        room = f"`ulimit -f` allows {limit / 2**20:,.2f} MiB in a file"
+    elif number == errno.ENOSPC and usage.free <= usage.total * NEARLY_FULL:
+        room = f"{usage.free / 2**20:,.1f} of {usage.total / 2**20:,.0f} MiB are free on {where}"
+    else:
+        room = f"on {where}, of {usage.total / 2**20:,.0f} MiB; what was begun is removed again"
+    return KitError(f"{FULL[number or errno.ENOSPC]}: {path} could not be written ({room}).", ROOM)
 
 
 def _mount(path: Path | None) -> Path:

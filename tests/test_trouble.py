@@ -103,6 +103,8 @@ def test_a_mistake_of_our_own_keeps_its_traceback_in_a_file(tmp_path: Path):
 ROW = re.compile(r"^\| `(?P<key>[^`]+)` \| (?P<type>.*?) \| `?(?P<default>.*?)`? \| (?:\((?P<kinds>[a-z_, -]+)\) )?")
 NO_USE = {
     ("combined", "network.encoder.anchor", "true"),
+    *((block, "train.patience", "1") for block in ("gcn", "sequence", "twhin")),
+    ("combined", "graph.train.patience", "1"),
     *(
         (block, key, f'"{kind}"')
         for block, key in (("gcn", "objective.correction"), ("combined", "network.heads.contrast.loss.correction"))

@@ -31,7 +31,7 @@ from kit.models.losses.bpr import BPRSettings
 from kit.models.losses.softmax import uncorrected
 from kit.models.negatives import AnySampler
 from kit.models.negatives.batch import BatchSettings
-from kit.models.training import TrainSettings, train
+from kit.models.training import TrainSettings, train, unvalidated
 from kit.recipe import Strict
 
 WHOLE = 4_000_000
@@ -58,6 +58,11 @@ class GCNSettings(GraphSettings):
     @classmethod
     def _uncorrected(cls, objective: LossSettings) -> LossSettings:
         return uncorrected(objective)
+
+    @field_validator("train")
+    @classmethod
+    def _unvalidated(cls, train: TrainSettings) -> TrainSettings:
+        return unvalidated(train)
 
     @field_validator("positives")
     @classmethod

@@ -29,7 +29,7 @@ from kit.models.objectives.timing import TimingSettings
 from kit.models.objectives.upcoming import NextUrlSettings, UpcomingSettings
 from kit.models.sequence import ClientEncoder, Encoder, known_readouts, load_readouts
 from kit.models.sequence.transformer import TransformerSettings
-from kit.models.training import TrainSettings, train
+from kit.models.training import TrainSettings, train, unvalidated
 from kit.recipe import Strict
 from kit.store import write_json
 from kit.tokens import (
@@ -68,6 +68,11 @@ class SequenceSettings(Strict):
     pools: tuple[str, ...] = Field(
         ("last", "recent"), min_length=1, description="How states become one row: last, mean, recent."
     )
+
+    @field_validator("train")
+    @classmethod
+    def _unvalidated(cls, train: TrainSettings) -> TrainSettings:
+        return unvalidated(train)
 
     @field_validator("pools")
     @classmethod

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from kit.blocks.base import block
 from kit.blocks.graph import GraphBlock, GraphSettings
@@ -19,7 +19,7 @@ from kit.models.graph.twhin import TwHIN, edge_batches
 from kit.models.negatives import AnySampler
 from kit.models.negatives.batch import BatchSettings
 from kit.models.optim import RowAdagrad
-from kit.models.training import LoopSettings, train
+from kit.models.training import LoopSettings, train, unvalidated
 from kit.recipe import Strict
 
 
@@ -40,6 +40,11 @@ class TwHINSettings(GraphSettings):
     )
     train: LoopSettings = LoopSettings(epochs=3, lr=0.3, clip=100.0)
     """Its optimiser is row-wise Adagrad, which has no weight decay and no other way to move rows."""
+
+    @field_validator("train")
+    @classmethod
+    def _unvalidated(cls, train: LoopSettings) -> LoopSettings:
+        return unvalidated(train)
 
 
 @block

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -131,7 +132,10 @@ def _scored(submission: Submission, name: str, call: Call) -> ScoreReport:
     options = replace(call.options, explain=rows)
     keep = None if call.explain else lambda part: write_scores(submission.folder, [part])
     report = score_submission(submission, call.folder, name, call.tasks, options, force=call.force, keep=keep)
-    write_scores(submission.folder, [report])
+    if not report.reused or os.access(
+        submission.folder, os.W_OK
+    ):  # what is all known needs no folder that can be written
+        write_scores(submission.folder, [report])
     return explain_report(report, submission, call.folder, options)[0] if explained else report
 
 
@@ -154,5 +158,5 @@ def check_call(names: list[str], submissions: list[Submission], call: Call, prec
                 "Leave --precision out, or give --probe official.",
             )
     pick_device(call.options.device)
-    for submission in submissions:
+    for submission in submissions if call.explain or call.force else ():
         require_writable(submission.folder)

@@ -93,6 +93,19 @@ def check_split(folder: DataFolder, sound: list[EventType], store: Store) -> Ite
     for task in dict.fromkeys([*map(str, CHALLENGE_LISTS), *others]):  # tasks of one's own have lists too
         yield from _lists(folder, task, again)
     yield from _active(folder)
+    yield from altered(folder, store)
+
+
+def altered(folder: DataFolder, store: Store) -> Iterator[Finding]:
+    """Files of input/ and target/ that are others than when the split ended, though their values may be valid: a list of one's
+    own, or one that somebody changed by mistake. Nothing where the split has no record of them."""
+    remedy = f"Fine if you put it there; `kit data split {folder.root}` makes what it made before anew."
+    for name, digest in folder.written().items():
+        path = folder.root / name
+        if not path.exists():
+            yield Finding(Severity.WARNING, "is gone since the folder was split.", name, remedy)
+        elif not path.is_file() or store.file_digest(path) != digest:
+            yield Finding(Severity.WARNING, "is another than when the folder was split.", name, remedy)
 
 
 def require_targets(folder: DataFolder, store: Store) -> None:
@@ -189,8 +202,8 @@ def _lists(folder: DataFolder, task: str, again: str) -> Iterator[Finding]:
     if popularity.shape != targets.shape:
         what = f"has {len(targets)} targets, but popularity has the shape {popularity.shape}."
         yield Finding(Severity.ERROR, what, where, again)
-    elif not _are_numbers(popularity) or not np.sort(popularity)[-NOVELTY_TOP:].sum() > 0:
-        what = "has popularities that are not numbers or have nothing above 0: novelty would divide by 0."
+    elif not _are_popularities(popularity):
+        what = "has popularities that are not numbers from 0 on, or nothing above 0: novelty would divide by 0."
         yield Finding(Severity.ERROR, what, f"target/{folder.popularity(task).name}", again)
     if len(np.unique(targets)) < len(targets):
         yield Finding(Severity.ERROR, "lists a target twice.", where, again)
@@ -207,11 +220,12 @@ def _whole(values: NDArray[Any]) -> NDArray[np.int64]:
     return np.asarray(whole)
 
 
-def _are_numbers(values: NDArray[Any]) -> bool:
+def _are_popularities(values: NDArray[Any]) -> bool:
     try:
-        return bool(np.isfinite(values.astype(np.float64)).all())
+        numbers = values.astype(np.float64)
     except (TypeError, ValueError):
         return False
+    return bool(np.isfinite(numbers).all() and (numbers >= 0).all() and np.sort(numbers)[-NOVELTY_TOP:].sum() > 0)
 
 
 def _active(folder: DataFolder) -> Iterator[Finding]:

@@ -130,6 +130,14 @@ class DataFolder:
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return {}
 
+    def written(self) -> dict[str, str]:
+        """Digests of the files of input/ and target/ as the split left them, by `room/file`; empty where it has no record."""
+        try:
+            found = json.loads(self.split_file.read_text(encoding="utf-8"))["written"]
+            return {str(name): str(digest) for name, digest in found.items()}
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            return {}
+
     @property
     def ceiling(self) -> Path:
         """Scores of a near-optimal prediction; synthetic shops only."""

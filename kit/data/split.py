@@ -86,7 +86,7 @@ def split_folder(
         made |= write_lists(folder, stage, train, ours, lists)
         made |= write_relevant(folder, stage, ours)
         made |= write_active(folder, stage, ours, official_active_clients)
-        publish(folder, stage, split, made, ours, sources)
+        publish(folder, stage, split, made, ours, sources, store)
     return split
 
 
@@ -280,11 +280,17 @@ def staging(root: Path) -> Iterator[Path]:
 
 
 def publish(
-    folder: DataFolder, stage: Path, split: Split, made: set[str], ours: set[str], sources: dict[str, str]
+    folder: DataFolder,
+    stage: Path,
+    split: Split,
+    made: set[str],
+    ours: set[str],
+    sources: dict[str, str],
+    store: Store,
 ) -> None:
     """Move the staged files into place; split.json goes first and comes last, so its presence means a whole split.
 
-    It records the digests of the raw files that the split was made from.
+    It records the digests of the raw files that the split was made from, and of all that lies in its two folders now.
     """
     folder.split_file.unlink(missing_ok=True)
     place(ours | made, folder.made_file)  # before the lists: a killed run must not make ours look official
@@ -294,7 +300,11 @@ def publish(
         (folder.root / name).unlink(missing_ok=True)  # a list that this shop no longer defines
     place(made, folder.made_file)
     instants = {name: getattr(split, name).isoformat() for name in ("train_start", "validation_start", "end")}
-    place({"days": split.days, **instants, "sources": sources}, folder.split_file)
+    found = sorted(
+        path for room in ("input", "target") for path in (folder.root / room).glob("[!.]*") if path.is_file()
+    )
+    written = {path.relative_to(folder.root).as_posix(): store.file_digest(path) for path in found}
+    place({"days": split.days, **instants, "sources": sources, "written": written}, folder.split_file)
 
 
 def place(content: set[str] | Mapping[str, object], path: Path) -> None:

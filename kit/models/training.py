@@ -71,6 +71,19 @@ class LoopSettings(Strict):
     devices: int = Field(1, ge=1, description="Data-parallel processes: n take the steps of `accumulate` × n.")
 
 
+Loop = TypeVar("Loop", bound=LoopSettings)
+
+
+def unvalidated(settings: Loop) -> Loop:
+    """The same, for blocks that validate nothing while they train; ValueError (as settings raise it) for `patience`, which would
+    never stop them."""
+    if settings.patience is not None and settings.epochs > 1:
+        raise ValueError(
+            "nothing is validated here, so `patience` would never stop it: leave it out and choose `epochs`"
+        )
+    return settings
+
+
 class TrainSettings(LoopSettings):
     """The loop's settings and those of AdamW, which moves what brings no optimiser of its own."""
 

@@ -28,6 +28,7 @@ from kit.errors import KitError
 from kit.probes.registry import Explanation
 from kit.progress import say
 from kit.scoring.statistics import Scored
+from kit.scoring.stored import understood
 from kit.store import DEFAULT_ROOT, digest, write_atomically, write_json
 from kit.submission.card import write_card
 from kit.submission.submission import Submission
@@ -317,15 +318,16 @@ def read_scores(submission: Path) -> dict[str, Any]:
     """scores.json of a submission, {probe: report}; empty if there is none.
 
     Raises:
-        KitError: the file is not JSON.
+        KitError: the file is not JSON, or not what `kit score` writes.
     """
     path = submission / "scores.json"
     if not path.exists():
         return {}
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise KitError(f"{path} is not JSON ({error}).", "Delete it and score again.") from error
+    return understood(content, path)
 
 
 def current_scores(submission: Path) -> dict[str, Any]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from kit import tracking
@@ -23,7 +26,7 @@ from kit.scoring.evidence import (
     require_same_targets,
     still_asks,
 )
-from kit.scoring.results import ScoreReport, known_tasks, read_scores, runs_of
+from kit.scoring.results import ScoreReport, known_tasks, read_scores, require_writable, runs_of
 from kit.store import DEFAULT_ROOT, Store, digest
 from kit.submission.submission import Submission
 from kit.tasks import CHALLENGE, Task
@@ -103,7 +106,9 @@ class _Scoring:
         again = force or (options.explain is not None and self.probe.explains is not None)
         known = {} if again else self._known(fingerprint)
         missing = [task for task in self.tasks if task.name not in known]
-        counts = read_counts(self.folder, self.submission.ids)
+        if missing and keep is not None:
+            require_writable(where)
+        counts = self._counts(needed=bool(missing))
         empty = self._empty(decided, fingerprint, counts, reused=not missing)
         before = read_scores(where).get(self.probe.name)
         require_replaceable(before, decided, empty.vectors, self.probe, () if force else missing)
@@ -115,11 +120,22 @@ class _Scoring:
 
         told: dict[str, Any] = {"submission": str(where), "data": str(self.folder.root), "probe": self.probe.name}
         told |= {"seeds": options.seeds, "precision": options.precision}
-        with tracking.run("score", told, DEFAULT_ROOT / "runs"):
+        # whoever only asks again needs no folder that can be written
+        needless = not missing and not _may_write(DEFAULT_ROOT)
+        with nullcontext() if needless else tracking.run("score", told, DEFAULT_ROOT / "runs"):
             undefined, parts = self._run(missing, None if counts is None else cohorts(counts), done)
             found = known | undefined | {name: part.entry for name, part in parts.items()}
             _track(found, self.tasks, missing, self.probe.name)
         return _filled(empty, {task.name: found[task.name] for task in self.tasks}, parts)
+
+    def _counts(self, *, needed: bool) -> EventCounts | None:
+        """`read_counts`. They are kept in the store; where nothing is scored and it cannot be written, it goes without."""
+        try:
+            return read_counts(self.folder, self.submission.ids)
+        except OSError:
+            if needed:
+                raise
+            return None
 
     def _empty(
         self, decided: dict[str, Any], fingerprint: str, counts: EventCounts | None, *, reused: bool
@@ -183,6 +199,12 @@ class _Scoring:
             if task.name not in parts:  # a probe that makes all at once
                 finished([run for run in runs if run.task is task])
         return entries, parts
+
+
+def _may_write(folder: Path) -> bool:
+    """Whether a folder, or what it would be made in, can be written."""
+    above = (folder.absolute(), *folder.absolute().parents)
+    return os.access(next(place for place in above if place.exists()), os.W_OK)
 
 
 def _filled(empty: ScoreReport, entries: Entries, parts: Parts) -> ScoreReport:

@@ -15,7 +15,7 @@ import polars as pl
 from kit.blocks.base import make_block
 from kit.challenge import PUBLISHED_LISTS
 from kit.data.clients import Clients
-from kit.data.layout import DataFolder
+from kit.data.layout import DataFolder, load_ids
 from kit.data.prepare import VISITED, EventsPlan, dated, events_need, plan_events
 from kit.data.scan import columns_of, scan_table
 from kit.errors import KitError
@@ -199,7 +199,8 @@ def count(events: EventsPlan, store: Store) -> Counts:
             mine[kind] = 0 if frame is None else round(rows[kind] * _share(frame, rows[kind], events.clients))
     products = _length(scan_table(events.products, ("sku",))[0])
     lists = [events.targets.get(task) for task in PUBLISHED_LISTS]
-    targets = [len(np.load(path, mmap_mode="r")) if path is not None and path.exists() else 0 for path in lists]
+    again = f"Run `kit data split {events.products.parent}` again."
+    targets = [len(load_ids(path, again)) if path is not None and path.exists() else 0 for path in lists]
     visited = tuple(json.loads((prepared / VISITED).read_text(encoding="utf-8"))) if exact else ()
     return Counts(len(events.clients), products, rows, mine, stored, (targets[0], targets[1]), visited)
 

@@ -43,7 +43,10 @@ def load_popularity(task: str, folder: DataFolder, width: int) -> NDArray[np.flo
     """
     path = folder.popularity(task)
     remedy = f"It must give one number per target of {folder.targets(task).name}."
-    values = np.asarray(_load_plain(path, remedy), dtype=np.float64)
+    try:
+        values = np.asarray(_load_plain(path, remedy), dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise KitError(f"{path} holds something that is no number ({error}).", remedy) from error
     if values.shape != (width,) or not np.isfinite(values).all() or values.min() < 0 or values.max() <= 0:
         raise KitError(f"{path} holds {values.shape} numbers that are no popularities of {width} targets.", remedy)
     return values

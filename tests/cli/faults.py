@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import resource
 import subprocess
 import sys
+import tempfile
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -28,6 +32,18 @@ def short_of_room(size: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
+def _before(size: int | None) -> None:
+    bound_by_permissions()
+    if size is not None:
+        short_of_room(size)
+
+
+def _environment(cwd: Path) -> dict[str, str]:
+    known = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": str(cwd), "OMP_NUM_THREADS": "1"}
+    # the import system would leave half of a module where there is no room
+    return known | {"PYTHONDONTWRITEBYTECODE": "1"}
+
+
 def kit(
     *words: str | Path, cwd: Path, shell: str = "", size: int | None = None, **environment: str
 ) -> subprocess.CompletedProcess[str]:
@@ -41,19 +57,50 @@ def kit(
         environment: variables beside the few that a bare environment has.
     """
     call = " ".join(f"'{word}'" for word in (sys.executable, "-m", "kit.cli.main", *words))
-    known = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": str(cwd), "OMP_NUM_THREADS": "1"}
-    known["PYTHONDONTWRITEBYTECODE"] = "1"  # the import system would leave half of a module where there is no room
-
-    def before() -> None:
-        bound_by_permissions()
-        if size is not None:
-            short_of_room(size)
-
     return subprocess.run(
         ["bash", "-c", f"{call} {shell}"],
-        cwd=cwd, env=known | environment, capture_output=True, text=True, errors="surrogateescape", timeout=120,
-        check=False, preexec_fn=before,
+        cwd=cwd, env=_environment(cwd) | environment, capture_output=True, text=True, errors="surrogateescape", timeout=120,
+        check=False, preexec_fn=partial(_before, size),
     )  # fmt: skip
+
+
+MANY = """
+import json, os, sys
+from kit.cli.main import app
+from kit.cli.net import caught
+calls, place = json.loads(sys.argv[1]), sys.argv[2]
+for number, words in enumerate(calls):
+    for stream in (1, 2):
+        os.dup2(os.open(f"{place}/{number}.{stream}", os.O_CREAT | os.O_WRONLY), stream)
+    sys.argv = ["kit", *words]
+    code = caught(app)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with open(f"{place}/{number}.code", "w") as out:
+        out.write(str(code))
+"""
+"""Runs many commands one after another: to start it takes longer than most of them."""
+
+
+def kits(
+    calls: Sequence[tuple[str, ...]], cwd: Path, size: int | None = None
+) -> list[subprocess.CompletedProcess[str]]:
+    """What `kit` does for several command lines, in one process; see there."""
+    with tempfile.TemporaryDirectory() as place:
+        words = ["-c", MANY, json.dumps(calls), place]
+        done = subprocess.run(
+            [sys.executable, *words], cwd=cwd, env=_environment(cwd), capture_output=True, text=True, timeout=240, check=False,
+            preexec_fn=partial(_before, size),
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+
+        def held(number: int, what: str) -> str:
+            return (Path(place) / f"{number}.{what}").read_text(encoding="utf-8", errors="surrogateescape")
+
+        return [
+            subprocess.CompletedProcess(list(call), int(held(at, "code")), held(at, "1"), held(at, "2"))
+            for at, call in enumerate(calls)
+        ]
 
 
 def told(done: subprocess.CompletedProcess[str]) -> str:

@@ -141,6 +141,23 @@ def test_skus_and_clients_without_a_counterpart(make_folder: Make) -> None:
     assert one(found, "relevant_clients.npy", "3 of 6 relevant clients (50.0%)").severity is Severity.WARNING
 
 
+def test_a_valid_change_of_what_the_split_wrote_is_noticed(make_folder: Make) -> None:
+    root = make_folder(rows=300)
+    folder = DataFolder(root)
+    split_folder(root)
+    before = check_folder(root)
+    assert not [finding for finding in before if "folder was split" in finding.what]
+    edit(root, "input/product_buy", lambda f: f.with_columns(pl.col("client_id").reverse()))
+    np.save(folder.popularity(SKU.name), np.load(folder.popularity(SKU.name)) + 1)
+    folder.targets(PRICE.name).unlink()
+    found = [finding for finding in check_folder(root) if "folder was split" in finding.what]
+    assert {(finding.where, finding.what.split()[1], finding.severity) for finding in found} == {
+        ("input/product_buy.parquet", "another", Severity.WARNING),
+        ("target/popularity_propensity_sku.npy", "another", Severity.WARNING),
+        ("target/propensity_price.npy", "gone", Severity.WARNING),
+    }
+
+
 def test_span(make_folder: Make) -> None:
     root = make_folder()
     edit(root, "page_visit", with_value("timestamp", 1, "2023-01-01 00:00:00"))

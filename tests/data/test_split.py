@@ -54,10 +54,11 @@ def official_split(root: Path) -> dict[str, list[tuple[object, ...]]]:
 
 
 def files_of(root: Path) -> dict[str, bytes]:
-    """Bytes of what the split wrote, but for its record of the raw files that it was made from."""
+    """Bytes of what the split wrote, but for its record of the files that it was made from and wrote."""
     found = {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.glob("*/*")) if p.is_file()}
     split = json.loads(found["target/split.json"])
-    return found | {"target/split.json": json.dumps({**split, "sources": sorted(split["sources"])}).encode()}
+    names = {key: sorted(split[key]) for key in ("sources", "written")}
+    return found | {"target/split.json": json.dumps(split | names).encode()}
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -196,9 +197,11 @@ def test_again_gives_the_same_bytes(make_folder: Make) -> None:
     assert files_of(root) == first
     assert not (root / ".split").exists()
     stored = json.loads((root / "target" / "split.json").read_text())
-    assert set(stored) == {"days", "train_start", "validation_start", "end", "sources"}
+    assert set(stored) == {"days", "train_start", "validation_start", "end", "sources", "written"}
     raw = [*(DataFolder(root).raw(kind) for kind in EventType), DataFolder(root).products]
     assert stored["sources"] == {path.name: bytes_digest(path) for path in raw}
+    there = {f"{path.parent.name}/{path.name}": bytes_digest(path) for path in root.glob("*/*")}
+    assert stored["written"] == {name: digest for name, digest in there.items() if name != "target/split.json"}
 
 
 def break_nothing_bought(root: Path) -> None:
