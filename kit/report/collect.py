@@ -10,6 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from kit.data.layout import DataFolder
 from kit.data.origin import require_origin
 from kit.errors import Finding, KitError
@@ -186,7 +188,9 @@ def _baseline_beside(submission: Path) -> list[Path]:
 def _readable(submission: Submission) -> bool:
     """Whether the vectors can be drawn and measured: a finite two-dimensional matrix with ids beside it."""
     ids, vectors, found = submission.contents.ids, submission.contents.vectors, submission.contents.statistics
-    return ids is not None and vectors is not None and found is not None and not found.bad and len(ids) == len(vectors)
+    if ids is None or vectors is None or found is None or found.bad or ids.ndim != 1:
+        return False
+    return len(ids) == len(vectors) == len(np.unique(ids)) and np.issubdtype(ids.dtype, np.integer)
 
 
 def _training(submission: Path) -> dict[str, Any]:
