@@ -42,6 +42,7 @@ def _report(report: dict[str, Any], path: Path, probe: str) -> Kept:
     for key in TEXTS:
         _require(isinstance(report.get(key, ""), str), path, f"{probe}.{key}", report.get(key))
     _require(_is_number(report.get("seeds", 1)), path, f"{probe}.seeds", report.get("seeds"))
+    _require(_is_number(report.get("sum", 0)), path, f"{probe}.sum", report.get("sum"))
     notes = report.get("notes", [])
     _require(isinstance(notes, list) and all(isinstance(note, str) for note in notes), path, f"{probe}.notes", notes)
     tasks = _object(report.get("tasks", {}), path, f"{probe}.tasks")

@@ -9,7 +9,7 @@ import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from kit.blocks.base import find_block
 from kit.challenge import TaskName
@@ -45,13 +45,22 @@ def write_card(folder: Path, place: Path | None = None) -> bool:
     return True
 
 
+SHOWN: Final = frozenset({"tasks", "precision", "seeds", "data"})
+"""Of a report in scores.json, what the card tells."""
+
+
 def _scores(folder: Path) -> dict[str, Any]:
     """Reports in scores.json on these very vectors: an unreadable file must not keep a submission from being written."""
+    from kit.scoring.stored import understood
+
+    path = folder / "scores.json"
     try:
-        found = dict(json.loads((folder / "scores.json").read_text(encoding="utf-8")))
+        found = understood(json.loads(path.read_text(encoding="utf-8")), path)
         now = vectors_digest(folder) if found else ""
-        return {name: report for name, report in found.items() if report.get("vectors", now) == now}
-    except (OSError, ValueError, AttributeError):
+        return {
+            name: report for name, report in found.items() if report.get("vectors", now) == now and {*report} >= SHOWN
+        }
+    except (OSError, ValueError, KitError):
         return {}
 
 
