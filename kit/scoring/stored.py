@@ -54,9 +54,9 @@ def _entry(entry: dict[str, Any], path: Path, name: str) -> Kept:
     for key in NUMBERS:
         value = entry.get(key)
         _require(value is None or _is_number(value), path, f"{name}.{key}", value)
-    epochs = entry.get("epochs", [])
+    epochs = entry.get("epochs") or []  # an undefined task has nulls
     _require(isinstance(epochs, list) and all(map(_is_number, epochs)), path, f"{name}.epochs", epochs)
-    runs = _object(entry.get("per_seed", {}), path, f"{name}.per_seed")
+    runs = _object(entry.get("per_seed") or {}, path, f"{name}.per_seed")
     _require(all(seed.isdigit() and _is_number(value) for seed, value in runs.items()), path, f"{name}.per_seed", runs)
     _object(entry.get("slices") or {}, path, f"{name}.slices")
     return Kept(entry, path)
