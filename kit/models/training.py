@@ -16,8 +16,7 @@ import math
 import pickle
 import random
 import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -41,6 +40,7 @@ from kit.limits.crowd import give_way
 from kit.models.checkpoint import Checkpoint, Partial, TrainReport, snapshot
 from kit.models.loader import ahead
 from kit.models.optim import adam_w
+from kit.models.sums import same_sums
 from kit.progress import say, track
 from kit.recipe import Strict
 
@@ -197,29 +197,6 @@ def _alone(fabric: Fabric, run: _Training) -> TrainReport:
     """`_loop`, with the same sums whatever else the processor does, and giving way to it."""
     with same_sums(fabric.device), give_way():
         return _loop(fabric, run)
-
-
-@contextmanager
-def same_sums(device: torch.device) -> Generator[None]:
-    """On a CPU, sums come in one order whatever else the machine does, so that equal inputs give equal bits.
-
-    Racing threads add up the gradient of an index that names an entry twice: on an idle machine they happen to keep their
-    order, on a busy one they do not. GPUs, where some operations have no fixed order at all, stay as they are.
-    """
-    if device.type != "cpu":
-        yield
-        return
-    filling: Any = torch.utils.deterministic
-    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    filled = filling.fill_uninitialized_memory
-    torch.use_deterministic_algorithms(True)
-    # On by default with the above: it writes into all new memory, to find operations that read what nobody wrote.
-    filling.fill_uninitialized_memory = False
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-        filling.fill_uninitialized_memory = filled
 
 
 def _loop(fabric: Fabric, run: _Training) -> TrainReport:

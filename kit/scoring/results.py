@@ -28,9 +28,9 @@ from kit.errors import KitError
 from kit.probes.registry import Explanation
 from kit.progress import say
 from kit.scoring.statistics import Scored
-from kit.scoring.stored import understood
 from kit.store import DEFAULT_ROOT, digest, write_atomically, write_json
 from kit.submission.card import write_card
+from kit.submission.stored import understood
 from kit.submission.submission import Submission
 from kit.tasks import Task, find_task, load_tasks
 from kit.tasks.labels import targets_digest

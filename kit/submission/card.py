@@ -19,6 +19,7 @@ from kit.errors import KitError
 from kit.profile.assemble import CUT_SHARE, cut_words
 from kit.store import write_atomically
 from kit.submission.manifest import read_manifest
+from kit.submission.stored import understood
 
 CARD = "CARD.md"
 
@@ -51,8 +52,6 @@ SHOWN: Final = frozenset({"tasks", "precision", "seeds", "data"})
 
 def _scores(folder: Path) -> dict[str, Any]:
     """Reports in scores.json on these very vectors: an unreadable file must not keep a submission from being written."""
-    from kit.scoring.stored import understood
-
     path = folder / "scores.json"
     try:
         found = understood(json.loads(path.read_text(encoding="utf-8")), path)
