@@ -131,12 +131,14 @@ def test_every_documented_setting_can_be_set(tmp_path: Path):
     """Each setting of each kind of block, at its default and at other values that its type allows, passes the check."""
     recipe, count, refused = tmp_path / "one.toml", 0, set()
     for kind, cls in load_blocks().items():
+        uses, other = ('uses = ["b"]\n', '[blocks.b]\nkind = "stats"\n') if cls.takes else ("", "")
         for found in filter(None, (ROW.match(row) for row in _rows(cls.Settings, None))):
             key, parts = found["key"], found["key"].split(".")
             owner = ".".join([*parts[:-1], "kind"])
             for value in values_of(found["type"], found["default"]):
                 of = f'{owner} = "{found["kinds"].split(", ")[0]}"\n' if found["kinds"] else ""
-                recipe.write_text(f'name = "one"\n[blocks.a]\nkind = "{kind}"\n{of}{key} = {value}\n', encoding="utf-8")
+                block = f'kind = "{kind}"\n{uses}{of}{key} = {value}\n'
+                recipe.write_text(f'name = "one"\n[blocks.a]\n{block}{other}', encoding="utf-8")
                 findings = check_recipe(recipe)
                 refused |= {(kind, key, value)} if findings else set()
                 count += 1

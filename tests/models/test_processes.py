@@ -180,7 +180,7 @@ def test_a_block_trains_with_two_processes(toy_history: History, monkeypatch: py
     )
     block = SequenceBlock(settings, seed=0).fit(toy_history)
     assert block.report.items > 0
-    fresh = new_sequence_model(tokenise(toy_history, settings.tokens), settings, 0).state_dict()
+    fresh = new_sequence_model(tokenise(toy_history, settings.tokens).vocabulary, settings, 0).state_dict()
     moved = [name for name, value in block.model.state_dict().items() if not torch.equal(value, fresh[name])]
     assert any("encoder" in name for name in moved)
     assert np.isfinite(block.transform(toy_history, toy_history.clients).values).any()
