@@ -44,8 +44,10 @@ def scorer(toy: DataFolder, store: Store, probe: str = "fast") -> Scorer:
 
 
 @pytest.fixture(autouse=True)
-def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fast probe of less width: what is left out, kept and paid for is the same."""
+def narrow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A fast probe of less width: what is left out, kept and paid for is the same. Its cells must not meet those of the true
+    width that other tests leave in the default store, which lies in the working directory."""
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("kit.probes.fast.FAST", Shape(thin=32, wide=64, paced=True))
 
 
