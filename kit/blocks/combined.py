@@ -176,7 +176,8 @@ class CombinedBlock(Block):
         torch.manual_seed(self.seed)
         widths = {kind: values[0].shape[1] for kind, values in arrays.items()}
         vocabulary = self.tokens.vocabulary
-        network = Combined(vocabulary, widths, ITEM_COLUMNS, settings.network)
+        names = {kind: one.columns for kind, one in inputs.items()}
+        network = Combined(vocabulary, widths, ITEM_COLUMNS, settings.network, names)
         self.state = State(vocabulary, inputs, widths, network)
         known = [
             Known(
@@ -246,7 +247,8 @@ class CombinedBlock(Block):
         inputs, widths = self._inputs(), json.loads((folder / "widths.json").read_text(encoding="utf-8"))
         for kind, one in inputs.items():
             one.load(folder / f"input-{kind}")
-        network = Combined(vocabulary, widths, ITEM_COLUMNS, self.own.network)
+        names = {kind: one.columns for kind, one in inputs.items()}
+        network = Combined(vocabulary, widths, ITEM_COLUMNS, self.own.network, names)
         network.load_state_dict(torch.load(folder / "network.pt", map_location="cpu", weights_only=True))
         self.state = State(vocabulary, inputs, widths, network)
         self._here = None

@@ -12,7 +12,7 @@ Expected purchases factor into intensity × choice, so one trunk serves all six 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, cast
 
 import torch
@@ -79,6 +79,7 @@ class Combined(nn.Module):
         columns: numbers per client by part, of those parts that are made outside (features, graph); 0 leaves a part out.
         items: k, statistics per product at a cut.
         settings: parts, trunk, heads.
+        names: by part, names of the numbers that are made outside, where they have any; heads may read some by name.
 
     Attributes:
         client: embedding and encoder of events; `client.embedding.items` is the item encoder.
@@ -87,7 +88,12 @@ class Combined(nn.Module):
     """
 
     def __init__(
-        self, vocabulary: Vocabulary, columns: Mapping[str, int], items: int, settings: NetworkSettings
+        self,
+        vocabulary: Vocabulary,
+        columns: Mapping[str, int],
+        items: int,
+        settings: NetworkSettings,
+        names: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         super().__init__()
         self.settings = settings
@@ -99,7 +105,7 @@ class Combined(nn.Module):
                 self.parts[kind] = load_parts()[kind](dim, columns, part)
         self.trunk = make_trunk(sum(part.width for part in self.each_part().values()), settings.width, settings.trunk)
         self.queries = Queries(settings.width, dim)
-        shape = HeadShape(settings.width, dim, items, vocabulary, self.queries)
+        shape = HeadShape(settings.width, dim, items, vocabulary, self.queries, names or {})
         self.heads = nn.ModuleDict(
             {kind: load_heads()[kind](shape, head) for kind, head in chosen(settings.heads).items()}
         )

@@ -28,7 +28,7 @@ from kit.models.batch import CombinedBatch, Touched
 from kit.models.combined import Combined, NetworkSettings
 from kit.models.heads.choice import choice_loss
 from kit.models.heads.copies import Copies
-from kit.models.heads.intensity import INTENSITIES
+from kit.models.heads.intensity import INTENSITIES, IntensitySettings
 from kit.models.heads.published import Published
 from kit.models.market import choose_candidates, make_market
 from kit.recipe import parse
@@ -63,8 +63,18 @@ def test_labels_equal_the_slow_definition(toy_history: History):
     buys = toy_history.events(EventType.BUY).collect().rows()
     carts = toy_history.events(EventType.CART).collect().rows()
     products = {sku: row for row, sku in enumerate(tokens.vocabulary.catalogue.sku.tolist())}
-    for future in futures:
+    whole = rewound_futures(
+        toy_history, tokens, cuts=3, stride=7, heads={"intensity": IntensitySettings(partial=False)}
+    )
+    for future, whole_windows in zip(futures, whole, strict=True):
         cut, day = future.history.cut, timedelta(days=1)
+        known = (toy_history.cut - cut) / (14 * day)
+        assert future.labels["intensity"].share.tolist() == [
+            share := min(known, 1),
+            max(known - 1, 0),
+            share,
+            share,
+        ]
         for row, client in enumerate(tokens.clients.tolist()):
             mine = [(at, sku) for owner, at, sku, *_ in buys if owner == client]
             near = any(cut <= at < min(cut + 14 * day, toy_history.cut) for at, _ in mine)
@@ -76,14 +86,12 @@ def test_labels_equal_the_slow_definition(toy_history: History):
                 cart,
                 near,
             ]
-            whole = cut + 14 * day <= toy_history.cut
             bought = any(at < cut for at, _ in mine)
-            assert future.labels["intensity"].known[row].tolist() == [
-                whole,
-                cut + 28 * day <= toy_history.cut,
-                whole,
-                whole and bought,
-            ]
+            begun = cut + 14 * day < toy_history.cut
+            assert future.labels["intensity"].known[row].tolist() == [True, begun, True, bought]
+            whole = whole_windows.labels["intensity"].known[row].tolist()
+            over = cut + 14 * day <= toy_history.cut
+            assert whole == [over, cut + 28 * day <= toy_history.cut, over, over and bought]
             want = {products[sku] for at, sku in mine if cut <= at < min(cut + 28 * day, toy_history.cut)}
             pairs = future.labels["choice"].positives["buy"]
             assert set(pairs.product[pairs.row == row].tolist()) == want

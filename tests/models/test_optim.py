@@ -144,7 +144,8 @@ def test_norms_biases_and_scalars_do_not_decay_and_scalars_have_a_rate_of_their_
     assert (weights["lr"], plain["lr"], scalars["lr"]) == (1e-3, 1e-3, 1e-2)
     grouped = [[names[id(p)] for p in group["params"]] for group in (weights, plain, scalars)]
     assert sorted(name for group in grouped for name in group) == sorted(names.values())
-    assert sorted(grouped[2]) == ["heads.choice.copies.kind", "heads.choice.copies.rate", "heads.choice.scale"]
+    copies = ["heads.choice.copies.kind", "heads.choice.copies.rate"]
+    assert sorted(grouped[2]) == [*copies, "heads.choice.scale", "heads.intensity.spread"]
     decayed = [name for name in grouped[0] if "norm" in name or "bias" in name.rpartition(".")[2] or "absent" in name]
     assert not decayed
     assert {"client.embedding.items.table", "trunk.cross.0.down"} <= set(grouped[0])

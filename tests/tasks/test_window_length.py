@@ -80,7 +80,9 @@ def test_a_history_rewinds_by_the_length_and_says_so_in_its_fingerprint(
 def test_near_and_far_windows_of_the_combined_network_follow(shop: DataFolder, days: int, store: Store) -> None:
     history = History.open(shop, store=store)
     tokens = tokenise(history, TokenSettings())
-    futures = rewound_futures(history, tokens, cuts=3, stride=days, heads={"intensity": IntensitySettings()})
+    futures = rewound_futures(
+        history, tokens, cuts=3, stride=days, heads={"intensity": IntensitySettings(partial=False)}
+    )
     buys = history.events(EventType.BUY).collect()
     assert len(futures) == (3 if days == 7 else 2)
     for k, future in enumerate(futures, start=1):

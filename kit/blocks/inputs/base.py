@@ -32,9 +32,11 @@ class Input(ABC):
 
     Attributes:
         kind: that of the part.
+        columns: names of the numbers, once fitted; empty where they have none of their own.
     """
 
     kind: ClassVar[str]
+    columns: tuple[str, ...] = ()
 
     def __init__(self, block: Any, part: PartSettings, seed: int) -> None:  # noqa: ANN401 - importing it would be a circle
         self.block, self.part, self.seed = block, part, seed

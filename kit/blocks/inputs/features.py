@@ -29,7 +29,7 @@ class FeaturesInput(Input):
 
     def fit(self, pasts: Sequence[History], scratch: Kept) -> list[Floats]:
         """Columns of the latest cut, quantiles of all cuts."""
-        self.columns: tuple[str, ...] = ()
+        self.columns = ()
         self.facts: Facts | None = None
         with stage("features at rewound cuts"):
             features = [self.raw(past, scratch, f"features-{k}") for k, past in enumerate(pasts)]

@@ -64,14 +64,10 @@ class Ahead:
         return min(self.window.start + timedelta(days=2 * self.days), self.window.stop)
 
     @property
-    def whole_near(self) -> bool:
-        """Whether all of the first window is known."""
-        return self.window.start + timedelta(days=self.days) <= self.window.stop
-
-    @property
-    def whole_far(self) -> bool:
-        """Whether all of the second window is known."""
-        return self.window.start + timedelta(days=2 * self.days) <= self.window.stop
+    def shares(self) -> tuple[float, float]:
+        """Which share of the first and of the second window is known."""
+        known = (self.window.stop - self.window.start) / timedelta(days=self.days)
+        return min(known, 1.0), min(max(known - 1.0, 0.0), 1.0)
 
     def active(self, kind: EventType, start: datetime, stop: datetime) -> NDArray[np.bool_]:
         """Which clients have an event of this kind in [start, stop), bool (n,)."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
@@ -57,6 +57,7 @@ class HeadShape:
         statistics: k, statistics per product at a cut (`Market.items`).
         vocabulary: words and catalogue.
         queries: projections into product space, shared by all heads.
+        names: by part, names of the numbers that are made outside (`batch.inputs`), where they have any.
     """
 
     width: int
@@ -64,6 +65,7 @@ class HeadShape:
     statistics: int
     vocabulary: Vocabulary
     queries: Queries
+    names: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 A choice begins with the popularity at the cut; query(z) · embedding bends it into the client's prior, and what the client
 touched so far (product, category and price) updates that prior as counts update a Dirichlet distribution: see `Copies`, which
-is how repeats, open carts and restocking enter. A product inherits the lift of its category and price bucket, so that one that
-was never sold can be scored.
+is how repeats, open carts and restocking enter. Hand-made columns about a single label are read by it alone: see `Evidence`.
+A product inherits the lift of its category and price bucket, so that one that was never sold can be scored.
 
 Columns:
     query_*     where in product space the client will buy: any product's preference is a dot product with it
@@ -32,9 +32,11 @@ from kit.models.batch import CombinedBatch, Market
 from kit.models.heads.ahead import Ahead
 from kit.models.heads.base import Head, HeadShape, Names, Shared, head
 from kit.models.heads.copies import ACTIONS, ASPECTS, Copies
+from kit.models.heads.evidence import Evidence
 from kit.models.heads.intensity import later_rate
 from kit.models.heads.positives import ChosenLabels, Picks
 from kit.models.heads.published import NEW_CATEGORIES, Published
+from kit.models.parts.features import Features
 from kit.recipe import Strict
 from kit.tokens import Tokens
 
@@ -54,6 +56,11 @@ class ChoiceSettings(Strict):
     copies: bool = Field(
         True,
         description="Let the latest products that a client touched update its choices; they are read without the encoder.",
+    )
+    evidence: bool = Field(
+        True,
+        description="Let every category, sku and price bucket read the hand-made columns that are about it alone, such as "
+        "`targets__category_7`; without the part `features` there are none.",
     )
 
     @field_validator("weights")
@@ -96,6 +103,10 @@ class Choice(Head):
         start = {"category": 1.0, "price": 0.5}
         self.inherit = nn.ParameterDict({f"{a}_{b}": nn.Parameter(torch.tensor(start[b])) for a, b in rest})
         self.scale = nn.Parameter(torch.tensor(0.2 * shape.dim**-0.5).log())
+        self.evidence = nn.ModuleDict()
+        names = shape.names.get(Features.kind, ())
+        for action, aspect in both if settings.evidence and names else ():
+            self.evidence[f"{action}_{aspect}"] = Evidence(shape.width, names, aspect, catalogue)
 
     def weights(self) -> dict[str, float]:
         """Per action and aspect."""
@@ -139,8 +150,16 @@ class Choice(Head):
             bias = self.aspect_bias[f"{action}_{aspect}"]
         query = shared.queries[f"{action}_{aspect}"](z)
         logits = query @ table.T * self.scale.exp() + popular + bias
+        if f"{action}_{aspect}" in self.evidence:
+            logits = logits + self._evident(action, aspect, z, batch)
         prior = torch.log_softmax(logits.float(), dim=1)
         return cast(Tensor, self.copies(prior, action, aspect, z, touched, index)) if self.copied else prior
+
+    def _evident(self, action: str, aspect: str, z: Tensor, batch: CombinedBatch) -> Tensor:
+        """What the labels' own columns say, (B, n)."""
+        evidence, market = cast(Evidence, self.evidence[f"{action}_{aspect}"]), batch.market
+        at = market.positions(evidence.labels) if aspect == "product" else evidence.labels
+        return cast(Tensor, evidence(batch.inputs[Features.kind], z, market.popular[aspect], at))
 
     def _inherited(self, action: str, z: Tensor, batch: CombinedBatch, shared: Shared) -> Tensor:
         """How much more than others the client wants a product's category and price bucket, (B, K) log lifts.
@@ -207,4 +226,5 @@ def choice_loss(logp: Tensor, target: Tensor, row: Tensor, weight: Tensor) -> Te
 
 def _rows(batch: CombinedBatch, rows: Tensor) -> CombinedBatch:
     """What `choice` reads, narrowed to some rows of the batch."""
-    return CombinedBatch(batch.cut[rows], {}, batch.touched.rows(rows), {}, batch.market)
+    inputs = {kind: values[rows] for kind, values in batch.inputs.items()}
+    return CombinedBatch(batch.cut[rows], {}, batch.touched.rows(rows), inputs, batch.market)

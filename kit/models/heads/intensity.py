@@ -1,4 +1,10 @@
-"""Head `intensity`: will there be a purchase, soon, later, again; a cart add?"""
+"""Head `intensity`: will there be a purchase, soon, later, again; a cart add?
+
+Few cuts know the whole second window: of five, a week apart, two. So its question begins where that about the first one stands,
+and learns the difference (`tied`); and a window that is known in part teaches by that part (`partial`): a client whose expected
+purchases in the window are r has none in a share s of it with probability exp(−s^a · r), a learned per question, as purchases are
+not spread evenly over the days after a cut.
+"""
 
 from __future__ import annotations
 
@@ -34,6 +40,10 @@ class IntensitySettings(Strict):
         {"near": 1.0, "far": 1.0, "cart": 0.5, "return": 0.5},
         description="Weight of each loss term (before `balance`); 0 leaves it out.",
     )
+    tied: bool = Field(
+        True, description="The later questions begin as the first one, of the next window, and learn the difference."
+    )
+    partial: bool = Field(True, description="Learn from windows that are known in part, too.")
 
     @field_validator("weights")
     @classmethod
@@ -42,21 +52,30 @@ class IntensitySettings(Strict):
         return weights
 
 
+TINY: Final = 1e-30
+
+
 @dataclass(frozen=True)
 class Happened:
     """Whether each of INTENSITIES happened.
 
     Attributes:
         values: float32 (n, 4).
-        known: bool (n, 4), where a label is defined (the far window may reach past the last cut).
+        known: bool (n, 4), where a label is defined (the far window may lie past the last cut).
+        share: float32 (4,), which share of the window is known, from its beginning.
     """
 
     values: NDArray[np.float32]
     known: NDArray[np.bool_]
+    share: NDArray[np.float32]
 
     def of(self, rows: Int64s) -> dict[str, Tensor]:
         """Tensors of the same names."""
-        return {"values": torch.from_numpy(self.values[rows]), "known": torch.from_numpy(self.known[rows])}
+        return {
+            "values": torch.from_numpy(self.values[rows]),
+            "known": torch.from_numpy(self.known[rows]),
+            "share": torch.from_numpy(self.share),
+        }
 
 
 @head
@@ -66,10 +85,16 @@ class Intensity(Head):
     kind: ClassVar[str] = "intensity"
     description: ClassVar[str] = "Whether there will be a purchase (soon, later, again) or a cart add."
     Settings: ClassVar[type[Strict]] = IntensitySettings
+    scalars = ("spread",)
 
     def __init__(self, shape: HeadShape, settings: IntensitySettings) -> None:
         super().__init__(shape, settings)
         self.linear = nn.Linear(shape.width, len(INTENSITIES))
+        self.tied = settings.tied
+        if self.tied:
+            nn.init.zeros_(self.linear.weight[1:])
+            nn.init.zeros_(self.linear.bias[1:])
+        self.spread = nn.Parameter(torch.ones(len(INTENSITIES)))
 
     def weights(self) -> dict[str, float]:
         """Of INTENSITIES."""
@@ -82,23 +107,33 @@ class Intensity(Head):
     @classmethod
     def labels(cls, ahead: Ahead, settings: Strict) -> Happened:
         """Labels of INTENSITIES."""
+        partial = cast(IntensitySettings, settings).partial
         start = ahead.window.start
         near = ahead.active(EventType.BUY, start, ahead.near_stop)
         far = ahead.active(EventType.BUY, ahead.near_stop, ahead.far_stop)
         carts = ahead.active(EventType.CART, start, ahead.near_stop)
-        known = np.full((len(near), len(INTENSITIES)), ahead.whole_near, dtype=bool)
-        known[:, INTENSITIES.index("far")] = ahead.whole_far
+        first, second = ahead.shares
+        share = np.array([first, second, first, first], dtype=np.float32)
+        known = np.tile(share > 0 if partial else share == 1, (len(near), 1))
         known[:, INTENSITIES.index("return")] &= ahead.bought
-        return Happened(np.stack([near, far, carts, near], axis=1).astype(np.float32), known)
+        return Happened(np.stack([near, far, carts, near], axis=1).astype(np.float32), known, share)
+
+    def logits(self, z: Tensor) -> Tensor:
+        """Log-odds that each of INTENSITIES happens in a whole window, (B, 4)."""
+        logits: Tensor = self.linear(z)
+        return torch.cat([logits[:, :1], logits[:, 1:] + logits[:, :1]], dim=1) if self.tied else logits
 
     def loss(self, z: Tensor, batch: CombinedBatch, shared: Shared) -> dict[str, Tensor]:
-        """Binary cross-entropy of every question that a client of the batch defines."""
+        """Cross-entropy of every question that a client of the batch defines, each over the part of its window that is known."""
         labels, terms = batch.labels[self.kind], {}
-        logits = self.linear(shared.fork(z, self.kind))
+        logits = self.logits(shared.fork(z, self.kind))
         for column, name in enumerate(INTENSITIES):
-            known = labels["known"][:, column]
+            known, share = labels["known"][:, column], labels["share"][column]
             if self.weights().get(name, 0) > 0 and bool(known.any()):
-                terms[name] = F.binary_cross_entropy_with_logits(logits[known, column], labels["values"][known, column])
+                seen, happened = logits[known, column], labels["values"][known, column]
+                if share < 1:
+                    seen = part_logits(seen, share ** self.spread[column])
+                terms[name] = F.binary_cross_entropy_with_logits(seen, happened)
         return terms
 
     def names(self, plan: Any) -> Names:  # noqa: ANN401
@@ -107,7 +142,7 @@ class Intensity(Head):
 
     def say(self, z: Tensor, batch: CombinedBatch, shared: Shared) -> Tensor:
         """Logits (B, 4) of INTENSITIES."""
-        return cast(Tensor, self.linear(z))
+        return self.logits(z)
 
     def fill(self, said: Mapping[str, Any], plan: Any) -> tuple[None, Tensor]:  # noqa: ANN401
         """The logits."""
@@ -117,6 +152,12 @@ class Intensity(Head):
     def most_columns(cls, settings: Strict, counts: Counts, dim: int) -> int:
         """One per question."""
         return len(INTENSITIES)
+
+
+def part_logits(logits: Tensor, share: Tensor) -> Tensor:
+    """Log-odds of an event in a part of a window, from those in all of it: the expected number, −log P(none), times `share`."""
+    expected = share * F.softplus(logits)  # −log P(none in the part)
+    return expected + (-(-expected).expm1()).clamp_min(TINY).log()
 
 
 def later_rate(said: Mapping[str, Any]) -> Tensor | None:
