@@ -15,7 +15,10 @@ TaskOption = Annotated[
     typer.Option("--task", help="One task, such as churn or price; repeat for several. Default: the challenge's six."),
 ]
 ProbesOption = Annotated[
-    list[str] | None, typer.Option("--probe", help="official, fast or gbm; repeat for several. Default: fast.")
+    list[str] | None,
+    typer.Option(
+        "--probe", help="official, fast, gbm, or none: a block's own forecasts; repeat for several. Default: fast."
+    ),
 ]
 SeedsOption = Annotated[int, typer.Option("--seeds", help="Runs per task; the first has the official seed.")]
 ReorderOption = Annotated[

@@ -6,15 +6,18 @@ A new probe is one file in this folder that decorates a function with `probe`; i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kit.challenge import PROBE_SEED
+from kit.data.layout import DataFolder
 from kit.registry import Registry, import_modules
+from kit.store import Store
 from kit.tasks import Task
 from kit.tasks.labels import TaskData
 from kit.tasks.metric import TaskMetrics
@@ -22,6 +25,21 @@ from kit.tasks.metric import TaskMetrics
 Vectors: TypeAlias = NDArray[np.floating[Any]]
 """(n, d) one row per client of the submission, usually a read-only memory map of float16."""
 Precision = Literal["fp32", "bf16"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where vectors come from, for a probe that reads what lies beside them.
+
+    Attributes:
+        submission: its folder.
+        data: the data folder that it is scored on.
+        store: where its blocks lie.
+    """
+
+    submission: Path
+    data: DataFolder
+    store: Store = field(default_factory=Store)
 
 
 @dataclass(frozen=True)
@@ -42,6 +60,7 @@ class Options:
             probes that can do it heed this.
         finished: called with the runs of a task as soon as its last one is done, so that a killed scoring loses no more than
             the tasks under way. Probes that make all at once need not heed this.
+        source: where the vectors come from; None for those that are no submission's.
     """
 
     seeds: int = 1
@@ -54,6 +73,7 @@ class Options:
     reorder: bool = False
     explain: NDArray[np.int64] | None = None
     finished: Callable[[list[TaskRun]], None] | None = None
+    source: Source | None = None
 
     def tell(self, runs: Sequence[TaskRun], tasks: Iterable[Task]) -> None:
         """Hand those of `tasks` to `finished` of which all runs are there."""
@@ -153,6 +173,7 @@ class Probe:
         precisions: what `Options.precision` may be.
         explains: who reads and how its weights are called (`the trees`, `gain`), where the probe's own runs have explanations
             if `Options.explain` asks for them; None where they do not (`explains` may still bring them).
+        reads: what of a submission decides the scores beside its vectors, for the fingerprint; None where nothing does.
     """
 
     name: str
@@ -160,6 +181,7 @@ class Probe:
     run: Run
     precisions: tuple[Precision, ...]
     explains: tuple[str, str] | None = None
+    reads: Callable[[Source], object] | None = None
 
     @property
     def explaining(self) -> Explaining | None:
@@ -188,11 +210,12 @@ def probe(
     *,
     precisions: tuple[Precision, ...] = ("fp32",),
     explains: tuple[str, str] | None = None,
+    reads: Callable[[Source], object] | None = None,
 ) -> Callable[[Run], Run]:
     """Decorator that registers a probe; see `Probe` for the arguments."""
 
     def register(run: Run) -> Run:
-        PROBES.add(name, Probe(name, description, run, precisions, explains), run.__module__)
+        PROBES.add(name, Probe(name, description, run, precisions, explains, reads), run.__module__)
         return run
 
     return register

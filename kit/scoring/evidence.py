@@ -10,7 +10,7 @@ from kit.data.layout import DataFolder
 from kit.data.origin import changed, listed
 from kit.errors import KitError
 from kit.fingerprint import code_of
-from kit.probes.registry import Probe
+from kit.probes.registry import Probe, Source, load_probes
 from kit.progress import say
 from kit.store import Store, digest
 from kit.submission.submission import Submission
@@ -32,12 +32,15 @@ def evidence(folder: DataFolder, probe: Probe, precision: str) -> dict[str, Any]
 
 
 def fingerprint_of(submission: Submission, folder: DataFolder, decided: dict[str, Any]) -> str:
-    """Digest of all that decides a report but its number of runs: vectors, ids, the events of cohorts, and `evidence`."""
+    """Digest of all that decides a report but its number of runs: vectors, ids, the events of cohorts, and `evidence`; and
+    what a probe reads beside the vectors."""
     own = {
         "submission": submission.digest,
         "events": Store().files_digest(folder.input(kind) for kind in EventType),  # for the cohorts
     }
-    return digest(own | decided)
+    reads = load_probes()[decided["probe"]].reads
+    beside = {} if reads is None else {"reads": reads(Source(submission.folder, folder))}
+    return digest(own | decided | beside)
 
 
 def still_asks(task: Task, folder: DataFolder, entry: dict[str, Any] | None) -> bool:

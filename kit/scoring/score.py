@@ -13,7 +13,7 @@ from kit import tracking
 from kit.data.check_split import require_targets
 from kit.data.layout import DataFolder
 from kit.errors import KitError
-from kit.probes.registry import Options, Probe, TaskRun, load_probes
+from kit.probes.registry import Options, Probe, Source, TaskRun, load_probes
 from kit.scoring.cohorts import EventCounts, Masks, cohorts, read_counts
 from kit.scoring.conditions import conditions, precision_notes, require_clients
 from kit.scoring.entry import FIELDS, Entries, EntryPart, Parts, part_of, undefined_entry
@@ -67,7 +67,8 @@ def score_submission(
     _require_runs(asked)
     require_targets(folder, Store())
     require_clients(submission.folder, submission.ids, folder)
-    own = replace(asked, precision=chosen.knows(asked.precision), keep_logits=True)
+    source = Source(submission.folder, folder)
+    own = replace(asked, precision=chosen.knows(asked.precision), keep_logits=True, source=source)
     scoring = _Scoring(submission, folder, chosen, own, list(tasks) if tasks else list(CHALLENGE))
     return scoring.report(force=force, keep=keep)
 
