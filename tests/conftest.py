@@ -28,6 +28,11 @@ def pytest_configure(config: pytest.Config) -> None:
             os.environ.setdefault(name, str(max(1, cores // workers)))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow ones first: a long test begun last would leave the other workers without work."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(scope="session")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> DataFolder:
     """A tiny split folder; do not change it."""

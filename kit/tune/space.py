@@ -22,6 +22,7 @@ from pydantic import Field, PlainSerializer, PlainValidator, field_validator, mo
 
 from kit.blocks.base import make_block
 from kit.errors import KitError, nearest
+from kit.plugins import use_plugins
 from kit.recipe import Recipe, Strict, parse
 from kit.store import digest
 from kit.tasks import CHALLENGE, Task, find_task
@@ -207,6 +208,12 @@ def read_space(path: Path, overrides: Mapping[str, Any] | None = None) -> Space:
     return parse_space(text, str(path), overrides)
 
 
+def _use_plugins(modules: object, where: str) -> None:
+    """Before `[search]` is read, which may name a plugin's task; what is no list of names is the recipe's schema's to refuse."""
+    if isinstance(modules, list) and all(isinstance(name, str) for name in modules):
+        use_plugins(modules, where, [Path(where).parent] if Path(where).is_file() else [])
+
+
 def parse_space(text: str, where: str, overrides: Mapping[str, Any] | None = None) -> Space:
     """`read_space` for text at hand."""
     try:
@@ -216,6 +223,7 @@ def parse_space(text: str, where: str, overrides: Mapping[str, Any] | None = Non
     table = raw.pop("search", {})
     if not isinstance(table, dict):
         raise KitError(f"{where}: search is not a table.", "Write it as [search].")
+    _use_plugins(raw.get("plugins"), where)
     given = {key: value for key, value in (overrides or {}).items() if value is not None}
     space = Space(raw, parse(Search, table | given, f"{where} [search]"), text, where)
     found = list(leaves(raw))

@@ -1,4 +1,4 @@
-"""Parts from outside the kit, one file each under tests/outside: recipes name them, settings are checked, the whole road runs."""
+"""Parts from outside the kit, one file each in tests/plugin: recipes name them, settings are checked, the whole road runs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PARTS = {
     "negatives": (load_samplers, "popular"),
     "trunk": (load_trunks, "gate"),
 }
-OUTSIDE = Path(__file__).parents[1] / "outside"
+PLUGIN = Path(__file__).parents[1] / "plugin"
 NETWORK = {
     "width": 16,
     "events": {"width": 8, "items": {"kind": "names", "hidden": 4}},
@@ -46,22 +46,20 @@ COMBINED = {
 def outside(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The parts are known for one test: others go through all that are registered."""
     registries = {name: (load(), kind) for name, (load, kind) in PARTS.items()}
-    monkeypatch.syspath_prepend(str(OUTSIDE.parent))
+    monkeypatch.syspath_prepend(str(PLUGIN))
+    before = set(sys.modules)
     for name in PARTS:
-        importlib.import_module(f"outside.{name}")
+        importlib.import_module(f"acme_kit.network.{name}")
     yield
-    for name, (registry, kind) in registries.items():
+    for registry, kind in registries.values():
         registry._parts.pop(kind)
-        sys.modules.pop(f"outside.{name}")
+    for name in set(sys.modules) - before:
+        if name.startswith("acme_kit"):
+            del sys.modules[name]
 
 
 def combined(**network: object) -> BlockEntry:
     return BlockEntry(kind="combined", **COMBINED, network={**NETWORK, **network})
-
-
-def test_each_is_one_small_file():
-    for name in PARTS:
-        assert len((OUTSIDE / f"{name}.py").read_text().splitlines()) <= 70
 
 
 def test_the_combined_network_is_made_of_them_and_a_rerun_gives_equal_bytes(toy_history: History, tmp_path: Path):
@@ -80,10 +78,10 @@ def test_the_combined_network_is_made_of_them_and_a_rerun_gives_equal_bytes(toy_
 def test_their_code_decides_whether_stored_outputs_are_fresh():
     """The files of those parts that a recipe names are in the block's fingerprint, and no others."""
     own = BlockEntry(kind="combined", **{**COMBINED, "graph": {}}, network={"trunk": "gate", "heads": {"basket": True}})
-    files = {name for name in make_block("mine", own, 0).code().files if name.startswith("outside/")}
-    assert files - {"outside/__init__.py"} == {"outside/trunk.py", "outside/head.py"}
+    files = {name for name in make_block("mine", own, 0).code().files if name.startswith("acme_kit/network/")}
+    assert files - {"acme_kit/network/__init__.py"} == {"acme_kit/network/trunk.py", "acme_kit/network/head.py"}
     every = make_block("mine", combined(), 0).code().files
-    assert {f"outside/{name}.py" for name in PARTS} <= set(every)
+    assert {f"acme_kit/network/{name}.py" for name in PARTS} <= set(every)
 
 
 def test_sequence_and_graph_blocks_take_them(toy_history: History):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar, cast
 
 import numpy as np
@@ -31,6 +32,10 @@ class Pages(Block):
 
     def fit(self, history: History) -> Pages:
         """Nothing to learn."""
+        return self
+
+    def load(self, folder: Path) -> Pages:
+        """Nothing was learned."""
         return self
 
     def transform(self, history: History, clients: NDArray[np.int64]) -> BlockOutput:
