@@ -42,7 +42,9 @@ def combined_need(
     products = counts.products * (CODES + 3) * 4 + candidates * (CODES + 3) * 16 + 5 * matrix(candidates, width)
     table = embedding_bytes(counts, settings.tokens, width)
     heads = chosen(network.heads)
-    columns = network.width + sum(load_heads()[kind].most_columns(own, counts, width) for kind, own in heads.items())
+    columns = network.width * (1 + len(network.apart)) + sum(
+        load_heads()[kind].most_columns(own, counts, width) for kind, own in heads.items()
+    )
     values = matrix(counts.clients, columns)
     cuts = settings.cuts * sum(matrix(learners.clients, fitted.width) for fitted, _ in needs)
     network_bytes = table + products + choices

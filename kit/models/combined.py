@@ -1,13 +1,14 @@
 """The combined network: features, a sequence encoder and graph vectors meet in one trunk, from which heads tell the future.
 
-    features (quantile-scaled) ─┐
-    sequence encoder, read out ─┼─ block dropout ─ trunk (DCN-v2) ─ z ─┬─ intensity: will there be a purchase / a cart add?
-    graph vector ───────────────┘                                      ├─ choice: of which product, category, price bucket?
-                                                                       └─ contrast: own future among those of others
+    features (quantile-scaled) ─┐                 ┌─ trunk (DCN-v2) ─┬─ choice: of which product, category, price bucket?
+    sequence encoder, read out ─┼─ block dropout ─┤                  └─ contrast: own future among those of others
+    graph vector ───────────────┘                 └─ trunk apart ────── intensity: will there be a purchase / a cart add?
+
+What the trunks give is z, the combined vector.
 
 Parts, trunk, heads and balance are registered (`kit.models.parts`, `trunks`, `heads`, `balances`), and so are the encoder of
 events (`sequence`) and that of products (`items`): the network is what its settings name, kinds from outside the kit included.
-Expected purchases factor into intensity × choice, so one trunk serves all six tasks: a task's logit is the sum of two logs.
+Expected purchases factor into intensity × choice, so two questions serve all six tasks: a task's logit is the sum of two logs.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, cast
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from kit.kinds import chosen
@@ -43,7 +44,7 @@ from kit.tokens import Vocabulary
 class NetworkSettings(Strict):
     """The combined network: what goes in, what joins it, what comes out."""
 
-    width: int = Field(128, ge=8, description="Size of z, the combined vector.")
+    width: int = Field(128, ge=8, description="What a trunk gives; z, the combined vector, is those of all trunks.")
     events: EventSettings = EventSettings(width=48, age=True)
     encoder: Encoder = Field(TransformerSettings(layers=2, length=96), description="The sequence encoder.")
     parts: Parts = Field(
@@ -56,7 +57,19 @@ class NetworkSettings(Strict):
         {"intensity": IntensitySettings(), "choice": ChoiceSettings(), "contrast": ContrastSettings()},
         description="What comes out; false leaves a head out.",
     )
+    apart: tuple[str, ...] = Field(
+        ("intensity",),
+        description="Heads with a trunk of their own over the same parts: one that learns what buyers choose tells less well who "
+        "will buy at all.",
+    )
     balance: AnyBalanceSettings = Field(FixedSettings(), description="How loss terms share the trunk.")
+
+    @field_validator("apart")
+    @classmethod
+    def _known(cls, apart: tuple[str, ...]) -> tuple[str, ...]:
+        for kind in apart:
+            load_heads().require(kind)
+        return apart
 
     moved: ClassVar[Mapping[str, str]] = {
         "cross": "`trunk` (kind `deep_cross`, with the same keys)",
@@ -103,17 +116,18 @@ class Combined(nn.Module):
         for kind, part in chosen(settings.parts).items():
             if columns.get(kind) != 0:
                 self.parts[kind] = load_parts()[kind](dim, columns, part)
-        self.trunk = make_trunk(sum(part.width for part in self.each_part().values()), settings.width, settings.trunk)
+        joined, heads = sum(part.width for part in self.each_part().values()), chosen(settings.heads)
+        self.trunk = make_trunk(joined, settings.width, settings.trunk)
+        apart = [kind for kind in heads if kind in settings.apart] if len(heads) > 1 else []
+        self.apart = nn.ModuleDict({kind: make_trunk(joined, settings.width, settings.trunk) for kind in apart})
         self.queries = Queries(settings.width, dim)
         shape = HeadShape(settings.width, dim, items, vocabulary, self.queries, names or {})
-        self.heads = nn.ModuleDict(
-            {kind: load_heads()[kind](shape, head) for kind, head in chosen(settings.heads).items()}
-        )
+        self.heads = nn.ModuleDict({kind: load_heads()[kind](shape, head) for kind, head in heads.items()})
         weights = {name: weight for head in self.each_head().values() for name, weight in head.weights().items()}
         forks = tuple(fork for head in self.each_head().values() for fork in head.forks())
         self.terms = tuple(weights)
         self.balance: Balance = make_balance(weights, settings.balance, forks)
-        self.names = tuple(f"z_{i}" for i in range(settings.width))
+        self.names = tuple(f"z_{i}" for i in range(settings.width * (1 + len(self.apart))))
 
     def each_part(self) -> dict[str, Part]:
         """The parts by kind."""
@@ -133,9 +147,15 @@ class Combined(nn.Module):
         return Shared(self.client.embedding.items, self.queries, self.balance.fork)
 
     def encode(self, batch: CombinedBatch) -> Tensor:
-        """z (B, width)."""
+        """z (B, width · trunks): of the shared trunk, then of those that heads have apart."""
         found = [(part, cast(Tensor, part(batch, self.client))) for part in self.each_part().values()]
-        return cast(Tensor, self.trunk(torch.cat([self._dropped(part, x) for part, x in found], dim=1)))
+        joined = torch.cat([self._dropped(part, x) for part, x in found], dim=1)
+        return torch.cat([trunk(joined) for trunk in (self.trunk, *self.apart.values())], dim=1)
+
+    def seen(self, kind: str, z: Tensor) -> Tensor:
+        """What a head reads of z, (B, width)."""
+        first = self.settings.width * (1 + list(self.apart).index(kind) if kind in self.apart else 0)
+        return z[:, first : first + self.settings.width]
 
     def _dropped(self, part: Part, x: Tensor) -> Tensor:
         """Block dropout: while training, a part is now and then replaced by its learned vector of absence."""
@@ -148,8 +168,8 @@ class Combined(nn.Module):
         """Weighted loss terms; a term that no client of the batch defines is left out, and the first is 0 if all are."""
         z, shared = self.encode(batch), self.shared()
         terms: dict[str, Tensor] = {}
-        for head in self.each_head().values():
-            terms |= head.loss(z, batch, shared)
+        for kind, head in self.each_head().items():
+            terms |= head.loss(self.seen(kind, z), batch, shared)
         if not terms:  # of these clients nothing is known and nothing happened: a step of zero, for all processes alike
             return {self.terms[0]: 0.0 * z.sum()}
         return cast(dict[str, Tensor], self.balance(terms))
@@ -172,7 +192,7 @@ class Combined(nn.Module):
         said: dict[str, Any] = {}
         filled = []
         for kind, head in self.each_head().items():
-            said[kind] = head.say(z, batch, shared)
+            said[kind] = head.say(self.seen(kind, z), batch, shared)
             filled.append(head.fill(said, plans[kind]))
         vectors = [vector for vector, _ in filled if vector is not None]
         return torch.cat([z, *vectors, *(forecast for _, forecast in filled if forecast is not None)], dim=1)

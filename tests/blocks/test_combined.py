@@ -255,6 +255,7 @@ def test_all_clients_are_learned_from_where_there_is_no_epoch_to_choose(
         {"trunk": {"kind": "wide_deep", "depth": 1}},
         {"heads": {"contrast": False, "intensity": False}},
         {"heads": {"choice": False}},
+        {"apart": ["choice", "contrast"]},
         {"parts": {"sequence": {"readouts": ["mean"]}}, "encoder": "bag"},
     ],
 )

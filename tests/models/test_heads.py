@@ -7,12 +7,17 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from kit.errors import KitError
 from kit.history import History
 from kit.models.batch import CombinedBatch
+from kit.models.combined import Combined, NetworkSettings
 from kit.models.heads.base import HeadShape, Queries, Shared
 from kit.models.heads.evidence import Evidence, own_columns
 from kit.models.heads.intensity import INTENSITIES, Intensity, IntensitySettings, part_logits
+from kit.recipe import parse
 from kit.tokens import Catalogue, TokenSettings, Vocabulary, tokenise
+
+TINY = {"width": 8, "events": {"width": 8}, "trunk": {"hidden": 8, "rank": 2}}
 
 
 def test_in_half_a_window_none_happens_as_often_as_the_root_of_none_in_all_of_it():
@@ -135,3 +140,34 @@ def test_evidence_goes_where_a_label_stands_among_what_competes():
         [0, 1],
         [0, 1],
     ]  # sku 30 does not compete
+
+
+@pytest.mark.parametrize("apart", [("intensity",), ()])
+def test_a_head_apart_moves_its_own_trunk_alone(vocabulary: Vocabulary, apart: tuple[str, ...]):
+    settings = NetworkSettings.model_validate({**TINY, "apart": apart, "parts": {"sequence": False, "graph": False}})
+    torch.manual_seed(0)
+    network = Combined(vocabulary, {"features": 3}, 8, settings)
+    z = network.encode(CombinedBatch(torch.zeros(5), {}, None, {"features": torch.randn(5, 3)}, None))
+    assert z.shape == (5, 8 * (1 + len(apart))) == (5, len(network.names))
+    values = torch.tensor([[1.0, 0, 0, 1]] * 5)
+    batch = batch_of(values, values >= 0, [1.0] * 4)
+    sum(
+        network.each_head()["intensity"].loss(network.seen("intensity", z), batch, network.shared()).values()
+    ).backward()
+    moved = {
+        name.split(".")[0]
+        for name, parameter in network.named_parameters()
+        if (g := parameter.grad) is not None and g.any()
+    }
+    assert moved == {"heads", "apart" if apart else "trunk"}
+    assert torch.equal(network.seen("choice", z), z[:, :8])
+
+
+def test_only_heads_that_exist_can_stand_apart():
+    with pytest.raises(KitError, match=r"'intensities'.*did you mean 'intensity'"):
+        parse(NetworkSettings, {"apart": ["intensities"]}, "network")
+
+
+def test_a_head_that_is_alone_needs_no_trunk_apart(vocabulary: Vocabulary):
+    settings = NetworkSettings.model_validate({**TINY, "heads": {"choice": False, "contrast": False}})
+    assert not Combined(vocabulary, {"features": 3, "graph": 0}, 8, settings).apart
