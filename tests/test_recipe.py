@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from kit.blocks.base import make_block
 from kit.errors import KitError
+from kit.history import History
+from kit.profile import build_profile
 from kit.recipe import BlockEntry, read_recipe
+from kit.store import Store
 
-PIPELINES = sorted((Path(__file__).parents[1] / "pipelines").glob("*.toml"))
+ROOT = Path(__file__).parents[1] / "pipelines"
+PIPELINES = sorted([*ROOT.glob("*.toml"), *ROOT.glob("bench/*.toml")])
 
 
 @pytest.mark.parametrize("path", PIPELINES, ids=lambda path: path.stem)
@@ -19,6 +24,22 @@ def test_shipped_recipes_are_valid(path: Path):
     assert recipe.name == path.stem
     for name, entry in recipe.blocks.items():
         make_block(name, entry, recipe.seed)
+
+
+def test_the_plain_recipe_has_the_columns_that_it_names(toy_history: History, store: Store):
+    """Six kinds in six windows and for ever, three instants of each; what is distinct, prices, 12 categories, 50 urls."""
+    profile = build_profile(read_recipe(ROOT / "plain.toml"), toy_history, store)
+    assert profile.matrix.shape[1] == 6 * 7 + 6 * 3 + (3 * 2 + 2) + (3 * 5 + 2) + 12 + 50
+    norms = np.linalg.norm(profile.matrix.astype(float), axis=1)
+    np.testing.assert_allclose(norms, 1, atol=0.01)
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("bench/*.toml")), ids=lambda path: path.stem)
+def test_recipes_of_single_blocks_build(path: Path, toy_history: History, store: Store):
+    recipe = read_recipe(path)
+    assert len({entry.kind for entry in recipe.blocks.values()}) == 1
+    profile = build_profile(recipe, toy_history, store)
+    assert profile.matrix.any(axis=1).mean() > 0.5
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,8 @@ from kit.store import Store
 from kit.submission.recipes import check_recipe, differences, json_schema, resolved
 from kit.submission.reference import recipe_reference
 
-PIPELINES = sorted((Path(__file__).parents[1] / "pipelines").glob("*.toml"))
+ROOT = Path(__file__).parents[1] / "pipelines"
+PIPELINES = sorted([*ROOT.glob("*.toml"), *ROOT.glob("bench/*.toml")])
 WRONG = """
 sede = 1
 [blocks.a]

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from kit import __version__
-from kit.cli import data, features, recipe, tune
+from kit.cli import bench, data, features, recipe, tune
 from kit.cli.ablate import ablate
 from kit.cli.artefacts import clean, explain, status
 from kit.cli.board import board, compare
@@ -44,6 +44,7 @@ app.command()(score)
 app.command()(compare)
 app.command()(calibrate)
 app.command()(ablate)
+app.add_typer(bench.app, name="bench")
 app.command()(board)
 app.command()(neighbours)
 app.command()(report)

@@ -67,7 +67,7 @@ def score_submission(
     _require_runs(asked)
     require_targets(folder, Store())
     require_clients(submission.folder, submission.ids, folder)
-    source = Source(submission.folder, folder)
+    source = asked.source or Source(submission.folder, folder)
     own = replace(asked, precision=chosen.knows(asked.precision), keep_logits=True, source=source)
     scoring = _Scoring(submission, folder, chosen, own, list(tasks) if tasks else list(CHALLENGE))
     return scoring.report(force=force, keep=keep)

@@ -36,6 +36,10 @@ SURE: Final = 1e-7
 """Probabilities are kept so far from 0 and 1."""
 
 
+class NoForecasts(KitError):
+    """A submission none of whose blocks forecasts anything."""
+
+
 @dataclass(frozen=True)
 class Forecasts:
     """What one block forecasts of every client.
@@ -92,7 +96,8 @@ def read_forecasts(folder: Path, store: Store) -> Forecasts:
     """The forecasts of the first entry of a submission's recipe that has any.
 
     Raises:
-        KitError: it has no manifest; no block forecasts; the blocks are no longer in the store.
+        NoForecasts: no block forecasts.
+        KitError: it has no manifest; the blocks are no longer in the store.
     """
     gone = []
     for entry, key in block_keys(folder).items():
@@ -109,7 +114,7 @@ def read_forecasts(folder: Path, store: Store) -> Forecasts:
             f"The forecasts of {folder} are not in the store {store.root}: gone are {', '.join(gone)}.",
             f"Build it again (`kit submit RECIPE --data DIR --out {folder}`): equal recipe and data give equal bytes.",
         )
-    raise KitError(
+    raise NoForecasts(
         f"No block of {folder} forecasts purchases: none has a column {PREFIX}far or {PREFIX}near.",
         "Score a submission with a `combined` block, or give another --probe.",
     )
@@ -118,17 +123,23 @@ def read_forecasts(folder: Path, store: Store) -> Forecasts:
 def silent_ratio(history: History) -> float:
     """How often clients without any event buy in the window after next, as a share of how often the others do.
 
-    Counted two windows before the cut, on the window that lies right before it, so that nothing after the cut is known. One
-    client without events at the others' rate is counted in, so that few of them say little.
+    Counted two windows before the cut, on the window that lies right before it, so that nothing after the cut is known. Clients
+    are relevant because they came sooner or later: whoever is silent then and comes before the cut stands for who is silent now
+    and comes later, so clients who have not come by the cut are not counted. One client without events at the others' rate is
+    counted in, so that few of them say little.
     """
     later, window = history.rewind()
     past, _ = later.rewind()
     buyers = window.purchases().select("client_id").unique().collect()["client_id"].to_numpy()
-    seen = pl.concat([past.events(kind).select("client_id") for kind in EventType]).unique().collect()
-    here = np.isin(history.clients, seen["client_id"].to_numpy())
-    bought = np.isin(history.clients, buyers)
-    if not here.any() or not bought[here].any():
+    known, before = (np.isin(history.clients, _seen(view)) for view in (history, past))
+    bought, silent = np.isin(history.clients, buyers), known & ~before
+    if not bought[before].any():
         return 1.0  # nothing to compare with
-    usual = float(bought[here].mean())
-    silent = (float(bought[~here].sum()) + usual) / (np.count_nonzero(~here) + 1)
-    return silent / usual
+    usual = float(bought[before].mean())
+    return (float(bought[silent].sum()) + usual) / (np.count_nonzero(silent) + 1) / usual
+
+
+def _seen(history: History) -> NDArray[np.int64]:
+    """Ids of the clients with an event before its cut."""
+    found = pl.concat([history.events(kind).select("client_id") for kind in EventType]).unique().collect()
+    return found["client_id"].to_numpy()

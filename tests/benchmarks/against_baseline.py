@@ -18,41 +18,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from sklearn.decomposition import PCA
 
 from kit.data.layout import DataFolder
-from kit.scoring.ceiling import PROBABILITIES
 from kit.scoring.results import read_ceiling, read_scored, read_scores
 from kit.scoring.statistics import compare
+from kit.studies.bench.oracle import write_oracle
 from kit.tasks import CHALLENGE, Task
-
-CHOICES = 32
-"""Principal components of the oracle's choices, as in pipelines/blend.toml."""
 
 
 def kit(*arguments: object) -> None:
     """Run a kit command; its output goes to this script's stderr."""
     subprocess.run([sys.executable, "-m", "kit.cli.main", *map(str, arguments)], check=True, stdout=sys.stderr)
-
-
-def write_oracle(data: Path, folder: Path) -> None:
-    """A submission of the ceiling's probabilities: rates as logs, choices given the rate as principal components."""
-    table = np.load(data / "truth" / PROBABILITIES)
-    tables = {
-        task: np.log(np.clip(table[task.name].astype(np.float64), 1e-9, 1)) for task in CHALLENGE if task.name in table
-    }
-    rates, choices = [], []
-    for logs in tables.values():
-        total = np.log(np.exp(logs).sum(axis=1, keepdims=True))
-        rates.append((total - total.mean()) / total.std())
-        if logs.shape[1] > 1:
-            choices.append(logs - total)
-    reduced = PCA(CHOICES, random_state=0).fit_transform(np.concatenate(choices, axis=1))
-    profile = 0.3 * np.concatenate([3 * np.concatenate(rates, axis=1), reduced / np.sqrt(np.mean(reduced**2))], axis=1)
-    order = np.random.default_rng(0).permutation(len(profile))
-    folder.mkdir(parents=True, exist_ok=True)
-    np.save(folder / "client_ids.npy", table["client_ids"][order].astype(np.int64))
-    np.save(folder / "embeddings.npy", np.clip(profile[order], -6, 6).astype(np.float16))
 
 
 def main() -> None:
@@ -90,7 +66,7 @@ def main() -> None:
             kit("score", folder, *scoring)
         oracle = chosen.work / f"oracle-{seed}"
         if chosen.oracle:
-            write_oracle(data, oracle)
+            write_oracle(DataFolder(data), oracle)
             kit("score", oracle, *scoring)
         scored = [read_scored(folder, chosen.probe) for folder in folders]
         ceiling = read_ceiling(DataFolder(data))

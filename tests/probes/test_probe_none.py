@@ -126,17 +126,18 @@ def test_clients_without_forecasts_stand_at_the_rate_of_such_clients(
 
 
 def test_the_ratio_of_silent_clients_is_counted_before_the_cut(tmp_path: Path) -> None:
-    """Ten clients come before the windows, five of whom buy in the second; of ten who come later four do."""
+    """Ten clients come before the windows, five of whom buy in the second; of ten who come later four do. Five have not come
+    by the cut and count for nothing."""
     cut = datetime(2022, 6, 1)
     events = [(client, cut - timedelta(days=40), 1) for client in range(10)]
     events += [(client, cut - timedelta(days=20), 1) for client in range(10, 20)]  # in the first window: come too late
     visits = pl.DataFrame(events, schema=["client_id", "timestamp", "url"], orient="row")
     bought = [(client, cut - timedelta(days=3), 7) for client in (0, 1, 2, 3, 4, 10, 11, 12, 13)]
-    bought += [(client, cut, 7) for client in range(14, 20)]  # at the cut: nobody knows yet
+    bought += [(client, cut, 7) for client in range(14, 25)]  # at the cut: nobody knows yet
     bought.append((0, cut + timedelta(days=27, hours=3), 7))  # the last purchase dates the split
     buys = pl.DataFrame(bought, schema=["client_id", "timestamp", "sku"], orient="row")
     (tmp_path / "input").mkdir()
-    np.save(tmp_path / "input" / "relevant_clients.npy", np.arange(20))
+    np.save(tmp_path / "input" / "relevant_clients.npy", np.arange(25))
     for kind in EventType:
         value = pl.String if kind is EventType.SEARCH else pl.Int64
         empty = pl.DataFrame(schema={"client_id": pl.Int64, "timestamp": pl.Datetime, kind.value_column: value})
@@ -147,7 +148,7 @@ def test_the_ratio_of_silent_clients_is_counted_before_the_cut(tmp_path: Path) -
     pl.DataFrame(properties).write_parquet(tmp_path / "product_properties.parquet")
     split_folder(tmp_path)
     history = History.open(DataFolder(tmp_path), store=Store())
-    assert (history.cut, history.days, len(history.clients)) == (cut, 14, 20)
+    assert (history.cut, history.days, len(history.clients)) == (cut, 14, 25)
     assert silent_ratio(history) == pytest.approx((4 + 0.5) / (10 + 1) / 0.5)
 
 

@@ -1,0 +1,188 @@
+"""What `kit bench` writes and reads again: one JSON file.
+
+    {"shops": [{"name", "path", "clients", "chosen", "ceiling": {TASK: {"score", "auroc", …}}}], "rows": [NAME],
+     "probes", "tasks", "cells": [{"shop", "row", "probe", "task", "score", "auroc", "novelty", "diversity", "half_width", …}],
+     "gains": [{"shop", "row", "probe", "task", "difference", "low", "high", "verdict"}],
+     "means": [{"row", "probe", "task", "measure", "mean", "low", "high", "gain", "gain_low", "gain_high", "shops"}], …}
+
+`task` is a task's name or `sum`. Intervals are 95 %: in `cells` (± half_width) and `gains` over the clients of one shop, `gains`
+paired with the reference row; in `means` over shops, by Student's t, of the row and of its paired gain.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+from pydantic import BaseModel, ValidationError
+from scipy.stats import t as student
+
+from kit.errors import KitError
+from kit.store import write_json
+
+SUM: Final = "sum"
+ORACLE: Final = "oracle"
+Measure = Literal["score", "auroc", "novelty", "diversity"]
+MEASURES: Final[tuple[Measure, ...]] = ("score", "auroc", "novelty", "diversity")
+
+
+class Shop(BaseModel):
+    """A data folder.
+
+    Attributes:
+        name: in tables.
+        path: as it was given.
+        clients: scored.
+        chosen: whether settings were chosen on it: then it is shown and left out of the means over shops.
+        ceiling: task → metrics of the generator's own probabilities; empty where there are none.
+    """
+
+    name: str
+    path: str
+    clients: int
+    chosen: bool = False
+    ceiling: dict[str, dict[str, Any]] = {}
+
+
+class Cell(BaseModel):
+    """A row's score on one task (or the sum) of one shop by one probe. What does not apply is None.
+
+    Attributes:
+        half_width: half of the score's 95 % interval over clients (and runs, where there are several).
+        seconds: of the probe.
+        undefined: why there is no score; None where there is one.
+    """
+
+    shop: str
+    row: str
+    probe: str
+    task: str
+    score: float | None = None
+    auroc: float | None = None
+    novelty: float | None = None
+    diversity: float | None = None
+    auroc_defined: float | None = None
+    labels_without_positives: int | None = None
+    half_width: float | None = None
+    seconds: float | None = None
+    undefined: str | None = None
+
+
+class Gain(BaseModel):
+    """A row's score minus the reference's, paired over the clients of one shop."""
+
+    shop: str
+    row: str
+    probe: str
+    task: str
+    difference: float
+    low: float
+    high: float
+    verdict: str
+
+
+class Mean(BaseModel):
+    """One measure of a row over the shops that nothing was chosen on.
+
+    Attributes:
+        mean, low, high: of the measure; the interval is None for a single shop, which knows nothing of others.
+        gain, gain_low, gain_high: of its difference to the reference row, paired over shops; None for the reference.
+        shops: how many have the measure.
+    """
+
+    row: str
+    probe: str
+    task: str
+    measure: Measure
+    mean: float
+    low: float | None = None
+    high: float | None = None
+    gain: float | None = None
+    gain_low: float | None = None
+    gain_high: float | None = None
+    shops: int
+
+
+class Failure(BaseModel):
+    """A row that could not be made or scored on a shop, and why."""
+
+    shop: str
+    row: str
+    what: str
+
+
+class Bench(BaseModel):
+    """A whole table; see the module's docstring."""
+
+    kit: str
+    made: str
+    command: str
+    precision: str
+    seeds: int
+    against: str | None
+    probes: list[str]
+    tasks: list[str]
+    shops: list[Shop]
+    rows: list[str]
+    cells: list[Cell] = []
+    gains: list[Gain] = []
+    means: list[Mean] = []
+    failures: list[Failure] = []
+
+    def mean(self, row: str, probe: str, task: str, measure: Measure) -> Mean | None:
+        """The entry of `means`; None where no shop has it."""
+        wanted = (row, probe, task, measure)
+        return next((mean for mean in self.means if (mean.row, mean.probe, mean.task, mean.measure) == wanted), None)
+
+
+def interval(values: Sequence[float]) -> tuple[float, float | None, float | None]:
+    """Mean and 95 % interval of the mean over shops, by Student's t; no interval for a single one."""
+    mean, n = float(np.mean(values)), len(values)
+    if n < 2:
+        return mean, None, None
+    half = float(student.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n))
+    return mean, mean - half, mean + half
+
+
+def over_shops(bench: Bench) -> list[Mean]:
+    """`means` of the cells, over shops that nothing was chosen on."""
+    reported = {shop.name for shop in bench.shops if not shop.chosen}
+    table: dict[tuple[str, str, str, Measure], dict[str, float]] = {}
+    for cell in bench.cells:
+        for measure in MEASURES:
+            value = getattr(cell, measure)
+            if value is not None and cell.shop in reported:
+                table.setdefault((cell.row, cell.probe, cell.task, measure), {})[cell.shop] = value
+    means = []
+    for (row, probe, task, measure), values in table.items():
+        mean, low, high = interval(list(values.values()))
+        found = Mean(row=row, probe=probe, task=task, measure=measure, mean=mean, low=low, high=high, shops=len(values))
+        other = table.get((str(bench.against), probe, task, measure), {})
+        paired = [values[shop] - other[shop] for shop in values if shop in other]
+        if paired and row != bench.against:
+            found.gain, found.gain_low, found.gain_high = interval(paired)
+        means.append(found)
+    return means
+
+
+def write_bench(path: Path, bench: Bench) -> None:
+    """Write the JSON file atomically."""
+    write_json(path, bench.model_dump(mode="json"))
+
+
+def read_bench(path: Path) -> Bench:
+    """What `write_bench` wrote.
+
+    Raises:
+        KitError: the file is missing or holds something else.
+    """
+    remedy = "Give the --out file of `kit bench worlds`."
+    if not path.is_file():
+        raise KitError(f"There is no file {str(path)!r}.", remedy)
+    try:
+        return Bench.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, ValidationError) as error:
+        raise KitError(f"{path} is no bench ({str(error).splitlines()[0]}).", remedy) from error
