@@ -32,7 +32,10 @@ BenchProbesOption = Annotated[
         "--probe", help="none (a block's own forecasts), gbm, fast or official; repeat. Default: none, gbm, fast."
     ),
 ]
-AgainstOption = Annotated[str | None, typer.Option("--against", help="Name of the row that all are compared with.")]
+AgainstOption = Annotated[
+    str | None,
+    typer.Option("--against", help="What all are compared with: a row, under the same probe, or ROW:PROBE."),
+]
 ChosenOption = Annotated[
     list[Path] | None,
     typer.Option("--chosen-on", help="One of the folders that settings were chosen on: shown, left out of the means."),
@@ -111,18 +114,22 @@ def worlds(
 def show(
     file: Annotated[Path, typer.Argument(help="What `kit bench worlds --out` wrote.")],
     measure: MeasureOption = None,
+    against: AgainstOption = None,
     figure: Annotated[Path | None, typer.Option("--figure", help="Draw the figure again to this SVG file.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print a finished table again.
+    """Print a finished table again, or compare with another row: then with intervals over shops alone.
 
-    Example: kit bench show bench.json --measure novelty --measure diversity
+    Example: kit bench show bench.json --measure auroc --against stats:gbm
     """
     from kit.report.bench import figure as drawn
     from kit.store import write_atomically
+    from kit.studies.bench.over_shops import compared_with
     from kit.studies.bench.result import read_bench
 
     found = read_bench(file)
+    if against is not None:
+        found = compared_with(found, against)
     if figure is not None:
         write_atomically(figure, lambda path: path.write_text(drawn(found), encoding="utf-8"))
     _tell(found, _measures(measure), as_json=as_json, quiet=False)

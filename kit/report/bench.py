@@ -8,7 +8,7 @@ from markupsafe import escape
 
 from kit.report.svg import Domain, decimals
 from kit.report.words import number, short
-from kit.studies.bench.result import SUM, Bench, Mean
+from kit.studies.bench.result import SUM, Bench, Cell, Mean, Measure
 
 COLOURS: Final = {"none": "#7a4fb5", "gbm": "#2a7d4f", "fast": "#c8811a", "official": "#1f5fa8"}
 OTHERS: Final = ("#a83232", "#4a4a4a", "#008b8b")
@@ -19,7 +19,8 @@ ACROSS: Final = 4
 
 
 def figure(bench: Bench) -> str:
-    """An SVG drawing: AUROC per task and the sum of scores, means over shops with their 95 % intervals; dashed: the ceiling."""
+    """An SVG drawing: AUROC per task and the sum of scores. Dots are means over shops with their 95 % intervals, which may reach
+    beyond the panel; faint ones are the shops; dashed is the mean ceiling."""
     rows = [row for row in bench.rows if any(mean.row == row for mean in bench.means)]
     panels = [*bench.tasks, SUM]
     across = min(ACROSS, len(panels))
@@ -55,11 +56,13 @@ def _colour(bench: Bench, probe: str) -> str:
 
 def _panel(bench: Bench, task: str, rows: list[str], x: int, y: int, *, names: bool) -> str:
     """One task: AUROC, or the sum of the scores."""
-    measure = "score" if task == SUM else "auroc"
+    measure: Measure = "score" if task == SUM else "auroc"
     means = [mean for mean in bench.means if mean.task == task and mean.measure == measure]
+    reported = {shop.name for shop in bench.shops if not shop.chosen}
+    cells = [cell for cell in bench.cells if cell.task == task and cell.shop in reported]
+    values = [value for cell in cells if (value := getattr(cell, measure)) is not None]
     ceiling = _ceiling(bench, task)
-    ends = [value for mean in means for value in (mean.low, mean.mean, mean.high) if value is not None]
-    domain = Domain.around(ends, include=[] if ceiling is None else [ceiling])
+    domain = Domain.around(values, include=[] if ceiling is None else [ceiling])
     top, bottom = y + HEAD - 10, y + HEAD + LINE * len(rows)
     title = "sum of scores" if task == SUM else f"{short(task)}, AUROC"
     parts = [f'<text x="{x}" y="{y + 20}" font-weight="bold">{escape(title)}</text>']
@@ -79,27 +82,36 @@ def _panel(bench: Bench, task: str, rows: list[str], x: int, y: int, *, names: b
         middle = y + HEAD + LINE * k + LINE // 2
         if names:
             parts.append(f'<text x="{x - 12}" y="{middle + 4}" text-anchor="end">{escape(row)}</text>')
-        own = [mean for mean in means if mean.row == row]
-        for mean in own:
-            parts.append(_mark(mean, _colour(bench, mean.probe), domain, x, middle + 3 * _place(bench, mean)))
+        parts += [_shop(bench, cell, measure, domain, x, middle) for cell in cells if cell.row == row]
+        parts += [_mark(bench, mean, domain, x, middle) for mean in means if mean.row == row]
     return "".join(parts)
 
 
-def _place(bench: Bench, mean: Mean) -> float:
+def _level(bench: Bench, probe: str, middle: int) -> float:
     """Marks of several probes lie a little above one another."""
-    return bench.probes.index(mean.probe) - (len(bench.probes) - 1) / 2
+    return middle + 3 * (bench.probes.index(probe) - (len(bench.probes) - 1) / 2)
 
 
-def _mark(mean: Mean, colour: str, domain: Domain, x: int, y: float) -> str:
+def _shop(bench: Bench, cell: Cell, measure: Measure, domain: Domain, x: int, middle: int) -> str:
+    """A faint dot; the shop's name shows on hover."""
+    value = getattr(cell, measure)
+    if value is None:
+        return ""
+    y, colour = _level(bench, cell.probe, middle), _colour(bench, cell.probe)
+    tip = escape(f"{cell.row}, {cell.probe}, {cell.shop}: {value:.4f}")
+    return f'<circle cx="{_at(domain, value, x)}" cy="{y}" r="2" fill="{colour}" opacity=".35"><title>{tip}</title></circle>'
+
+
+def _mark(bench: Bench, mean: Mean, domain: Domain, x: int, middle: int) -> str:
     """A dot with its interval; the numbers show on hover."""
-    whiskers = ""
-    text = f"{mean.row}, {mean.probe}: {mean.mean:.4f}"
+    y, colour = _level(bench, mean.probe, middle), _colour(bench, mean.probe)
+    whiskers, text = "", f"{mean.row}, {mean.probe}: {mean.mean:.4f}"
     if mean.low is not None and mean.high is not None:
         low, high = _at(domain, mean.low, x), _at(domain, mean.high, x)
         whiskers = f'<line x1="{low}" x2="{high}" y1="{y}" y2="{y}" stroke="{colour}" stroke-width="1.5"/>'
         text += f" ({mean.low:.4f} … {mean.high:.4f}, {mean.shops} shops)"
-    dot = f'<circle cx="{_at(domain, mean.mean, x)}" cy="{y}" r="3.5" fill="{colour}"><title>{escape(text)}</title></circle>'
-    return whiskers + dot
+    at = _at(domain, mean.mean, x)
+    return f'{whiskers}<circle cx="{at}" cy="{y}" r="3.5" fill="{colour}"><title>{escape(text)}</title></circle>'
 
 
 def _at(domain: Domain, value: float, x: int) -> float:

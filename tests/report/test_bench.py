@@ -30,7 +30,8 @@ from kit.scoring.statistics import compare, together
 from kit.store import Store
 from kit.studies.bench.measure import Asked, measure
 from kit.studies.bench.oracle import oracle_profile
-from kit.studies.bench.result import Bench, Cell, Shop, interval, over_shops, read_bench, write_bench
+from kit.studies.bench.over_shops import compared_with, interval, over_shops
+from kit.studies.bench.result import Bench, Cell, Shop, read_bench, write_bench
 from kit.submission import submit
 from kit.tasks import CHURN, CONVERSION, SKU
 from kit.tasks.labels import targets_digest
@@ -101,6 +102,15 @@ def test_gains_are_paired_over_the_clients_of_each_shop(shops: list[DataFolder],
         assert cells["sum"].half_width == together(list(other.values())).half_width
 
 
+def test_a_probe_of_the_reference_holds_for_all(shops: list[DataFolder], tmp_path: Path):
+    plan = asked(shops[:1], tmp_path / "work", probes=["fast", "gbm"], tasks=[CONVERSION], against="other:gbm")
+    found = measure(plan, Store(tmp_path / "store"))
+    scores = {(cell.row, cell.probe): cell.score for cell in found.cells if cell.task == CONVERSION.name}
+    gains = {(gain.row, gain.probe): gain.difference for gain in found.gains if gain.task == CONVERSION.name}
+    base = scores.pop(("other", "gbm"))
+    assert gains == {key: pytest.approx(score - base) for key, score in scores.items()}
+
+
 def test_a_killed_bench_goes_on_where_it_was(shops: list[DataFolder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     calls: list[int] = []
     with monkeypatch.context() as patch:
@@ -139,6 +149,7 @@ def test_one_row_that_fails_does_not_stop_the_others(shops: list[DataFolder], tm
     ("changes", "message"),
     [
         ({"against": "stats"}, "There is no row 'stats' to compare with"),
+        ({"against": "baseline:gbm"}, "names a probe that is not run"),
         ({"probes": ["slow"]}, "There is no probe called 'slow'"),
     ],
 )
@@ -191,6 +202,21 @@ def test_means_leave_out_shops_that_were_chosen_on():
     assert (second.gain_low, second.gain_high) == pytest.approx((0.025 - half, 0.025 + half), abs=1e-5)
 
 
+def test_another_row_or_probe_to_compare_with():
+    bench = made_up()
+    bench.cells.append(Cell(shop="x", row="a", probe="none", task="churn", score=0.6, auroc=0.6))
+    bench.cells.append(Cell(shop="y", row="a", probe="none", task="churn", score=0.7, auroc=0.7))
+    bench.probes.append("none")
+    found = compared_with(bench, "a:none")
+    gains = {(mean.row, mean.probe): mean.gain for mean in found.means if mean.measure == "auroc"}
+    assert gains == {("a", "gbm"): pytest.approx(0.1), ("b", "gbm"): pytest.approx(0.125), ("a", "none"): None}
+    assert found.gains == [] and bench.against == "a"
+    assert compared_with(bench, "b").mean("a", "gbm", "churn", "score").gain == pytest.approx(-0.025)
+    for wrong in ("c", "a:fast"):
+        with pytest.raises(KitError, match="to compare with"):
+            compared_with(bench, wrong)
+
+
 def test_show_prints_and_draws_a_file_again(tmp_path: Path):
     write_bench(tmp_path / "bench.json", made_up())
     assert read_bench(tmp_path / "bench.json") == made_up()
@@ -198,7 +224,7 @@ def test_show_prints_and_draws_a_file_again(tmp_path: Path):
     assert done.exit_code == 0, done.output
     assert "0.7500" in done.output and "+0.0250" in done.output and "z" in done.output
     ET.parse(tmp_path / "again.svg")
-    assert (tmp_path / "again.svg").read_text().count("<circle") == 1 + 2  # a legend, two rows; the sum has none
+    assert (tmp_path / "again.svg").read_text().count("<circle") == 1 + 2 + 4  # a legend, two rows on two shops; no sum
     assert json.loads(CliRunner().invoke(app, ["bench", "show", "bench.json", "--json"]).output)["rows"] == ["a", "b"]
     (tmp_path / "bench.json").write_text('{"rows": 3}')
     with pytest.raises(KitError, match="is no bench"):

@@ -7,7 +7,7 @@ any other. So a killed run goes on where it was: what is fresh is not built, wha
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,19 +17,18 @@ from kit.errors import KitError
 from kit.probes.registry import Options, Source, load_probes
 from kit.progress import say
 from kit.recipe import Recipe
-from kit.scoring.results import read_ceiling, read_scored, read_scores, require_writable, write_scores
+from kit.scoring.results import read_ceiling, read_scored, require_writable, write_scores
 from kit.scoring.score import score_submission
-from kit.scoring.statistics import Scored, compare, together
 from kit.store import Store, digest
+from kit.studies.bench.cells import NONE, ceiling_cells, gains_of, scored_cells
 from kit.studies.bench.oracle import write_oracle
-from kit.studies.bench.result import MEASURES, ORACLE, SUM, Bench, Cell, Failure, Gain, Shop, over_shops
+from kit.studies.bench.over_shops import over_shops, reference
+from kit.studies.bench.result import ORACLE, SUM, Bench, Cell, Failure, Gain, Shop
 from kit.submission.forecasts import NoForecasts
 from kit.submission.submission import Submission
 from kit.submission.write import submit
 from kit.tasks import CHALLENGE, Task
 
-NONE = "none"
-"""The probe that is none."""
 Told = Callable[[Bench], object]
 
 
@@ -44,7 +43,7 @@ class Asked:
         work: where submissions lie.
         tasks: that are scored.
         options: of the probes.
-        against: name of the reference row; None for no differences.
+        against: the reference: a row's name, or ROW:PROBE; None for no differences.
         chosen: those of `shops` that settings were chosen on.
         oracle: whether to send the generator's own probabilities through the probes, where there are any.
         command: for the file.
@@ -86,10 +85,13 @@ def check(asked: Asked) -> None:
     ):
         if twice := sorted({name for name in found if found.count(name) > 1}):
             raise KitError(f"Two {what} are called {twice[0]!r}.", remedy)
-    if asked.against is not None and asked.against not in rows:
-        raise KitError(f"There is no row {asked.against!r} to compare with.", f"The rows are {', '.join(rows)}.")
     for probe in asked.probes:
         load_probes().require(probe)
+    base = reference(asked.against, asked.probes[0])
+    if base is not None and base[0] not in rows:
+        raise KitError(f"There is no row {base[0]!r} to compare with.", f"The rows are {', '.join(rows)}.")
+    if base is not None and base[1] not in asked.probes:
+        raise KitError(f"--against {asked.against} names a probe that is not run.", f"Add --probe {base[1]}.")
 
 
 def measure(asked: Asked, store: Store, told: Told | None = None) -> Bench:
@@ -173,7 +175,7 @@ def _row(asked: Asked, store: Store, shop: DataFolder, about: Shop, row: str, be
     for probe in asked.probes:
         say(f"  {about.name}: {row}, {probe}")
         if row == ORACLE and probe == NONE:
-            bench.cells += _ceiling_cells(asked, about)
+            bench.cells += ceiling_cells(asked.tasks, about)
             continue
         try:
             require_writable(place)
@@ -184,83 +186,20 @@ def _row(asked: Asked, store: Store, shop: DataFolder, about: Shop, row: str, be
             bench.cells.append(Cell(shop=about.name, row=row, probe=probe, task=SUM, undefined=error.what))
             continue
         write_scores(place, [report])
-        bench.cells += _cells(asked, place, about.name, row, probe)
-
-
-def _cells(asked: Asked, place: Path, shop: str, row: str, probe: str) -> list[Cell]:
-    """A submission's cells by one probe: the tasks asked for, and their sum."""
-    entries, scored = read_scores(place)[probe]["tasks"], read_scored(place, probe)
-    cells = []
-    for task in asked.tasks:
-        entry = entries[task.name]
-        kept = {key: entry.get(key) for key in (*MEASURES, "auroc_defined", "labels_without_positives", "seconds")}
-        cell = Cell(shop=shop, row=row, probe=probe, task=task.name, **kept, undefined=entry.get("undefined"))
-        if task in scored:
-            cell.score, cell.half_width = scored[task].score, scored[task].half_width
-        cells.append(cell)
-    return [*cells, *_sum_cell(asked, cells, shop, row, probe, scored)]
-
-
-def _sum_cell(
-    asked: Asked, cells: list[Cell], shop: str, row: str, probe: str, scored: dict[Task, Scored]
-) -> Iterator[Cell]:
-    """The sum over the tasks of the challenge that are defined; the means of AUROC, novelty and diversity beside it."""
-    own = [task for task in asked.tasks if task.in_challenge and task in scored]
-    if not own:
-        return
-    whole = together([scored[task] for task in own])
-    names = {task.name for task in own}
-    means = {}
-    for measure in MEASURES[1:]:
-        values = [getattr(cell, measure) for cell in cells if cell.task in names]
-        defined = [value for value in values if value is not None]
-        means[measure] = sum(defined) / len(defined) if defined else None
-    seconds = sum(cell.seconds or 0.0 for cell in cells)
-    yield Cell(
-        shop=shop, row=row, probe=probe, task=SUM, score=whole.score, half_width=whole.half_width, seconds=seconds, **means
-    )  # fmt: skip
-
-
-def _ceiling_cells(asked: Asked, about: Shop) -> list[Cell]:
-    """The generator's probabilities ranked as they are: ceiling.json has them."""
-    cells = []
-    for task in asked.tasks:
-        entry = about.ceiling.get(task.name, {})
-        if entry.get("score") is not None:
-            kept = {key: entry.get(key) for key in (*MEASURES, "auroc_defined", "labels_without_positives")}
-            cells.append(Cell(shop=about.name, row=ORACLE, probe=NONE, task=task.name, **kept))
-    if not cells:
-        return []
-    total = Cell(
-        shop=about.name, row=ORACLE, probe=NONE, task=SUM,
-        score=sum(float(cell.score or 0) for cell in cells),
-        auroc=sum(float(cell.auroc or 0) for cell in cells) / len(cells),
-    )  # fmt: skip
-    return [*cells, total]
+        bench.cells += scored_cells(asked.tasks, place, about.name, row, probe)
 
 
 def _gains(asked: Asked, shop: DataFolder, name: str, there: set[tuple[str, str]]) -> list[Gain]:
     """Every row's differences to the reference on one shop, paired over clients, of the rows and probes that are there."""
     found = []
     for probe in asked.probes:
-        if asked.against is None or (asked.against, probe) not in there:
+        base = reference(asked.against, probe)
+        if base is None or base not in there:
             continue
-        reference = read_scored(asked.place(shop, asked.against), probe)
+        other = read_scored(asked.place(shop, base[0]), base[1])
         for row in asked.rows():
-            if row == asked.against or (row, probe) not in there:
+            if (row, probe) == base or (row, probe) not in there:
                 continue
             mine = read_scored(asked.place(shop, row), probe)
-            both = [task for task in asked.tasks if task in mine and task in reference]
-            pairs = [(task.name, mine[task], reference[task]) for task in both]
-            if six := [task for task in both if task.in_challenge]:
-                pairs.append((SUM, together([mine[t] for t in six]), together([reference[t] for t in six])))
-            for task, own, other in pairs:
-                told = compare(own, other)
-                low, high = told.interval
-                found.append(
-                    Gain(
-                        shop=name, row=row, probe=probe, task=task, difference=told.difference, low=low, high=high,
-                        verdict=told.verdict,
-                    )
-                )  # fmt: skip
+            found += gains_of(asked.tasks, mine, other, name, row, probe)
     return found

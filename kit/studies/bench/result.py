@@ -5,6 +5,7 @@
      "gains": [{"shop", "row", "probe", "task", "difference", "low", "high", "verdict"}],
      "means": [{"row", "probe", "task", "measure", "mean", "low", "high", "gain", "gain_low", "gain_high", "shops"}], …}
 
+`against` is a row's name, with which every other is compared under the same probe, or `ROW:PROBE`, with which all are compared.
 `task` is a task's name or `sum`. Intervals are 95 %: in `cells` (± half_width) and `gains` over the clients of one shop, `gains`
 paired with the reference row; in `means` over shops, by Student's t, of the row and of its paired gain.
 """
@@ -12,13 +13,10 @@ paired with the reference row; in `means` over shops, by Student's t, of the row
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
-import numpy as np
 from pydantic import BaseModel, ValidationError
-from scipy.stats import t as student
 
 from kit.errors import KitError
 from kit.store import write_json
@@ -136,36 +134,6 @@ class Bench(BaseModel):
         """The entry of `means`; None where no shop has it."""
         wanted = (row, probe, task, measure)
         return next((mean for mean in self.means if (mean.row, mean.probe, mean.task, mean.measure) == wanted), None)
-
-
-def interval(values: Sequence[float]) -> tuple[float, float | None, float | None]:
-    """Mean and 95 % interval of the mean over shops, by Student's t; no interval for a single one."""
-    mean, n = float(np.mean(values)), len(values)
-    if n < 2:
-        return mean, None, None
-    half = float(student.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n))
-    return mean, mean - half, mean + half
-
-
-def over_shops(bench: Bench) -> list[Mean]:
-    """`means` of the cells, over shops that nothing was chosen on."""
-    reported = {shop.name for shop in bench.shops if not shop.chosen}
-    table: dict[tuple[str, str, str, Measure], dict[str, float]] = {}
-    for cell in bench.cells:
-        for measure in MEASURES:
-            value = getattr(cell, measure)
-            if value is not None and cell.shop in reported:
-                table.setdefault((cell.row, cell.probe, cell.task, measure), {})[cell.shop] = value
-    means = []
-    for (row, probe, task, measure), values in table.items():
-        mean, low, high = interval(list(values.values()))
-        found = Mean(row=row, probe=probe, task=task, measure=measure, mean=mean, low=low, high=high, shops=len(values))
-        other = table.get((str(bench.against), probe, task, measure), {})
-        paired = [values[shop] - other[shop] for shop in values if shop in other]
-        if paired and row != bench.against:
-            found.gain, found.gain_low, found.gain_high = interval(paired)
-        means.append(found)
-    return means
 
 
 def write_bench(path: Path, bench: Bench) -> None:
