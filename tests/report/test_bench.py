@@ -150,6 +150,7 @@ def test_one_row_that_fails_does_not_stop_the_others(shops: list[DataFolder], tm
     [
         ({"against": "stats"}, "There is no row 'stats' to compare with"),
         ({"against": "baseline:gbm"}, "names a probe that is not run"),
+        ({"chosen": [DataFolder(Path("elsewhere"))]}, "elsewhere is none of the folders"),
         ({"probes": ["slow"]}, "There is no probe called 'slow'"),
     ],
 )
