@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import random
 import resource
 import signal
-import subprocess
-import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+import fresh
 import pytest
+from fresh import Running
 
 from kit.data.layout import DataFolder
 from kit.recipe import Recipe, parse
@@ -64,17 +65,10 @@ finally:
 """Runs the kit and kills it at its n-th write to the file system (0: never); says how many there were."""
 
 
-def start(root: Path, data: DataFolder, **options) -> subprocess.Popen[str]:
+def start(root: Path, data: DataFolder, before: Callable[[], None] | None = None) -> Running:
     (root / "s.toml").write_text(TOML)
-    command = [sys.executable, "-m", "kit.cli.main", "submit", "s.toml", "--data", str(data.root)]
-    environment = os.environ | {"KIT_STORE": ".kit", "PYTHONPATH": str(Path(__file__).parents[1])}
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=root, env=environment, stdout=pipe, stderr=pipe, text=True, **options)
-
-
-def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=120)
-    return process.returncode, out, err
+    words = ("submit", "s.toml", "--data", str(data.root))
+    return fresh.start(root, "", *words, environment={"KIT_STORE": ".kit"}, before=before)
 
 
 def leftovers(root: Path) -> list[str]:
@@ -100,9 +94,8 @@ def run_again(root: Path, data: DataFolder) -> dict[str, bytes]:
 
 def kill_at_step(root: Path, data: DataFolder, step: int) -> tuple[int, str]:
     (root / "s.toml").write_text(TOML)
-    command = [sys.executable, "-c", STEPS, str(step), "submit", "s.toml", "--data", str(data.root)]
-    environment = os.environ | {"KIT_STORE": ".kit", "PYTHONPATH": str(Path(__file__).parents[1])}
-    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
+    words = (str(step), "submit", "s.toml", "--data", str(data.root))
+    done = fresh.python(root, STEPS, *words, environment={"KIT_STORE": ".kit"})
     return done.returncode, done.stderr
 
 
@@ -131,14 +124,14 @@ def test_kill_9_at_random_moments_then_rerun(toy: DataFolder, tmp_path: Path, un
         for _ in range(rng.randrange(1, max(lines, 1) + 1)):  # five event tables, two blocks, less those that are there
             process.stderr.readline()
         time.sleep(rng.random() * 0.02)
-        process.kill()
-        process.communicate()
+        process.send_signal(signal.SIGKILL)
+        process.finish()
         whole = tmp_path / "submissions" / "s"
         assert not whole.exists() or vectors(whole) == undisturbed
         for folder in tmp_path.glob(".kit/*/*/"):
             assert folder.suffix == ".tmp" or (folder / "DONE").exists()
-    code, _, err = finish(start(tmp_path, toy))
-    assert code == 0, err
+    done = start(tmp_path, toy).finish()
+    assert done.returncode == 0, done.stderr
     assert vectors(tmp_path / "submissions" / "s") == undisturbed
     assert leftovers(tmp_path) == []
 
@@ -148,29 +141,28 @@ def test_interrupted_runs_say_so_and_tidy_up(toy: DataFolder, tmp_path: Path, nu
     process = start(tmp_path, toy)
     process.stderr.readline()
     process.send_signal(number)
-    code, _, err = finish(process)
-    assert code == 128 + number, err
-    assert err.rstrip().endswith("the same command goes on from there")
-    assert "Traceback" not in err
+    done = process.finish()
+    assert done.returncode == 128 + number, done.stderr
+    assert done.stderr.rstrip().endswith("the same command goes on from there")
+    assert "Traceback" not in done.stderr
     assert leftovers(tmp_path) == []
 
 
 def test_no_room_to_write(toy: DataFolder, tmp_path: Path, undisturbed: dict[str, bytes]):
     """A limit on file sizes, which the event tables do not fit."""
     limit = 2_000
-    full = start(tmp_path, toy, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
-    code, _, err = finish(full)
-    assert code == 2, err
-    assert "could not be written" in err
-    assert "Traceback" not in err
+    done = start(tmp_path, toy, partial(resource.setrlimit, resource.RLIMIT_FSIZE, (limit, limit))).finish()
+    assert done.returncode == 2, done.stderr
+    assert "could not be written" in done.stderr
+    assert "Traceback" not in done.stderr
     assert leftovers(tmp_path) == []
     assert run_again(tmp_path, toy) == undisturbed
 
 
 def test_two_runs_on_one_folder(toy: DataFolder, tmp_path: Path, undisturbed: dict[str, bytes]):
-    both = [finish(process) for process in [start(tmp_path, toy), start(tmp_path, toy)]]
-    assert [code for code, _, _ in both] == [0, 0]
-    assert sorted("fresh already" in out for _, out, _ in both) == [False, True]
+    both = [process.finish() for process in [start(tmp_path, toy), start(tmp_path, toy)]]
+    assert [done.returncode for done in both] == [0, 0]
+    assert sorted("fresh already" in done.stdout for done in both) == [False, True]
     assert vectors(tmp_path / "submissions" / "s") == undisturbed
 
 

@@ -190,6 +190,7 @@ before = stages()
 def changed(file, how):
     library = fingerprint.Library(lambda path: how(path.read_bytes()) if path == package / file else path.read_bytes())
     library._sources = {key: source for key, source in whole._sources.items() if key[1] != package / file}  # parsed once
+    library._steps = {key: step for key, step in whole._steps.items() if f"acme_kit/{file}" not in step[0]}
     fingerprint._library = library
     now = stages()
     return [name for name in before if before[name] != now[name]]

@@ -35,11 +35,6 @@ def notes(bench: Bench) -> list[str]:
         found.append(f"one shop ({reported[0]}): nobody knows how much shops differ; ± is over its clients.")
     if chosen:
         found.append(f"left out of the means, since settings were chosen on them: {', '.join(chosen)}.")
-    counts = {
-        (mean.row, mean.probe): mean.shops for mean in bench.means if mean.task == "sum" and mean.measure == "auroc"
-    }
-    if fewer := [f"{row} ({probe}) {n}" for (row, probe), n in counts.items() if n < len(reported)]:
-        found.append(f"not on all {len(reported)} shops, so that means are of different ones: {', '.join(fewer)}.")
     silent = sorted({f"{cell.row} ({cell.probe})" for cell in bench.cells if cell.task == "sum" and cell.undefined})
     if silent:
         found.append(f"no forecasts of their own: {', '.join(silent)}.")

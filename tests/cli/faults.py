@@ -13,18 +13,28 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from fresh import python
+
 ROOT = Path(__file__).parents[2]
 DROP = 24
 """prctl's PR_CAPBSET_DROP."""
+VERSION = 0x20080522
+"""Of what capget and capset read and write: effective, permitted and inheritable capabilities, 32 of them, then the others."""
 OVERRIDES = (1, 2)
 """CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH: with them root writes where nobody may."""
 
 
 def bound_by_permissions() -> None:
-    """In a child before it starts: root is bound by permission bits like everybody."""
+    """In a child before it begins: root is bound by permission bits like everybody, and so is what it starts."""
     if os.geteuid() == 0:
+        system = ctypes.CDLL(None)
+        header, sets = (ctypes.c_uint32 * 2)(VERSION, 0), (ctypes.c_uint32 * 6)()
+        system.capget(header, sets)
         for capability in OVERRIDES:
-            ctypes.CDLL(None).prctl(DROP, capability, 0, 0, 0)
+            system.prctl(DROP, capability, 0, 0, 0)
+            sets[0] &= ~(1 << capability)
+            sets[1] &= ~(1 << capability)
+        system.capset(header, sets)
 
 
 def short_of_room(size: int) -> None:
@@ -56,6 +66,10 @@ def kit(
         size: no larger file may be written.
         environment: variables beside the few that a bare environment has.
     """
+    if not shell and "PYTHONIOENCODING" not in environment:  # these two are about the start
+        own = {"HOME": str(cwd), "OMP_NUM_THREADS": "1"} | environment
+        done = python(cwd, "", *map(str, words), environment=own, before=partial(_before, size))
+        return subprocess.CompletedProcess(list(map(str, words)), done.returncode, done.stdout, done.stderr)
     call = " ".join(f"'{word}'" for word in (sys.executable, "-m", "kit.cli.main", *words))
     return subprocess.run(
         ["bash", "-c", f"{call} {shell}"],
@@ -68,6 +82,7 @@ MANY = """
 import json, os, sys
 from kit.cli.main import app
 from kit.cli.net import caught
+sys.dont_write_bytecode = True  # the import system would leave half of a module where there is no room
 calls, place = json.loads(sys.argv[1]), sys.argv[2]
 for number, words in enumerate(calls):
     for stream in (1, 2):
@@ -87,11 +102,8 @@ def kits(
 ) -> list[subprocess.CompletedProcess[str]]:
     """What `kit` does for several command lines, in one process; see there."""
     with tempfile.TemporaryDirectory() as place:
-        words = ["-c", MANY, json.dumps(calls), place]
-        done = subprocess.run(
-            [sys.executable, *words], cwd=cwd, env=_environment(cwd), capture_output=True, text=True, timeout=240, check=False,
-            preexec_fn=partial(_before, size),
-        )  # fmt: skip
+        job = (MANY, json.dumps(calls), place)
+        done = python(cwd, *job, environment={"OMP_NUM_THREADS": "1", "HOME": str(cwd)}, before=partial(_before, size))
         assert done.returncode == 0, done.stderr
 
         def held(number: int, what: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fresh import kit
 from toy import write_folder
 from typer.testing import CliRunner, Result
 
@@ -16,17 +17,6 @@ from kit.cli.main import app
 from kit.errors import KitError
 
 ROOT = Path(__file__).parents[2]
-
-
-def kit(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "kit.cli.main", *arguments],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
 
 
 def test_help_imports_nothing_heavy():
@@ -40,13 +30,13 @@ def test_help_imports_nothing_heavy():
 
 @pytest.mark.parametrize("command", [[], ["data"], ["features"], ["submit"], ["score"], ["data", "convert"]])
 def test_every_command_has_help(tmp_path: Path, command: list[str]):
-    done = kit(*command, "--help", cwd=tmp_path)
+    done = kit(tmp_path, *command, "--help")
     assert done.returncode == 0
     assert "Usage" in done.stdout
 
 
 def test_a_mistake_is_two_plain_lines_and_exit_2(tmp_path: Path):
-    done = kit("submit", "nowhere.toml", "--data", "nowhere", cwd=tmp_path)
+    done = kit(tmp_path, "submit", "nowhere.toml", "--data", "nowhere")
     assert done.returncode == 2
     assert "There is no recipe 'nowhere.toml'" in done.stderr
     assert "Traceback" not in done.stderr

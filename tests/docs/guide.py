@@ -1,4 +1,4 @@
-"""Guides as programs: fenced blocks in their order. `python guide.py` performs the blocks that it reads as JSON from stdin."""
+"""Guides as programs: fenced blocks in their order. As a program, this performs the blocks that its argument tells as JSON."""
 
 from __future__ import annotations
 
@@ -73,4 +73,4 @@ def run(text: str) -> None:
 
 
 if __name__ == "__main__":
-    perform(Block(*fields) for fields in json.load(sys.stdin))
+    perform(Block(*fields) for fields in json.loads(sys.argv[1]))

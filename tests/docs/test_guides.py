@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 
 import pytest
+from fresh import python
 from guide import Block, blocks, commands
 
 from kit.cli import reference
@@ -25,6 +23,7 @@ ROOT = Path(__file__).parents[2]
 RECORD = ROOT / "docs" / "measured.md"
 """Figures and the commands behind them: hours of work, so named and not run."""
 GUIDES = sorted(path for path in (ROOT / "docs").glob("*.md") if path.name != "README.md" and path != RECORD)
+GUIDE = (Path(__file__).parent / "guide.py").read_text()
 PAGES = [ROOT / "README.md", ROOT / "pipelines" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -38,8 +37,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def desk(tmp_path: Path, shop: Path) -> Path:
-    """A working folder with a copy of the package, so that a guide may add files to it, and data/tiny."""
-    shutil.copytree(ROOT / "kit", tmp_path / "kit", ignore=shutil.ignore_patterns("__pycache__"))
+    """A working folder with a copy of the package, so that a guide may add files to it, and data/tiny. What Python has compiled
+    comes along: it knows by the time of each file whether it is still that of it."""
+    shutil.copytree(ROOT / "kit", tmp_path / "kit")
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "tiny").symlink_to(shop)
     return tmp_path
@@ -47,16 +47,8 @@ def desk(tmp_path: Path, shop: Path) -> Path:
 
 def perform(todo: list[Block], desk: Path) -> None:
     """Perform blocks in a process of their own, as long as they work; AssertionError with the output if one fails."""
-    environment = {key: value for key, value in os.environ.items() if key != "KIT_STORE"} | {"PYTHONPATH": str(desk)}
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "tests" / "docs" / "guide.py")],
-        input=json.dumps([(block.language, block.file, block.text) for block in todo]),
-        cwd=desk,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    told = json.dumps([(block.language, block.file, block.text) for block in todo])
+    done = python(desk, GUIDE, told, path=desk, environment={"PYTHONPATH": str(desk)})
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
 
 

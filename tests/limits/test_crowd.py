@@ -50,7 +50,7 @@ torch.set_num_threads(2)
 x = torch.ones(1 << 16)
 def switches():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw
-    for _ in range(400):
+    for _ in range(150):
         x.mul_(1.0)
         sum(range(2000))  # the other thread has nothing to do for about 50 microseconds
     return resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw - before
@@ -71,7 +71,7 @@ def test_waiting_threads_sleep_while_idle_teams_are_held_and_no_longer():
     plain = {name: value for name, value in os.environ.items() if not name.startswith(("OMP", "GOMP"))}
     command = [sys.executable, "-c", f"import os; os.sched_setaffinity(0, {{{two}}})\n{BUSY_LOOP}"]
     free, held, after = map(int, subprocess.run(command, env=plain, capture_output=True, check=True).stdout.split())
-    assert held > 200
+    assert held > 75
     assert free < held / 2
     assert after < held / 2
 

@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
+import fresh
 import numpy as np
 import pytest
 import torch
@@ -99,11 +99,11 @@ def scenario(fabric: Fabric, folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def quick_start() -> Iterator[None]:
-    """Processes forked from one that has imported everything, once: as fresh as spawned ones, without seconds of imports each.
+    """Processes forked from one that has imported the libraries: as new as spawned ones, without seconds of imports each.
 
-    The block's test below spawns them, as users do.
+    `test_plugin_road.py` spawns them, as users do.
     """
-    get_context("forkserver").set_forkserver_preload(["test_processes"])
+    fresh.context()
     with pytest.MonkeyPatch.context() as patch:
         forked = partial(DDPStrategy, start_method="forkserver")
         patch.setattr("kit.models.training.DDPStrategy", lambda start_method, **more: forked(**more))
@@ -169,9 +169,9 @@ def test_what_goes_wrong_in_a_process_is_told():
         train(Bad(), batches_of(2), TrainSettings(epochs=1, **TWO), seed=0, name="t")
 
 
-def test_a_block_trains_with_two_processes(toy_history: History, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.usefixtures("quick_start")
+def test_a_block_trains_with_two_processes(toy_history: History):
     """What real blocks hand over (tokens, models, closures) reaches the processes, and the weights come back."""
-    monkeypatch.setattr("kit.models.training.DDPStrategy", DDPStrategy)
     settings = SequenceSettings(
         events={"width": 8},
         encoder={"heads": 2, "layers": 1, "length": 16, "anchor": True},

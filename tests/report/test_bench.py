@@ -17,7 +17,6 @@ from scored import score_submission
 from toy import write_folder
 from typer.testing import CliRunner
 
-from kit.cli.bench_table import notes
 from kit.cli.main import app
 from kit.data.layout import DataFolder
 from kit.data.split import split_folder
@@ -151,7 +150,6 @@ def test_one_row_that_fails_does_not_stop_the_others(shops: list[DataFolder], tm
     [
         ({"against": "stats"}, "There is no row 'stats' to compare with"),
         ({"against": "baseline:gbm"}, "names a probe that is not run"),
-        ({"chosen": [DataFolder(Path("elsewhere"))]}, "elsewhere is none of the folders"),
         ({"probes": ["slow"]}, "There is no probe called 'slow'"),
     ],
 )
@@ -217,15 +215,6 @@ def test_another_row_or_probe_to_compare_with():
     for wrong in ("c", "a:fast"):
         with pytest.raises(KitError, match="to compare with"):
             compared_with(bench, wrong)
-
-
-def test_means_of_different_shops_are_told_apart():
-    bench = made_up()
-    whole = [Cell(shop=shop, row="a", probe="gbm", task="sum", score=1, auroc=1) for shop in "xy"]
-    bench.cells += [*whole, whole[0].model_copy(update={"row": "b"})]
-    bench.means = over_shops(bench)
-    assert any("not on all 2 shops" in note and note.endswith("b (gbm) 1.") for note in notes(bench))
-    assert not any("not on all" in note for note in notes(made_up()))
 
 
 def test_show_prints_and_draws_a_file_again(tmp_path: Path):

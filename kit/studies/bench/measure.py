@@ -74,8 +74,7 @@ def check(asked: Asked) -> None:
     """What can be said before hours of work.
 
     Raises:
-        KitError: a folder is not split or given twice, two recipes share a name, the reference is no row, a probe is
-            unknown, a folder that was chosen on is none of them.
+        KitError: a folder is not split or given twice, two recipes share a name, the reference is no row, a probe is unknown.
     """
     for shop in asked.shops:
         shop.require_split()
@@ -86,9 +85,6 @@ def check(asked: Asked) -> None:
     ):
         if twice := sorted({name for name in found if found.count(name) > 1}):
             raise KitError(f"Two {what} are called {twice[0]!r}.", remedy)
-    roots = {shop.root.resolve() for shop in asked.shops}
-    if stray := [str(shop.root) for shop in asked.chosen if shop.root.resolve() not in roots]:
-        raise KitError(f"--chosen-on {stray[0]} is none of the folders.", f"Add --data {stray[0]}, or leave it out.")
     for probe in asked.probes:
         load_probes().require(probe)
     base = reference(asked.against, asked.probes[0])
