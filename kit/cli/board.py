@@ -31,7 +31,8 @@ def compare(
     Example: kit compare submissions/stats submissions/baseline
     """
     from kit.errors import KitError
-    from kit.scoring.results import moved_on, notes_on, read_scored, read_scores
+    from kit.scoring.remarks import notes_on
+    from kit.scoring.results import moved_on, read_scored, read_scores
     from kit.scoring.statistics import compare as difference_of
     from kit.scoring.statistics import together
 
@@ -99,7 +100,8 @@ def board(
     from kit.errors import KitError
     from kit.scoring.board import as_json as rows_as_json
     from kit.scoring.board import as_markdown, comparable, rank, submissions_on
-    from kit.scoring.results import notes_on, read_scores
+    from kit.scoring.remarks import notes_on
+    from kit.scoring.results import read_scores
 
     if markdown and as_json:
         raise KitError("--markdown and --json were both given.", "Give one of them.")

@@ -10,7 +10,8 @@ from typing import Any, Final
 import numpy as np
 
 from kit.scoring.board import PUBLISHED, REAL_CLIENTS, Row, as_json, comparable, rank, submissions_on
-from kit.scoring.results import current_scores, moved_on, notes_on, read_comparable, read_scored, read_scores, total
+from kit.scoring.remarks import notes_on
+from kit.scoring.results import current_scores, moved_on, read_comparable, read_scored, read_scores, total
 from kit.scoring.statistics import Scored, Verdict, compare, together
 from kit.tasks import CHALLENGE, Task
 

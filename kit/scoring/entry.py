@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from kit.probes.registry import Explanation, TaskRun
 from kit.scoring.cohorts import Masks, slice_scores
 from kit.scoring.results import Influence
+from kit.tasks.influence import area_influence
 from kit.tasks.labels import TaskData
 
 Entries: TypeAlias = dict[str, dict[str, Any]]
@@ -20,11 +21,16 @@ FIELDS: Final = ("score", "auroc", "novelty", "diversity", "auroc_defined", "lab
 
 @dataclass(frozen=True)
 class EntryPart:
-    """A task's entry in the report, what each client adds, and what the margins are made of, if that was asked for."""
+    """A task's entry in the report, what each client adds, and what the margins are made of, if that was asked for.
+
+    Attributes:
+        area: (m,) what each of the clients of `influence` adds to the AUROC, where the score is more than that; else None.
+    """
 
     entry: dict[str, Any]
     influence: Influence
     explanation: Explanation | None
+    area: NDArray[np.float32] | None = None
 
 
 Parts: TypeAlias = dict[str, EntryPart]
@@ -44,7 +50,7 @@ def part_of(
     """
     first = runs[0]
     entry = entry_of(runs, reordered=reordered) | {"slices": _slices(masks, data, first)}
-    return EntryPart(entry, _influence(data, first, clients), first.explanation)
+    return EntryPart(entry, _influence(data, first, clients), first.explanation, _area(data, first, clients))
 
 
 def entry_of(runs: Sequence[TaskRun], *, reordered: bool = False) -> dict[str, Any]:
@@ -82,6 +88,14 @@ def _influence(data: TaskData, run: TaskRun, client_ids: NDArray[np.int64]) -> I
     clients = client_ids[data.rows]
     order = np.argsort(clients)
     return clients[order], data.task.metric.influence(run.logits, data.validation, data.popularity)[order]
+
+
+def _area(data: TaskData, run: TaskRun, client_ids: NDArray[np.int64]) -> NDArray[np.float32] | None:
+    """What each client adds to the AUROC, in the order of `_influence`: what a score of three terms does not say."""
+    if run.logits is None or not data.task.metric.spreads:
+        return None
+    order = np.argsort(client_ids[data.rows])
+    return area_influence(run.logits, data.validation)[order].astype(np.float32)
 
 
 def _rounded(value: float | None) -> float | None:

@@ -1,7 +1,8 @@
 """What is kept of a scoring beside the submission: scores.json, what each client adds, and how both are read back.
 
     SUBMISSION/scores.json            probe → report (`ScoreReport.as_json`)
-    SUBMISSION/influence-<probe>.npz  per scored task <task> (m,) float32, <task>-clients (m,) int64; `fingerprint` of the report
+    SUBMISSION/influence-<probe>.npz  per scored task <task> (m,) float32, <task>-clients (m,) int64; <task>-auroc (m,) float32
+                                      where the score is more than AUROC; `fingerprint` of the report
 
 Scores are only compared where they can be: a report names the digests of the vectors and of the target files that it was made
 from, and whoever reads it for a comparison checks the vectors against the files as they are now.
@@ -27,6 +28,7 @@ from kit.data.layout import DataFolder
 from kit.errors import KitError
 from kit.probes.registry import Explanation
 from kit.progress import say
+from kit.scoring.remarks import unsettled
 from kit.scoring.statistics import Scored
 from kit.store import DEFAULT_ROOT, digest, write_atomically, write_json
 from kit.submission.card import write_card
@@ -37,11 +39,11 @@ from kit.tasks.labels import targets_digest
 from kit.trouble import disk_trouble
 
 PRINT: Final = "fingerprint"
+AREA: Final = "-auroc"
 Influence = tuple[NDArray[np.int64], NDArray[np.float32]]
 """Sorted ids of the clients that were scored (m,), and what each adds to the score (m,)."""
-UNSETTLED: Final = 0.015
-"""Score that a network may lose after its best epoch. Of 93 runs on shops of 8,000 and more clients none lost over .007; one more
-lost .028, and two other starts from the same rows scored .05 and .07 above it (docs/measured.md)."""
+SAME: Final = 1e-4
+"""Scores are kept with four digits, AUROC with six."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class ScoreReport:
         precision_matters: whether bf16 may depart from fp32 on these vectors; a note says why.
         reused: whether all of it was found in scores.json.
         influence: task → ids of the clients that were scored, and what each adds to the score (official seed).
+        areas: the same of AUROC, of tasks whose score is more than that.
         explanations: task → what the margins are made of (official seed), where that was asked for.
     """
 
@@ -82,6 +85,7 @@ class ScoreReport:
     reused: bool = False
     reordered: bool = False
     influence: dict[str, Influence] = field(default_factory=dict, repr=False)
+    areas: dict[str, NDArray[np.float32]] = field(default_factory=dict, repr=False)
     explanations: dict[str, Explanation] = field(default_factory=dict, repr=False)
 
     @property
@@ -96,7 +100,9 @@ class ScoreReport:
 
     def as_json(self) -> dict[str, Any]:
         """The shape relied on from outside."""
-        plain = {key: value for key, value in self.__dict__.items() if key not in ("influence", "explanations")}
+        plain = {
+            key: value for key, value in self.__dict__.items() if key not in ("influence", "areas", "explanations")
+        }
         told = {"notes": self.remarks, "sum": self.sum}
         return plain | told | {"undefined_tasks": sum("undefined" in e for e in self.tasks.values())}
 
@@ -105,24 +111,6 @@ def total(tasks: Mapping[str, Mapping[str, Any]]) -> float:
     """Sum of the scores of the challenge's tasks that are defined: a task of one's own is scored, but no part of it."""
     scores = [entry["score"] for name, entry in tasks.items() if name in frozenset(TaskName)]
     return round(float(sum(score for score in scores if score is not None)), 4)
-
-
-def unsettled(tasks: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """A remark on tasks that were scored by one training that fell back: another start, or precision, may score otherwise.
-
-    Args:
-        tasks: task → its entry: `epochs`, the scores of the official seed's, and `per_seed` where there were several runs,
-            whose spread tells more.
-    """
-    single = {task: entry["epochs"] for task, entry in tasks.items() if entry.get("epochs") and "per_seed" not in entry}
-    lost = {task: max(epochs) - epochs[-1] for task, epochs in single.items()}
-    fell = [f"{loss:.3f} in {task}" for task, loss in lost.items() if loss > UNSETTLED]
-    if not fell:
-        return []
-    return [
-        f"After its best epoch the score fell by {', '.join(fell)}: such a training is not settled, and another start may score "
-        "several hundredths higher or lower; --seeds 3 shows it."
-    ]
 
 
 def write_scores(submission: Path, reports: Sequence[ScoreReport]) -> Path:
@@ -217,6 +205,8 @@ def _write_influence(submission: Path, report: ScoreReport, *, keep: bool) -> No
     arrays: dict[str, Any] = _stored(path, report.fingerprint) if keep else {}
     for name, (clients, each) in report.influence.items():
         arrays |= {name: each.astype(np.float32), f"{name}-clients": clients.astype(np.int64)}
+        arrays.pop(f"{name}{AREA}", None)
+    arrays |= {f"{name}{AREA}": each.astype(np.float32) for name, each in report.areas.items()}
     if arrays:
         write_atomically(path, lambda temporary: _savez(temporary, arrays | {PRINT: np.array(report.fingerprint)}))
 
@@ -257,6 +247,29 @@ def read_scored(submission: Path, probe: str) -> dict[Task, Scored]:
         KitError: the submission was not scored with this probe, its vectors are others now, or a run was stopped while it
             wrote.
     """
+    out = {}
+    for task, entry, arrays in _entries(submission, probe):
+        runs = {int(seed): value for seed, value in entry.get("per_seed", {}).items()} or None
+        clients, each = arrays[f"{task.name}-clients"], arrays[task.name]
+        out[task] = Scored(entry.get("mean", entry["score"]), runs, clients, each)
+    return out
+
+
+def read_areas(submission: Path, probe: str) -> dict[Task, Scored]:
+    """`read_scored` of AUROC alone, by the run with the official seed; tasks that an older version scored, and kept no more of
+    than their score's influences, are left out."""
+    out = {}
+    for task, entry, arrays in _entries(submission, probe):
+        each = arrays.get(f"{task.name}{AREA}")
+        if each is None and entry.get("novelty") is None and abs(entry["auroc"] - entry["score"]) < SAME:
+            each = arrays[task.name]  # the score is the AUROC
+        if each is not None:
+            out[task] = Scored(entry["auroc"], None, arrays[f"{task.name}-clients"], each)
+    return out
+
+
+def _entries(submission: Path, probe: str) -> Iterator[tuple[Task, dict[str, Any], dict[str, NDArray[Any]]]]:
+    """Task, its entry and the influences of all tasks, of those that have a score. Raises as `read_scored`."""
     Submission.open(submission)
     report = read_scores(submission).get(probe)
     remedy = f"Run `kit score {submission} --data DIR --probe {probe}`."
@@ -265,18 +278,12 @@ def read_scored(submission: Path, probe: str) -> dict[Task, Scored]:
     if report.get("vectors") != vectors_digest(submission):
         raise KitError(f"The vectors of {submission} are not those that the {probe} probe scored.", remedy)
     arrays = _stored(influence_file(submission, probe), report[PRINT])
-    out = {}
     for name, entry in report["tasks"].items():
-        if (
-            entry["score"] is None or name not in load_tasks()
-        ):  # one's own task, whose file is gone, compares with nothing
-            continue
+        if entry["score"] is None or name not in load_tasks():
+            continue  # one's own task, whose file is gone, compares with nothing
         if name not in arrays:
             raise KitError(f"What {submission} was scored by ({probe}) was not written to its end.", remedy)
-        runs = {int(seed): value for seed, value in entry.get("per_seed", {}).items()} or None
-        clients, each = arrays[f"{name}-clients"], arrays[name]
-        out[find_task(name)] = Scored(entry.get("mean", entry["score"]), runs, clients, each)
-    return out
+        yield find_task(name), entry, arrays
 
 
 def read_comparable(submission: Path, probe: str) -> dict[Task, Scored]:
@@ -285,33 +292,6 @@ def read_comparable(submission: Path, probe: str) -> dict[Task, Scored]:
         return read_scored(submission, probe)
     except KitError:
         return {}
-
-
-def notes_on(reports: dict[str, dict[str, Any]]) -> list[str]:
-    """What a reader of a comparison should know: name → report. Empty where all were made alike.
-
-    Raises:
-        KitError: they were scored on different target files.
-    """
-    if len({report["targets"] for report in reports.values()}) > 1:
-        places = ", ".join(f"{name} on {report['data']}" for name, report in reports.items())
-        raise KitError(f"They were scored on different data: {places}.", "Score all on the same folder as it is now.")
-    notes = []
-    if len({report["precision"] for report in reports.values()}) > 1:
-        listed = ", ".join(f"{name} in {report['precision']}" for name, report in reports.items())
-        notes.append(f"different precisions: {listed}; they may differ by .002, on unscaled vectors by more.")
-    if len({report["code"] for report in reports.values()}) > 1:
-        notes.append("scored by different versions of the probe: score all of them again.")
-    if len({(report["seeds"], bool(report.get("reordered"))) for report in reports.values()}) > 1:
-        listed = ", ".join(f"{name}: {_runs(report)}" for name, report in reports.items())
-        notes.append(f"different runs ({listed}): a single run counts as uncertain as one of the others'.")
-    return notes
-
-
-def _runs(report: dict[str, Any]) -> str:
-    count = int(report["seeds"])
-    orders = "in other orders" if report.get("reordered") else "in one order"
-    return "1 run" if count == 1 else f"{count} runs {orders}"
 
 
 def read_scores(submission: Path) -> dict[str, Any]:

@@ -214,6 +214,7 @@ def _filled(empty: ScoreReport, entries: Entries, parts: Parts) -> ScoreReport:
         empty,
         tasks=entries,
         influence={name: part.influence for name, part in parts.items()},
+        areas={name: part.area for name, part in parts.items() if part.area is not None},
         explanations={name: part.explanation for name, part in parts.items() if part.explanation is not None},
         **runs_of(entries),
     )

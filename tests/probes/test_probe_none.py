@@ -19,6 +19,7 @@ from kit.errors import KitError
 from kit.history import History
 from kit.probes.none import label_forecasts, none
 from kit.probes.registry import Options
+from kit.scoring.results import read_areas, read_scored, write_scores
 from kit.store import Plan, Store, remove_tree
 from kit.submission.forecasts import read_forecasts, silent_ratio
 from kit.submission.manifest import as_built
@@ -150,6 +151,29 @@ def test_the_ratio_of_silent_clients_is_counted_before_the_cut(tmp_path: Path) -
     history = History.open(DataFolder(tmp_path), store=Store())
     assert (history.cut, history.days, len(history.clients)) == (cut, 14, 25)
     assert silent_ratio(history) == pytest.approx((4 + 0.5) / (10 + 1) / 0.5)
+
+
+def test_what_clients_add_to_the_auroc_is_kept_beside_the_score(
+    toy: DataFolder, tmp_path: Path, own_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without clients of a weight of 1, the AUROC moves by what they add: leaving one out is the oracle, to first order."""
+    monkeypatch.setattr("kit.scoring.results.write_card", lambda folder: None)  # of a manifest that is whole
+    made = numbers(toy, ["forecast_far", *(f"forecast_price_{bucket}" for bucket in range(100))])
+    place = submission(tmp_path / "sub", toy, made, own_store)
+    score_submission(place, toy, "none", [CONVERSION, PRICE], keep=lambda part: write_scores(place, [part]))
+    areas, scored = read_areas(place, "none"), read_scored(place, "none")
+    assert np.array_equal(areas[CONVERSION].influence, scored[CONVERSION].influence)  # nothing but AUROC
+    ids, found = toy.clients(), areas[PRICE]
+    labels = load_task(PRICE, ids, toy).validation.toarray()
+    logits = np.stack([made[f"forecast_price_{bucket}"] for bucket in range(100)], axis=1)
+    defined = [k for k in range(100) if labels[:, k].sum() > 0]
+    mean = sum(roc_auc_score(labels[:, k], logits[:, k]) for k in defined) / 100
+    assert found.score == pytest.approx(mean, abs=1e-5)
+    weights = np.ones(len(ids))
+    weights[5] = 1 + 1e-4  # a derivative: one client that counts a little more
+    moved = sum(roc_auc_score(labels[:, k], logits[:, k], sample_weight=weights) for k in defined) / 100
+    assert (moved - mean) / 1e-4 == pytest.approx(found.influence[5], abs=2e-5)
+    assert np.linalg.norm(found.influence) != pytest.approx(np.linalg.norm(scored[PRICE].influence), rel=0.01)
 
 
 def test_what_cannot_be_read_is_said(toy: DataFolder, tmp_path: Path, own_store: Store) -> None:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from kit.scoring.results import read_scored, read_scores
+import numpy as np
+
+from kit.scoring.results import read_areas, read_scored, read_scores
 from kit.scoring.statistics import Scored, compare, together
-from kit.studies.bench.result import MEASURES, ORACLE, SUM, Cell, Gain, Shop
+from kit.studies.bench.result import MEASURES, ORACLE, SUM, Cell, Gain, Measure, Shop
 from kit.tasks import Task
 
 NONE: Final = "none"
 """The probe that is none."""
+READ: Final[Mapping[Measure, Callable[[Path, str], dict[Task, Scored]]]] = {"score": read_scored, "auroc": read_areas}
 
 
 def scored_cells(tasks: Sequence[Task], place: Path, shop: str, row: str, probe: str) -> list[Cell]:
     """A submission's cells by one probe: the tasks asked for, and their sum."""
-    entries, scored = read_scores(place)[probe]["tasks"], read_scored(place, probe)
+    entries, scored, areas = read_scores(place)[probe]["tasks"], read_scored(place, probe), read_areas(place, probe)
     cells = []
     for task in tasks:
         entry = entries[task.name]
@@ -25,28 +28,36 @@ def scored_cells(tasks: Sequence[Task], place: Path, shop: str, row: str, probe:
         cell = Cell(shop=shop, row=row, probe=probe, task=task.name, **kept, undefined=entry.get("undefined"))
         if task in scored:
             cell.score, cell.half_width = scored[task].score, scored[task].half_width
+        if task in areas:
+            cell.auroc_half_width = areas[task].half_width
         cells.append(cell)
-    return [*cells, *_sum_cell(tasks, cells, shop, row, probe, scored)]
+    six = {task.name for task in tasks if task.in_challenge and task in scored}
+    return [*cells, *_sum_cell(cells, six, whole(tasks, scored, "score"), whole(tasks, areas, "auroc"))]
 
 
-def _sum_cell(
-    tasks: Sequence[Task], cells: list[Cell], shop: str, row: str, probe: str, scored: dict[Task, Scored]
-) -> Iterator[Cell]:
+def _sum_cell(cells: list[Cell], six: set[str], score: Scored | None, auroc: Scored | None) -> Iterator[Cell]:
     """The sum over the tasks of the challenge that are defined; the means of AUROC, novelty and diversity beside it."""
-    own = [task for task in tasks if task.in_challenge and task in scored]
-    if not own:
+    if score is None:
         return
-    whole = together([scored[task] for task in own])
-    names = {task.name for task in own}
-    means = {}
+    means: dict[str, float | None] = {}
     for measure in MEASURES[1:]:
-        values = [getattr(cell, measure) for cell in cells if cell.task in names]
-        defined = [value for value in values if value is not None]
-        means[measure] = sum(defined) / len(defined) if defined else None
-    seconds = sum(cell.seconds or 0.0 for cell in cells)
-    yield Cell(
-        shop=shop, row=row, probe=probe, task=SUM, score=whole.score, half_width=whole.half_width, seconds=seconds, **means
-    )  # fmt: skip
+        values = [value for cell in cells if cell.task in six and (value := getattr(cell, measure)) is not None]
+        means[measure] = sum(values) / len(values) if values else None
+    about = {"shop": cells[0].shop, "row": cells[0].row, "probe": cells[0].probe, "task": SUM}
+    widths = {"half_width": score.half_width, "auroc_half_width": None if auroc is None else auroc.half_width}
+    told = {"score": score.score, "seconds": sum(cell.seconds or 0.0 for cell in cells)}
+    yield Cell.model_validate(about | means | widths | told)
+
+
+def whole(tasks: Sequence[Task], scored: dict[Task, Scored], measure: Measure) -> Scored | None:
+    """The sum of the scores, or the mean of the AUROC, of the challenge's tasks among these; None where there is none."""
+    six = [scored[task] for task in tasks if task.in_challenge and task in scored]
+    if not six:
+        return None
+    total = together(six)
+    if measure == "score":
+        return total
+    return Scored(total.score / len(six), None, total.clients, total.influence / np.float32(len(six)))
 
 
 def ceiling_cells(tasks: Sequence[Task], about: Shop) -> list[Cell]:
@@ -67,18 +78,26 @@ def ceiling_cells(tasks: Sequence[Task], about: Shop) -> list[Cell]:
     return [*cells, total]
 
 
-def gains_of(
-    tasks: Sequence[Task], mine: dict[Task, Scored], other: dict[Task, Scored], shop: str, row: str, probe: str
-) -> list[Gain]:
-    """A row's differences to the reference, paired over clients: per task, and of the sum of the challenge's."""
-    both = [task for task in tasks if task in mine and task in other]
-    pairs = [(task.name, mine[task], other[task]) for task in both]
-    if six := [task for task in both if task.in_challenge]:
-        pairs.append((SUM, together([mine[task] for task in six]), together([other[task] for task in six])))
+def gains_of(tasks: Sequence[Task], mine: tuple[Path, str], other: tuple[Path, str], shop: str, row: str) -> list[Gain]:
+    """A row's differences to the reference in score and in AUROC, paired over clients: per task, and of the challenge's together.
+
+    Args:
+        tasks: that count.
+        mine, other: submission and probe of the row and of the reference.
+        shop, row: names.
+    """
     found = []
-    for task_name, own, rival in pairs:
-        told = compare(own, rival)
-        low, high = told.interval
-        about = {"difference": told.difference, "low": low, "high": high, "verdict": told.verdict}
-        found.append(Gain.model_validate({"shop": shop, "row": row, "probe": probe, "task": task_name} | about))
+    for measure, read in READ.items():
+        own, rival = read(*mine), read(*other)
+        both = [task for task in tasks if task in own and task in rival]
+        pairs = [(task.name, own[task], rival[task]) for task in both]
+        one, two = (whole(both, scored, measure) for scored in (own, rival))
+        if one is not None and two is not None:
+            pairs.append((SUM, one, two))
+        for task_name, first, second in pairs:
+            told = compare(first, second)
+            low, high = told.interval
+            about = {"shop": shop, "row": row, "probe": mine[1], "task": task_name, "measure": measure}
+            numbers = {"difference": told.difference, "low": low, "high": high, "verdict": told.verdict}
+            found.append(Gain.model_validate(about | numbers))
     return found

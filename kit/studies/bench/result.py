@@ -2,7 +2,7 @@
 
     {"shops": [{"name", "path", "clients", "chosen", "ceiling": {TASK: {"score", "auroc", …}}}], "rows": [NAME],
      "probes", "tasks", "cells": [{"shop", "row", "probe", "task", "score", "auroc", "novelty", "diversity", "half_width", …}],
-     "gains": [{"shop", "row", "probe", "task", "difference", "low", "high", "verdict"}],
+     "gains": [{"shop", "row", "probe", "task", "measure", "difference", "low", "high", "verdict"}],
      "means": [{"row", "probe", "task", "measure", "mean", "low", "high", "gain", "gain_low", "gain_high", "shops"}], …}
 
 `against` is a row's name, with which every other is compared under the same probe, or `ROW:PROBE`, with which all are compared.
@@ -50,6 +50,7 @@ class Cell(BaseModel):
 
     Attributes:
         half_width: half of the score's 95 % interval over clients (and runs, where there are several).
+        auroc_half_width: the same of AUROC, over clients.
         seconds: of the probe.
         undefined: why there is no score; None where there is one.
     """
@@ -65,17 +66,19 @@ class Cell(BaseModel):
     auroc_defined: float | None = None
     labels_without_positives: int | None = None
     half_width: float | None = None
+    auroc_half_width: float | None = None
     seconds: float | None = None
     undefined: str | None = None
 
 
 class Gain(BaseModel):
-    """A row's score minus the reference's, paired over the clients of one shop."""
+    """A row's score, or AUROC, minus the reference's, paired over the clients of one shop."""
 
     shop: str
     row: str
     probe: str
     task: str
+    measure: Measure = "score"
     difference: float
     low: float
     high: float
