@@ -80,6 +80,13 @@ class CombinedSettings(Strict):
     )
     cuts: int = Field(5, ge=1, description="How many rewound cuts to train on.")
     stride: int = Field(7, ge=1, description="Days between them.")
+    share: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Share of the clients who are learned from at each cut and in each epoch, drawn anew: the same client a week "
+        "later teaches less than another cut.",
+    )
     held_out: float = Field(
         0.1,
         gt=0,
@@ -306,6 +313,10 @@ class CombinedBlock(Block):
             sizes = np.where(allowed, sizes, 0)
         return length_buckets(sizes, settings.budget, rng, most=settings.clients)
 
+    def _drawn(self, epoch: int, cut: int, count: int) -> NDArray[np.bool_]:
+        """Which of `count` clients are learned from at a cut in an epoch."""
+        return np.random.default_rng([self.seed, 6, epoch, cut]).random(count) < self.own.share
+
     def _train(self, tokens: Tokens, futures: Sequence[Future], known: Sequence[Known]) -> TrainReport:
         settings, length = self.own, self._length()
         # Where there is no epoch to choose, labels are worth more than a number to print.
@@ -317,7 +328,7 @@ class CombinedBlock(Block):
             plan = [
                 (k, rows)
                 for k, future in enumerate(futures)
-                for rows in self._buckets(tokens, future.cut, rng, ~held_out)
+                for rows in self._buckets(tokens, future.cut, rng, ~held_out & self._drawn(epoch, k, len(held_out)))
             ]
             return [
                 lambda k=k, rows=rows: network_batch(length, tokens, known[k], rows, futures[k])  # type: ignore[misc]

@@ -1,8 +1,9 @@
 """The combined network: features, a sequence encoder and graph vectors meet in one trunk, from which heads tell the future.
 
-    features (quantile-scaled) ─┐                 ┌─ trunk (DCN-v2) ─┬─ choice: of which product, category, price bucket?
-    sequence encoder, read out ─┼─ block dropout ─┤                  └─ contrast: own future among those of others
-    graph vector ───────────────┘                 └─ trunk apart ────── intensity: will there be a purchase / a cart add?
+    features (quantile-scaled) ─┬─ trunk apart ─────────────────── intensity: will there be a purchase / a cart add?
+                                │
+    sequence encoder, read out ─┼─ block dropout ─ trunk (DCN-v2) ─┬─ choice: of which product, category, price bucket?
+    graph vector ───────────────┘                                  └─ contrast: own future among those of others
 
 What the trunks give is z, the combined vector.
 
@@ -59,8 +60,12 @@ class NetworkSettings(Strict):
     )
     apart: tuple[str, ...] = Field(
         ("intensity",),
-        description="Heads with a trunk of their own over the same parts: one that learns what buyers choose tells less well who "
-        "will buy at all.",
+        description="Heads with a trunk of their own: one that learns what buyers choose tells less well who will buy at all.",
+    )
+    apart_reads: tuple[str, ...] = Field(
+        ("features",),
+        description="Parts that such trunks read; all, where none of these is there. What is hand-made says who will buy; what "
+        "is learned beside it from few buyers distracts.",
     )
     balance: AnyBalanceSettings = Field(FixedSettings(), description="How loss terms share the trunk.")
 
@@ -70,6 +75,13 @@ class NetworkSettings(Strict):
         for kind in apart:
             load_heads().require(kind)
         return apart
+
+    @field_validator("apart_reads")
+    @classmethod
+    def _known_parts(cls, parts: tuple[str, ...]) -> tuple[str, ...]:
+        for kind in parts:
+            load_parts().require(kind)
+        return parts
 
     moved: ClassVar[Mapping[str, str]] = {
         "cross": "`trunk` (kind `deep_cross`, with the same keys)",
@@ -116,10 +128,12 @@ class Combined(nn.Module):
         for kind, part in chosen(settings.parts).items():
             if columns.get(kind) != 0:
                 self.parts[kind] = load_parts()[kind](dim, columns, part)
-        joined, heads = sum(part.width for part in self.each_part().values()), chosen(settings.heads)
-        self.trunk = make_trunk(joined, settings.width, settings.trunk)
+        heads, widths = chosen(settings.heads), {kind: part.width for kind, part in self.each_part().items()}
+        self.trunk = make_trunk(sum(widths.values()), settings.width, settings.trunk)
         apart = [kind for kind in heads if kind in settings.apart] if len(heads) > 1 else []
-        self.apart = nn.ModuleDict({kind: make_trunk(joined, settings.width, settings.trunk) for kind in apart})
+        self.reads = tuple(kind for kind in widths if kind in settings.apart_reads) or tuple(widths)
+        read = sum(widths[kind] for kind in self.reads)
+        self.apart = nn.ModuleDict({kind: make_trunk(read, settings.width, settings.trunk) for kind in apart})
         self.queries = Queries(settings.width, dim)
         shape = HeadShape(settings.width, dim, items, vocabulary, self.queries, names or {})
         self.heads = nn.ModuleDict({kind: load_heads()[kind](shape, head) for kind, head in heads.items()})
@@ -148,9 +162,10 @@ class Combined(nn.Module):
 
     def encode(self, batch: CombinedBatch) -> Tensor:
         """z (B, width · trunks): of the shared trunk, then of those that heads have apart."""
-        found = [(part, cast(Tensor, part(batch, self.client))) for part in self.each_part().values()]
-        joined = torch.cat([self._dropped(part, x) for part, x in found], dim=1)
-        return torch.cat([trunk(joined) for trunk in (self.trunk, *self.apart.values())], dim=1)
+        found = {kind: cast(Tensor, part(batch, self.client)) for kind, part in self.each_part().items()}
+        joined = torch.cat([self._dropped(part, found[kind]) for kind, part in self.each_part().items()], dim=1)
+        read = torch.cat([found[kind] for kind in self.reads], dim=1) if len(self.apart) else joined
+        return torch.cat([self.trunk(joined), *(trunk(read) for trunk in self.apart.values())], dim=1)
 
     def seen(self, kind: str, z: Tensor) -> Tensor:
         """What a head reads of z, (B, width)."""

@@ -13,8 +13,9 @@ Clients without events have none of their own (NaN); see `filled`.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,9 +24,11 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
+from kit.arrays import blocks
 from kit.challenge import EventType
 from kit.errors import KitError
 from kit.history import History
+from kit.limits import memory as limits
 from kit.store import Store, is_whole
 from kit.submission.manifest import read_manifest
 
@@ -46,14 +49,14 @@ class Forecasts:
 
     Attributes:
         entry: of the recipe; its name.
-        values: float32 (n, d), mapped: all columns of the block; row i belongs to the i-th client by id.
+        values: float32 (n, f); row i belongs to the i-th client by id.
         place: name of a forecast, without the prefix → its column.
-        fill: (d,) what stands for a missing value; None where that is not settled.
+        fill: (f,) what stands for a missing value; None where that is not settled.
     """
 
     entry: str
     values: NDArray[np.float32]
-    place: dict[str, int]
+    place: Mapping[str, int]
     fill: NDArray[np.float32] | None = None
 
     def first(self, names: Iterable[str]) -> str | None:
@@ -68,17 +71,14 @@ class Forecasts:
 
     @property
     def silent(self) -> NDArray[np.bool_]:
-        """(n,) who has no forecast of some kind."""
-        missing = np.zeros(len(self.values), dtype=np.bool_)
-        for column in self.place.values():
-            missing |= np.isnan(self.values[:, column])
-        return missing
+        """(n,) who lacks a forecast."""
+        return np.concatenate([np.isnan(self.values[rows]).any(axis=1) for rows in blocks(len(self.values))])
 
     def filled(self, ratio: float) -> Forecasts:
         """The same, clients without forecasts at the rate of such clients: in every column the mean probability of the others,
         times `ratio` (see `silent_ratio`)."""
         fill = np.zeros(self.values.shape[1], dtype=np.float32)
-        for column in self.place.values():
+        for column in range(len(fill)):
             chances = expit(self.values[:, column].astype(np.float64))
             known = chances[~np.isnan(chances)]
             usual = known.mean() if len(known) else 0.5
@@ -108,7 +108,7 @@ def read_forecasts(folder: Path, store: Store) -> Forecasts:
         columns = json.loads((place / "columns.json").read_text(encoding="utf-8"))
         found = {name.removeprefix(PREFIX): at for at, name in enumerate(columns) if name.startswith(PREFIX)}
         if set(RATES) & set(found):
-            return Forecasts(entry, np.load(place / "values.npy", mmap_mode="r"), found)
+            return Forecasts(entry, _columns(place / "values.npy", list(found.values())), dict(zip(found, count())))
     if gone:
         raise KitError(
             f"The forecasts of {folder} are not in the store {store.root}: gone are {', '.join(gone)}.",
@@ -118,6 +118,15 @@ def read_forecasts(folder: Path, store: Store) -> Forecasts:
         f"No block of {folder} forecasts purchases: none has a column {PREFIX}far or {PREFIX}near.",
         "Score a submission with a `combined` block, or give another --probe.",
     )
+
+
+def _columns(path: Path, columns: list[int]) -> NDArray[np.float32]:
+    """(n, f) some columns of a block's output: read in one pass over its rows, as they lie."""
+    source = np.load(path, mmap_mode="r")
+    values: NDArray[np.float32] = limits.empty((len(source), len(columns)), np.float32)
+    for rows in blocks(len(source)):
+        values[rows] = source[rows][:, columns]
+    return values
 
 
 def silent_ratio(history: History) -> float:

@@ -245,6 +245,28 @@ def test_all_clients_are_learned_from_where_there_is_no_epoch_to_choose(
     assert counts[2] < counts[1] == early
 
 
+def test_a_share_of_the_clients_is_drawn_anew_at_every_cut(toy_history: History, monkeypatch: pytest.MonkeyPatch):
+    make, taken = combined_room.network_batch, []
+
+    def noted(length, tokens, known, rows, future=None):
+        if future is not None:
+            taken.extend((known.cut, row) for row in rows.tolist())
+        return make(length, tokens, known, rows, future)
+
+    monkeypatch.setattr(combined_room, "network_batch", noted)
+    rows = {}
+    for share in (1.0, 0.5):
+        taken.clear()
+        CombinedBlock(small(share=share, train={"epochs": 1, "prefetch": 0}), 0).fit(toy_history)
+        cuts = sorted({cut for cut, _ in taken})
+        rows[share] = [{row for cut, row in taken if cut == one} for one in cuts]
+        assert len(taken) == sum(map(len, rows[share]))  # nobody twice
+    for everyone, some in zip(rows[1.0], rows[0.5], strict=True):
+        assert some < everyone and 0.3 < len(some) / len(everyone) < 0.7
+    first, second = rows[0.5]
+    assert first & rows[1.0][1] != second & rows[1.0][0]
+
+
 @pytest.mark.parametrize(
     "choice",
     [

@@ -171,3 +171,22 @@ def test_only_heads_that_exist_can_stand_apart():
 def test_a_head_that_is_alone_needs_no_trunk_apart(vocabulary: Vocabulary):
     settings = NetworkSettings.model_validate({**TINY, "heads": {"choice": False, "contrast": False}})
     assert not Combined(vocabulary, {"features": 3, "graph": 0}, 8, settings).apart
+
+
+def test_a_trunk_apart_reads_its_parts_alone(vocabulary: Vocabulary):
+    """What the graph says moves the shared half of z, not the other; where no part to read is there, all are read."""
+    for parts, reads, moves in (
+        ({}, ["features"], False),
+        ({}, ["graph"], True),
+        ({"features": False}, ["features"], True),
+    ):
+        given = {**TINY, "apart_reads": reads, "parts": {"sequence": False, **parts}}
+        torch.manual_seed(0)
+        network = Combined(vocabulary, {"features": 3, "graph": 4}, 8, NetworkSettings.model_validate(given)).eval()
+        inputs = {"features": torch.randn(5, 3), "graph": torch.randn(5, 4)}
+        changed = {**inputs, "graph": torch.randn(5, 4)}
+        before, after = (
+            network.encode(CombinedBatch(torch.zeros(5), {}, None, one, None)) for one in (inputs, changed)
+        )
+        assert not torch.equal(network.seen("choice", before), network.seen("choice", after))
+        assert torch.equal(network.seen("intensity", before), network.seen("intensity", after)) != moves

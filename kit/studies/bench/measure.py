@@ -17,7 +17,7 @@ from kit.errors import KitError
 from kit.probes.registry import Options, Source, load_probes
 from kit.progress import say
 from kit.recipe import Recipe
-from kit.scoring.results import read_ceiling, require_writable, write_scores
+from kit.scoring.results import read_ceiling, read_scored, require_writable, write_scores
 from kit.scoring.score import score_submission
 from kit.store import Store, digest
 from kit.studies.bench.cells import NONE, ceiling_cells, gains_of, scored_cells
@@ -74,7 +74,8 @@ def check(asked: Asked) -> None:
     """What can be said before hours of work.
 
     Raises:
-        KitError: a folder is not split or given twice, two recipes share a name, the reference is no row, a probe is unknown.
+        KitError: a folder is not split or given twice, two recipes share a name, the reference is no row, a probe is
+            unknown, a folder that was chosen on is none of them.
     """
     for shop in asked.shops:
         shop.require_split()
@@ -85,6 +86,9 @@ def check(asked: Asked) -> None:
     ):
         if twice := sorted({name for name in found if found.count(name) > 1}):
             raise KitError(f"Two {what} are called {twice[0]!r}.", remedy)
+    roots = {shop.root.resolve() for shop in asked.shops}
+    if stray := [str(shop.root) for shop in asked.chosen if shop.root.resolve() not in roots]:
+        raise KitError(f"--chosen-on {stray[0]} is none of the folders.", f"Add --data {stray[0]}, or leave it out.")
     for probe in asked.probes:
         load_probes().require(probe)
     base = reference(asked.against, asked.probes[0])
@@ -196,9 +200,10 @@ def _gains(asked: Asked, shop: DataFolder, name: str, there: set[tuple[str, str]
         base = reference(asked.against, probe)
         if base is None or base not in there:
             continue
-        other = asked.place(shop, base[0]), base[1]
+        other = read_scored(asked.place(shop, base[0]), base[1])
         for row in asked.rows():
             if (row, probe) == base or (row, probe) not in there:
                 continue
-            found += gains_of(asked.tasks, (asked.place(shop, row), probe), other, name, row)
+            mine = read_scored(asked.place(shop, row), probe)
+            found += gains_of(asked.tasks, mine, other, name, row, probe)
     return found
