@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from kit.studies.bench.result import Bench, Mean, Measure
 
 HEADS = {"score": "score", "auroc": "AUROC", "novelty": "novelty", "diversity": "diversity"}
+HALVES = {"score": "half_width", "auroc": "auroc_half_width"}
+"""Measures whose interval over the clients of a shop is known."""
 COLOURS = {True: "green", False: "red"}
 
 
@@ -81,9 +83,9 @@ def _value(bench: Bench, mean: Mean | None) -> str:
     if mean is None:
         return "–"
     half = None if mean.high is None else mean.high - mean.mean
-    if mean.shops == 1 and mean.measure == "score":
-        key = (mean.row, mean.probe, mean.task)
-        half = next((c.half_width for c in _reported(bench) if (c.row, c.probe, c.task) == key), None)
+    if mean.shops == 1 and mean.measure in HALVES:
+        key, half_of = (mean.row, mean.probe, mean.task), HALVES[mean.measure]
+        half = next((getattr(c, half_of) for c in _reported(bench) if (c.row, c.probe, c.task) == key), None)
     return f"{mean.mean:.4f}" + ("" if half is None else f" ± {half:.4f}")
 
 
@@ -92,9 +94,10 @@ def _gain(bench: Bench, mean: Mean | None) -> str:
     if mean is None or mean.gain is None:
         return ""
     low, high = mean.gain_low, mean.gain_high
-    if mean.shops == 1 and mean.measure == "score":
-        key, shown = (mean.row, mean.probe, mean.task), {shop.name for shop in bench.shops if not shop.chosen}
-        one = next((g for g in bench.gains if g.shop in shown and (g.row, g.probe, g.task) == key), None)
+    if mean.shops == 1 and mean.measure in HALVES:
+        key = (mean.row, mean.probe, mean.task, mean.measure)
+        shown = {shop.name for shop in bench.shops if not shop.chosen}
+        one = next((g for g in bench.gains if g.shop in shown and (g.row, g.probe, g.task, g.measure) == key), None)
         low, high = (one.low, one.high) if one else (low, high)
     if low is None or high is None:
         return f"{mean.gain:+.4f}"

@@ -26,7 +26,7 @@ from kit.probes.network import Shape
 from kit.probes.registry import PROBES, Options, load_probes
 from kit.recipe import Recipe, parse
 from kit.report.bench import figure
-from kit.scoring.results import read_scored, write_scores
+from kit.scoring.results import read_scored, read_scores, write_scores
 from kit.scoring.statistics import compare, together
 from kit.store import Store
 from kit.studies.bench.measure import Asked, measure
@@ -91,12 +91,22 @@ def test_gains_are_paired_over_the_clients_of_each_shop(shops: list[DataFolder],
         base, other = scored
         oracles = {task.name: compare(other[task], base[task]) for task in TASKS}
         oracles["sum"] = compare(together(list(other.values())), together(list(base.values())))
-        gains = {gain.task: gain for gain in found.gains if gain.shop == about.name}
+        mine = [gain for gain in found.gains if gain.shop == about.name]
+        gains = {gain.task: gain for gain in mine if gain.measure == "score"}
         assert gains.keys() == oracles.keys()
         for task, oracle in oracles.items():
-            mine = gains[task]
-            assert (mine.row, mine.difference, mine.verdict) == ("other", oracle.difference, oracle.verdict)
-            assert (mine.low, mine.high) == oracle.interval
+            one = gains[task]
+            assert (one.row, one.difference, one.verdict) == ("other", oracle.difference, oracle.verdict)
+            assert (one.low, one.high) == oracle.interval
+        areas = {gain.task: gain for gain in mine if gain.measure == "auroc"}
+        one, two = (
+            read_scores(tmp_path / "by-hand" / about.name / name)["fast"]["tasks"] for name in ("other", "baseline")
+        )
+        for task in TASKS:
+            assert areas[task.name].difference == pytest.approx(one[task.name]["auroc"] - two[task.name]["auroc"])
+        assert areas["sum"].difference == pytest.approx(np.mean([areas[task.name].difference for task in TASKS]))
+        alike = gains[CONVERSION.name], areas[CONVERSION.name]  # a score that is the AUROC
+        assert (alike[0].high - alike[0].low) == pytest.approx(alike[1].high - alike[1].low)
         cells = {cell.task: cell for cell in found.cells if (cell.shop, cell.row) == (about.name, "other")}
         assert cells[SKU.name].score == other[SKU].score
         assert cells["sum"].score == pytest.approx(other[SKU].score + other[CONVERSION].score)
@@ -107,7 +117,11 @@ def test_a_probe_of_the_reference_holds_for_all(shops: list[DataFolder], tmp_pat
     plan = asked(shops[:1], tmp_path / "work", probes=["fast", "gbm"], tasks=[CONVERSION], against="other:gbm")
     found = measure(plan, Store(tmp_path / "store"))
     scores = {(cell.row, cell.probe): cell.score for cell in found.cells if cell.task == CONVERSION.name}
-    gains = {(gain.row, gain.probe): gain.difference for gain in found.gains if gain.task == CONVERSION.name}
+    gains = {
+        (gain.row, gain.probe): gain.difference
+        for gain in found.gains
+        if (gain.task, gain.measure) == (CONVERSION.name, "score")
+    }
     base = scores.pop(("other", "gbm"))
     assert gains == {key: pytest.approx(score - base) for key, score in scores.items()}
 

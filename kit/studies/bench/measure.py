@@ -17,7 +17,7 @@ from kit.errors import KitError
 from kit.probes.registry import Options, Source, load_probes
 from kit.progress import say
 from kit.recipe import Recipe
-from kit.scoring.results import read_ceiling, read_scored, require_writable, write_scores
+from kit.scoring.results import read_ceiling, require_writable, write_scores
 from kit.scoring.score import score_submission
 from kit.store import Store, digest
 from kit.studies.bench.cells import NONE, ceiling_cells, gains_of, scored_cells
@@ -200,10 +200,9 @@ def _gains(asked: Asked, shop: DataFolder, name: str, there: set[tuple[str, str]
         base = reference(asked.against, probe)
         if base is None or base not in there:
             continue
-        other = read_scored(asked.place(shop, base[0]), base[1])
+        other = asked.place(shop, base[0]), base[1]
         for row in asked.rows():
             if (row, probe) == base or (row, probe) not in there:
                 continue
-            mine = read_scored(asked.place(shop, row), probe)
-            found += gains_of(asked.tasks, mine, other, name, row, probe)
+            found += gains_of(asked.tasks, (asked.place(shop, row), probe), other, name, row)
     return found
