@@ -32,7 +32,7 @@ from kit.store import Store
 from kit.studies.bench.measure import Asked, measure
 from kit.studies.bench.oracle import oracle_profile
 from kit.studies.bench.over_shops import compared_with, interval, over_shops
-from kit.studies.bench.result import Bench, Cell, Shop, read_bench, write_bench
+from kit.studies.bench.result import Bench, Cell, Gain, Shop, read_bench, write_bench
 from kit.submission import submit
 from kit.tasks import CHURN, CONVERSION, SKU
 from kit.tasks.labels import targets_digest
@@ -213,6 +213,9 @@ def test_means_leave_out_shops_that_were_chosen_on():
     first, second = (bench.mean(row, "gbm", "churn", "auroc") for row in "ab")
     assert first is not None and second is not None
     assert (first.mean, first.shops, first.gain) == (pytest.approx(0.75), 2, None)
+    assert first.clients is None  # of AUROC, nothing is known
+    score = bench.mean("b", "gbm", "churn", "score")
+    assert score is not None and score.clients == pytest.approx(np.sqrt(2 * 0.01**2) / 2)
     half = 12.7062 * np.std([0.02, 0.03], ddof=1) / np.sqrt(2)  # t with one degree of freedom
     assert second.gain == pytest.approx(0.025)
     assert (second.gain_low, second.gain_high) == pytest.approx((0.025 - half, 0.025 + half), abs=1e-5)
@@ -231,6 +234,24 @@ def test_another_row_or_probe_to_compare_with():
     for wrong in ("c", "a:fast"):
         with pytest.raises(KitError, match="to compare with"):
             compared_with(bench, wrong)
+
+
+def test_gains_over_clients_of_several_shops_are_independent():
+    gains = [
+        Gain(
+            shop=shop,
+            row="b",
+            probe="gbm",
+            task="churn",
+            difference=0.02,
+            low=0.02 - half,
+            high=0.02 + half,
+            verdict="better",
+        )
+        for shop, half in (("x", 0.03), ("y", 0.04))
+    ]
+    found = made_up(gains=gains).mean("b", "gbm", "churn", "score")
+    assert found is not None and found.gain_clients == pytest.approx(0.05 / 2)
 
 
 def test_means_of_different_shops_are_told_apart():

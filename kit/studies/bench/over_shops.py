@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 import numpy as np
 from scipy.stats import t as student
@@ -28,26 +29,48 @@ def reference(against: str | None, probe: str) -> tuple[str, str] | None:
     return row, fixed or probe
 
 
+HALVES: Final[Mapping[Measure, str]] = {"score": "half_width", "auroc": "auroc_half_width"}
+"""Measures whose interval over the clients of a shop is known, and the field of a cell that holds half of it."""
+Key = tuple[str, str, str, Measure]
+"""Row, probe, task, measure."""
+
+
 def over_shops(bench: Bench) -> list[Mean]:
     """`means` of the cells, over shops that nothing was chosen on."""
     reported = {shop.name for shop in bench.shops if not shop.chosen}
-    table: dict[tuple[str, str, str, Measure], dict[str, float]] = {}
-    for cell in bench.cells:
+    table: dict[Key, dict[str, float]] = {}
+    halves: dict[Key, dict[str, float]] = {}
+    for cell in [cell for cell in bench.cells if cell.shop in reported]:
         for measure in MEASURES:
-            value = getattr(cell, measure)
-            if value is not None and cell.shop in reported:
-                table.setdefault((cell.row, cell.probe, cell.task, measure), {})[cell.shop] = value
+            key, half = (cell.row, cell.probe, cell.task, measure), getattr(cell, HALVES.get(measure, ""), None)
+            if (value := getattr(cell, measure)) is not None:
+                table.setdefault(key, {})[cell.shop] = value
+            if half is not None:
+                halves.setdefault(key, {})[cell.shop] = half
+    gains: dict[Key, dict[str, float]] = {}
+    for one in bench.gains:
+        gains.setdefault((one.row, one.probe, one.task, one.measure), {})[one.shop] = (one.high - one.low) / 2
     means = []
-    for (row, probe, task, measure), values in table.items():
+    for key, values in table.items():
+        row, probe, task, measure = key
         mean, low, high = interval(list(values.values()))
         found = Mean(row=row, probe=probe, task=task, measure=measure, mean=mean, low=low, high=high, shops=len(values))
+        found.clients = _of_mean(halves.get(key, {}), list(values))
         base = reference(bench.against, probe)
         other = {} if base in (None, (row, probe)) else table.get((*base, task, measure), {})
-        paired = [values[shop] - other[shop] for shop in values if shop in other]
-        if paired:
-            found.gain, found.gain_low, found.gain_high = interval(paired)
+        both = [shop for shop in values if shop in other]
+        if both:
+            found.gain, found.gain_low, found.gain_high = interval([values[shop] - other[shop] for shop in both])
+            found.gain_clients = _of_mean(gains.get(key, {}), both)
         means.append(found)
     return means
+
+
+def _of_mean(halves: Mapping[str, float], shops: Sequence[str]) -> float | None:
+    """Half of the interval of a mean over shops, from those of the shops, whose clients are others; None where one is unknown."""
+    if any(shop not in halves for shop in shops):
+        return None
+    return float(np.sqrt(sum(halves[shop] ** 2 for shop in shops)) / len(shops))
 
 
 def compared_with(bench: Bench, against: str) -> Bench:

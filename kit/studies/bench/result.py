@@ -3,7 +3,7 @@
     {"shops": [{"name", "path", "clients", "chosen", "ceiling": {TASK: {"score", "auroc", …}}}], "rows": [NAME],
      "probes", "tasks", "cells": [{"shop", "row", "probe", "task", "score", "auroc", "novelty", "diversity", "half_width", …}],
      "gains": [{"shop", "row", "probe", "task", "measure", "difference", "low", "high", "verdict"}],
-     "means": [{"row", "probe", "task", "measure", "mean", "low", "high", "gain", "gain_low", "gain_high", "shops"}], …}
+     "means": [{"row", "probe", "task", "measure", "mean", "low", "high", "gain", "gain_low", "gain_high", "shops", …}], …}
 
 `against` is a row's name, with which every other is compared under the same probe, or `ROW:PROBE`, with which all are compared.
 `task` is a task's name or `sum`. Intervals are 95 %: in `cells` (± half_width) and `gains` over the clients of one shop, `gains`
@@ -91,6 +91,8 @@ class Mean(BaseModel):
     Attributes:
         mean, low, high: of the measure; the interval is None for a single shop, which knows nothing of others.
         gain, gain_low, gain_high: of its difference to the reference row, paired over shops; None for the reference.
+        clients, gain_clients: half of the 95 % intervals over the clients of these very shops, of score and AUROC: what is known
+            of them, and nothing of other shops; None where a shop's is not known.
         shops: how many have the measure.
     """
 
@@ -104,6 +106,8 @@ class Mean(BaseModel):
     gain: float | None = None
     gain_low: float | None = None
     gain_high: float | None = None
+    clients: float | None = None
+    gain_clients: float | None = None
     shops: int
 
 
