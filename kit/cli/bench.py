@@ -124,12 +124,11 @@ def show(
     """
     from kit.report.bench import figure as drawn
     from kit.store import write_atomically
-    from kit.studies.bench.over_shops import compared_with
+    from kit.studies.bench.over_shops import compared_with, over_shops
     from kit.studies.bench.result import read_bench
 
     found = read_bench(file)
-    if against is not None:
-        found = compared_with(found, against)
+    found = found.model_copy(update={"means": over_shops(found)}) if against is None else compared_with(found, against)
     if figure is not None:
         write_atomically(figure, lambda path: path.write_text(drawn(found), encoding="utf-8"))
     _tell(found, _measures(measure), as_json=as_json, quiet=False)

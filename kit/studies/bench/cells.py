@@ -32,7 +32,8 @@ def scored_cells(tasks: Sequence[Task], place: Path, shop: str, row: str, probe:
             cell.auroc_half_width = areas[task].half_width
         cells.append(cell)
     six = {task.name for task in tasks if task.in_challenge and task in scored}
-    return [*cells, *_sum_cell(cells, six, whole(tasks, scored, "score"), whole(tasks, areas, "auroc"))]
+    area = whole(tasks, areas, "auroc") if scored.keys() == areas.keys() else None
+    return [*cells, *_sum_cell(cells, six, whole(tasks, scored, "score"), area)]
 
 
 def _sum_cell(cells: list[Cell], six: set[str], score: Scored | None, auroc: Scored | None) -> Iterator[Cell]:
@@ -87,12 +88,15 @@ def gains_of(tasks: Sequence[Task], mine: tuple[Path, str], other: tuple[Path, s
         shop, row: names.
     """
     found = []
+    every = {task for task in tasks if task in read_scored(*mine) and task in read_scored(*other)}
     for measure, read in READ.items():
         own, rival = read(*mine), read(*other)
         both = [task for task in tasks if task in own and task in rival]
         pairs = [(task.name, own[task], rival[task]) for task in both]
         one, two = (whole(both, scored, measure) for scored in (own, rival))
-        if one is not None and two is not None:
+        if (
+            one is not None and two is not None and set(both) == every
+        ):  # an older version kept the AUROC of some tasks only
             pairs.append((SUM, one, two))
         for task_name, first, second in pairs:
             told = compare(first, second)
