@@ -108,7 +108,7 @@ def _rank(name: str, first: ProbeScores) -> list[str]:
 
 
 def _noise(first: ProbeScores) -> list[str]:
-    if first.seeds > 1 or first.probe == "gbm":
+    if first.seeds > 1 or first.probe in ("gbm", "none"):  # trees have no start, and forecasts as they are no training
         return []
     return [
         "One probe start was scored, so the noise of starts is not in the intervals (`kit score --seeds 3` adds it)."

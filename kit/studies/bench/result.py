@@ -120,7 +120,7 @@ class Failure(BaseModel):
 
 
 class Bench(BaseModel):
-    """A whole table; see the module's docstring."""
+    """A whole table; see the module's docstring. `precision` is that of the official probe; others have their own."""
 
     kit: str
     made: str
