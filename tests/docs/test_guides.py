@@ -158,7 +158,7 @@ def test_the_recipe_of_the_pipelines_page_is_sound(tmp_path: Path):
 
 @pytest.mark.slow
 def test_the_first_hour_of_the_readme(tmp_path: Path, shop: Path):
-    """Its commands at the tiny preset, learning from two cuts, with the scoring of one task: as they stand, but for the size."""
+    """Its commands at the tiny preset, learning little, with the scoring of one task: as they stand, but for the size."""
     lines = [
         line.replace("small", "tiny") + (" --task conversion" if line.startswith("kit score") else "")
         for block in blocks(ROOT / "README.md")
@@ -171,6 +171,6 @@ def test_the_first_hour_of_the_readme(tmp_path: Path, shop: Path):
     (tmp_path / "data" / "tiny").symlink_to(shop)
     shutil.copytree(ROOT / "pipelines", tmp_path / "pipelines")
     blend = tmp_path / "pipelines" / "blend.toml"
-    blend.write_text(blend.read_text().replace('kind = "combined"', 'kind = "combined"\ncuts = 2'))
+    blend.write_text(blend.read_text().replace('kind = "combined"', 'kind = "combined"\ncuts = 1\nlearners = 300'))
     (tmp_path / "kit").symlink_to(ROOT / "kit")
     perform([Block("sh", None, "\n".join(line.split(" #")[0] for line in lines))], tmp_path)

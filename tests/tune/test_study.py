@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import fresh
 import optuna
 import psutil
 import pytest
@@ -81,6 +82,13 @@ def test_another_space_or_other_data_cannot_join(job: Job, toy_space):
         begin(toy_space, job.place, {**IDENTITY, "search space": "t"}, 3, "elsewhere")
 
 
+@pytest.fixture
+def quick_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers as new as spawned ones, without seconds of imports each; `test_plugin_road.py` spawns them, as users do."""
+    monkeypatch.setattr("kit.tune.workers.multiprocessing.get_context", lambda method: fresh.context())
+
+
+@pytest.mark.usefixtures("quick_start")
 def test_the_cap_holds_across_three_processes(job: Job):
     """Thirteen trials for three workers that start at once: each is run once, by more than one of them, and none is added."""
     job = replace(job, cap=13)
@@ -159,6 +167,7 @@ def test_kill_9_loses_only_the_running_trial_which_is_run_again(job: Job):
     assert [trial.value for trial in trials[:2]] == [trial.value for trial in study.get_trials()[:2]]
 
 
+@pytest.mark.usefixtures("quick_start")
 def test_a_killed_worker_of_a_team_is_replaced(job: Job):
     """The other worker goes on, and the trial of the killed one is run again in the same run."""
     job = replace(job, cap=5)
