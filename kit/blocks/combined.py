@@ -73,12 +73,12 @@ class CombinedSettings(Strict):
         "the same at all of them: the kinds of new product (newcomers) are other ones at every cut.",
     )
     tokens: TokenSettings = TokenSettings()
-    train: TrainSettings = TrainSettings(epochs=1, lr=2e-3, weight_decay=0.05)
+    train: TrainSettings = TrainSettings(epochs=1, lr=4e-3, weight_decay=0.05)
     graph: TwHINSettings = Field(
         TwHINSettings(dim=32),
         description="The graph encoder, fitted once at the earliest cut; `network.parts.graph = false` leaves it out.",
     )
-    cuts: int = Field(5, ge=1, description="How many rewound cuts to train on.")
+    cuts: int = Field(7, ge=1, description="How many rewound cuts to train on.")
     stride: int = Field(7, ge=1, description="Days between them.")
     share: float = Field(
         1.0,

@@ -36,29 +36,35 @@ from kit.tasks import CHALLENGE, NEW_SKU
 from kit.tasks.labels import label_matrix
 from kit.tokens import microseconds, tokenise
 
+BEFORE: dict[str, Any] = {
+    "network": {"apart": [], "heads": {"intensity": {"tied": False, "partial": False}, "choice": {"evidence": False}}},
+    "train": {"lr": 2e-3},
+    "cuts": 5,
+}
+"""Settings as they were until 2026-12-01."""
 ARMS: dict[str, dict[str, Any]] = {
     "default": {},
+    "before": BEFORE,
+    "no evidence": {"network": {"heads": {"choice": {"evidence": False}}}},
+    "one trunk": {"network": {"apart": []}},
+    "a trunk apart that reads all": {"network": {"apart_reads": ["features", "sequence", "graph"]}},
     "questions apart": {"network": {"heads": {"intensity": {"tied": False}}}},
     "whole windows alone": {"network": {"heads": {"intensity": {"partial": False}}}},
-    "before": {
-        "network": {"heads": {"intensity": {"tied": False, "partial": False}, "choice": {"evidence": False}}},
-    },
-    "no evidence": {"network": {"heads": {"choice": {"evidence": False}}}},
-    "8 cuts": {"cuts": 8},
+    "5 cuts": {"cuts": 5},
     "12 cuts": {"cuts": 12},
+    "12 cuts, a share of .6": {"cuts": 12, "share": 0.6},
     "2 epochs": {"train": {"epochs": 2}},
-    "rate 1e-3": {"train": {"lr": 1e-3}},
-    "rate 4e-3": {"train": {"lr": 4e-3}},
+    "rate 2e-3": {"train": {"lr": 2e-3}},
+    "rate 6e-3": {"train": {"lr": 6e-3}},
     "decay .2": {"train": {"weight_decay": 0.2}},
     "batches of 96": {"clients": 96, "budget": 4096},
     "width 256": {"network": {"width": 256, "trunk": {"kind": "deep_cross", "hidden": 384}}},
     "piecewise": {"network": {"parts": {"features": {"encoding": {"kind": "piecewise"}}}}},
-    "columns dropped .2": {"network": {"parts": {"features": {"dropout": 0.2}}}},
     "no block dropout": {"network": {"block_dropout": 0.0}},
     "no contrast": {"network": {"heads": {"contrast": False}}},
     "plain trunk": {"network": {"trunk": {"kind": "mlp"}}},
     "wide & deep": {"network": {"trunk": {"kind": "wide_deep"}}},
-    "features and copies": {"network": {"parts": {"sequence": False, "graph": False}, "events": {"codes": False}}},
+    "no sequence, no graph": {"network": {"parts": {"sequence": False, "graph": False}}},
 }
 CUTS = (14, 21, 28, 35)
 """Days back of the cuts that teach the trees: those whose first window is known."""

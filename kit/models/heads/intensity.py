@@ -1,6 +1,6 @@
 """Head `intensity`: will there be a purchase, soon, later, again; a cart add?
 
-Few cuts know the whole second window: of five, a week apart, two. So its question begins where that about the first one stands,
+Few cuts know the whole second window: of seven, a week apart, four. So its question begins where that about the first one stands,
 and learns the difference (`tied`); and a window that is known in part teaches by that part (`partial`): a client whose expected
 purchases in the window are r has none in a share s of it with probability exp(−s^a · r), a learned per question, as purchases are
 not spread evenly over the days after a cut.
