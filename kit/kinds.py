@@ -1,7 +1,7 @@
 """Registered parts in a recipe: one chosen by its `kind`, or several by name, each checked by the settings that it brings itself.
 
-    encoder: Annotated[EncoderSettings, OneOf(load_encoders)] = TransformerSettings(layers=2)
-    heads: Annotated[dict[str, HeadSettings | Literal[False]], TableOf(load_heads)] = Field({"intensity": IntensitySettings()})
+    encoder: Annotated[EncoderSettings, OneOf(ENCODERS)] = TransformerSettings(layers=2)
+    heads: Annotated[dict[str, HeadSettings | Literal[False]], TableOf(HEADS)] = Field({"intensity": IntensitySettings()})
 
 In a recipe: `encoder = { kind = "gru", layers = 1 }`, or `encoder = "gru"`; `heads = { intensity = { weights = { far = 2 } } }`,
 and `heads.contrast = false` leaves one out. Which kinds there are is asked when a recipe is read, so that parts from outside
@@ -10,7 +10,7 @@ the kit are known by then. Naming one key, or one part, never resets the others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -34,8 +34,6 @@ class Configurable(Protocol):
 
 
 AnyPart = TypeVar("AnyPart", bound=type[Any])
-Load = Callable[[], Registry[Any]]
-"""Knows all parts of a kind, those of plugins too."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +41,14 @@ class OneOf(Over):
     """Marks a setting that is one registered part: a table with `kind` and the part's own keys, or the kind alone.
 
     Attributes:
-        load: the registry.
+        registry: of the parts.
     """
 
-    load: Load
+    registry: Registry[Any]
 
     def kinds(self) -> dict[str, type[Strict]]:
         """The schema of each kind."""
-        return {kind: part.Settings for kind, part in self.load().items()}
+        return {kind: part.Settings for kind, part in self.registry.loaded().items()}
 
     def over(self, default: Any, value: Any) -> Any:  # noqa: ANN401
         """The table, with what it leaves out as in the default: all of it for the same kind, for another kind those keys that
@@ -79,7 +77,7 @@ class OneOf(Over):
         return checked(self._schema(value.get("kind")), value)
 
     def _schema(self, kind: object) -> type[Strict]:
-        parts = self.load()
+        parts = self.registry.loaded()
         if kind is None:
             raise ValueError(f"`kind` is needed; {nearest('', parts)}")
         if kind not in parts:
@@ -105,14 +103,17 @@ class TableOf(Over):
     """Marks a setting that is several registered parts: a table of name → the part's own keys, `true`, or `false` = left out.
 
     Attributes:
-        load: the registry.
+        registry: of the parts.
+        settled: whether only parts that have settings of their own may be named.
     """
 
-    load: Load
+    registry: Registry[Any]
+    settled: bool = False
 
     def kinds(self) -> dict[str, type[Strict]]:
         """The schema of each part."""
-        return {kind: part.Settings for kind, part in self.load().items()}
+        known = {kind: part.Settings for kind, part in self.registry.loaded().items()}
+        return {kind: schema for kind, schema in known.items() if schema.model_fields or not self.settled}
 
     def over(self, default: Any, value: Any) -> Any:  # noqa: ANN401
         """All parts of the default, with those given in their place, key by key."""
@@ -217,9 +218,9 @@ def chosen_modules(settings: object) -> Iterator[str]:
             value = getattr(settings, name)
             for item in field.metadata:
                 if isinstance(item, OneOf):
-                    yield from item.load().modules([value.kind])
+                    yield from item.registry.loaded().modules([value.kind])
                 elif isinstance(item, TableOf):
-                    yield from item.load().modules(chosen(value))
+                    yield from item.registry.loaded().modules(chosen(value))
             yield from chosen_modules(value)
     elif isinstance(settings, Mapping | list | tuple):
         for inner in settings.values() if isinstance(settings, Mapping) else settings:

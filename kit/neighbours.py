@@ -102,21 +102,21 @@ class Profiles:
         return np.array([place[client] for client in clients], dtype=np.int64)
 
 
-def open_profiles(submission: Path) -> Profiles:
+def open_profiles(submission: Submission) -> Profiles:
     """Vectors, names of columns and blocks of a submission; without columns.json it is one block of numbered columns.
 
     Raises:
         KitError: there are no vectors, or they do not fit the ids.
     """
     try:
-        clients = np.load(submission / "client_ids.npy")
-        matrix = np.load(submission / "embeddings.npy", mmap_mode="r")
+        clients = np.load(submission.folder / "client_ids.npy")
+        matrix = np.load(submission.folder / "embeddings.npy", mmap_mode="r")
     except (OSError, ValueError) as error:
         raise KitError(f"{submission} has no readable vectors ({error}).", "Build it with `kit submit`.") from error
     if matrix.ndim != 2 or len(matrix) != len(clients):
         raise KitError(f"{submission} has {clients.shape} ids for {matrix.shape} vectors.", "See `kit validate`.")
-    named = Submission(submission).columns_by_block(matrix.shape[1])
-    if named is None and (submission / "columns.json").exists() and not describes(submission):
+    named = submission.columns_by_block(matrix.shape[1])
+    if named is None and (submission.folder / "columns.json").exists() and not describes(submission.folder):
         say(f"  {submission} has other vectors than columns.json was written for: columns are numbered")
     named = named or {"profile": [f"column_{i}" for i in range(matrix.shape[1])]}
     blocks, start = {}, 0

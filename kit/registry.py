@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Iterable, Iterator
-from typing import Generic, TypeVar
+from typing import Generic, Self, TypeVar
 
 from kit.errors import KitError, nearest
 from kit.fingerprint import module_of, note_loaded
@@ -22,10 +22,13 @@ class Registry(Generic[T]):
 
     Args:
         noun: what is registered, for messages (`feature family`, `block` …).
+        package: dotted name of the folder whose modules register the kit's own parts (`kit.blocks`).
     """
 
-    def __init__(self, noun: str) -> None:
+    def __init__(self, noun: str, package: str | None = None) -> None:
         self.noun = noun
+        self._package = package
+        self._complete = package is None
         self._parts: dict[str, T] = {}
         self._modules: dict[str, str] = {}
 
@@ -50,6 +53,27 @@ class Registry(Generic[T]):
         self._parts[name] = part
         self._modules[name] = module
         return part
+
+    def loaded(self) -> Self:
+        """The registry with all of its parts: the modules of its package and the plugins are imported the first time.
+
+        Raises:
+            KitError: a plugin cannot be imported, or brings a name that is taken.
+        """
+        if not self._complete and self._package is not None:
+            import_modules(self._package)
+            self._complete = True
+        return self
+
+    def find(self, name: str) -> T:
+        """One part. A module of the package named after it is imported alone: the others, and plugins, may be slow to import.
+
+        Raises:
+            KitError: there is none of this name, or as `loaded`.
+        """
+        if name not in self._parts and self._package is not None:
+            import_modules(self._package, only=name)
+        return self._parts[name] if name in self._parts else self.loaded()[name]
 
     def __getitem__(self, name: str) -> T:
         self.require(name)

@@ -14,7 +14,7 @@ from blocks.test_blocks import SMALL, disturb_the_future
 from toy import BEGIN, DAYS, write_folder
 from typer.testing import CliRunner
 
-from kit.blocks.base import load_blocks, make_block
+from kit.blocks.base import BLOCKS, make_block
 from kit.challenge import EventType
 from kit.cli.main import app
 from kit.data.layout import DataFolder
@@ -47,7 +47,7 @@ TREATED = {
 
 
 def every_kind(**assembly: object) -> Recipe:
-    blocks = {f"a_{kind}": {"kind": kind, **SMALL.get(kind, {}), **TREATED.get(kind, {})} for kind in load_blocks()}
+    blocks = {f"a_{kind}": {"kind": kind, **SMALL.get(kind, {}), **TREATED.get(kind, {})} for kind in BLOCKS.loaded()}
     blocks["a_stack"]["uses"] = ["a_als", "a_stats"]
     blocks["again"] = {"like": "a_combined", "columns": ["choice_*"], "pca": 5}
     return parse(Recipe, {"name": "every", "blocks": blocks, "assembly": assembly}, "test")
@@ -98,7 +98,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 @pytest.fixture
 def nothing_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
-    for _, cls in load_blocks().items():
+    for _, cls in BLOCKS.loaded().items():
         monkeypatch.setattr(cls, "fit", None)
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from kit.blocks.base import load_blocks, make_block
+from kit.blocks.base import BLOCKS, make_block
 from kit.errors import KitError
-from kit.features.registry import load_families
+from kit.features.registry import FAMILIES
 from kit.fingerprint import KIT, Code, CodePlace, Library, Snapshot, code_of, function_code
-from kit.models.objectives import load_objectives
-from kit.models.sequence import load_encoders
-from kit.probes.registry import load_probes
+from kit.models.objectives import OBJECTIVES
+from kit.models.sequence import ENCODERS
+from kit.probes.registry import PROBES
 from kit.recipe import BlockEntry
 from kit.registry import Registry
 from kit.studies.calibration.stand_ins import STAND_INS
@@ -159,8 +159,8 @@ def test_a_part_without_a_file_is_refused():
 
 def registered() -> dict[str, tuple[str, ...]]:
     """`registry name` → modules that decide it, of everything that is registered in the kit."""
-    for load in (load_blocks, load_families, load_encoders, load_objectives, load_probes):
-        load()
+    for parts in (BLOCKS, FAMILIES, ENCODERS, OBJECTIVES, PROBES):
+        parts.loaded()
     assert "paced-256" in STAND_INS
     found = {}
     for registry in [item for item in gc.get_objects() if type(item) is Registry]:
@@ -168,7 +168,7 @@ def registered() -> dict[str, tuple[str, ...]]:
             (module,) = registry.modules([name])
             if module.startswith("kit."):
                 found[f"{registry.noun} {name}"] = (module,)
-    for kind in load_blocks():
+    for kind in BLOCKS.loaded():
         unit = make_block(kind, BlockEntry(kind=kind), 0)
         found[f"block {kind}"] = (type(unit).__module__, *unit.parts())
     return found
@@ -194,7 +194,7 @@ def test_every_part_follows_each_module_that_it_is_made_of():
 
 
 def test_the_contract_counts_where_it_is_read_and_benchmarks_nowhere():
-    code = {kind: make_block(kind, BlockEntry(kind=kind), 0).code().files for kind in load_blocks()}
+    code = {kind: make_block(kind, BlockEntry(kind=kind), 0).code().files for kind in BLOCKS.loaded()}
     assert all("kit/challenge.py" in files for files in code.values())
     assert not any(name.startswith(("tests/", "kit/cli/", "kit/report/")) for files in code.values() for name in files)
     assert not set(code["als"]) & {"kit/blocks/stats.py", "kit/blocks/combined.py", "kit/models/training.py"}

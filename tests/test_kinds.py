@@ -48,13 +48,13 @@ register(SHAPES, Ring)
 
 
 class Inner(Strict):
-    shape: Annotated[Shape, OneOf(lambda: SHAPES)] = SquareSettings(size=5)
+    shape: Annotated[Shape, OneOf(SHAPES)] = SquareSettings(size=5)
     weights: Annotated[dict[str, float], Numbers()] = Field({"a": 1.0, "b": 2.0})
 
 
 class Outer(Strict):
     inner: Inner = Inner(shape=SquareSettings(size=7))
-    table: Annotated[dict[str, Shape | Literal[False]], TableOf(lambda: SHAPES)] = Field({"ring": RingSettings(size=3)})
+    table: Annotated[dict[str, Shape | Literal[False]], TableOf(SHAPES)] = Field({"ring": RingSettings(size=3)})
     moved: ClassVar[dict[str, str]] = {"old": "`inner.shape.size`"}
 
 

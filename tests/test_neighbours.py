@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scored import open_profiles
 from typer.testing import CliRunner
 
 from kit import neighbours as module
 from kit.cli.main import app
 from kit.errors import KitError
-from kit.neighbours import Index, Profiles, exact, neighbours, open_profiles, recall
+from kit.neighbours import Index, Profiles, exact, neighbours, recall
 from kit.store import Store
 
 

@@ -10,21 +10,19 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from scored import score_submission
+from scored import collect, open_profiles, score_submission, validate, write_scores
 
 from kit.challenge import EventType
 from kit.cli.neighbours import _data_of
 from kit.data.layout import DataFolder
 from kit.data.origin import changed, require_origin
 from kit.errors import KitError
-from kit.neighbours import open_profiles
 from kit.recipe import Recipe, parse
-from kit.report.collect import collect
 from kit.scoring.evidence import origin_notes
-from kit.scoring.results import current_scores, moved_on, read_ceiling, write_scores
+from kit.scoring.results import current_scores, moved_on, read_ceiling
 from kit.store import Store
 from kit.studies.drift import read_drift, write_drift
-from kit.submission import read_manifest, submit, validate, write_card
+from kit.submission import read_manifest, submit, write_card
 from kit.submission.submission import Submission
 from kit.tasks import CATEGORY, CHURN, CONVERSION
 from kit.tasks.labels import targets_digest
@@ -137,7 +135,7 @@ def test_another_folder_at_the_same_path_is_said_by_all_who_follow_it(
     with pytest.raises(KitError, match=r"holds other data now: input/product_buy\.parquet"):
         collect(scored, shop.root)
     with pytest.raises(KitError, match="holds other data now"):
-        write_drift(scored, manifest, shop, Store(tmp_path / "store"))
+        write_drift(Submission(scored), shop, Store(tmp_path / "store"))
 
 
 def test_a_copy_of_the_data_elsewhere_is_the_same_data(shop: DataFolder, built: Path, tmp_path: Path):
@@ -148,10 +146,10 @@ def test_a_copy_of_the_data_elsewhere_is_the_same_data(shop: DataFolder, built: 
 
 
 def test_names_of_neighbours_come_from_the_shop_that_was_meant(shop: DataFolder, built: Path):
-    assert _data_of(built) == shop.root
+    assert _data_of(Submission(built)) == shop.root
     exchange(shop.relevant_clients, lambda ids: ids[::-1].copy())
     with pytest.raises(KitError, match=r"holds other data now: input/relevant_clients\.npy"):
-        _data_of(built)
+        _data_of(Submission(built))
 
 
 def test_a_manifest_of_an_older_version_is_taken_at_its_word(shop: DataFolder, built: Path):
@@ -164,9 +162,9 @@ def test_a_manifest_of_an_older_version_is_taken_at_its_word(shop: DataFolder, b
 def test_drift_of_exchanged_vectors_is_not_shown(shop: DataFolder, built: Path):
     manifest = read_manifest(built)
     (built / "drift.json").write_text(json.dumps({"fingerprint": manifest["fingerprint"], "auroc": 0.5}))
-    assert read_drift(built, manifest)
+    assert read_drift(Submission(built))
     exchange(built / "embeddings.npy", lambda matrix: matrix[::-1].copy())
-    assert read_drift(built, manifest) is None
+    assert read_drift(Submission(built)) is None
 
 
 def test_targets_that_are_exchanged_while_they_are_scored_are_noticed(shop: DataFolder, built: Path):

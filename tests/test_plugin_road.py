@@ -161,10 +161,10 @@ LOOK = """
 import json, sys
 from pathlib import Path
 import kit.fingerprint as fingerprint
-from kit.blocks.base import load_blocks
+from kit.blocks.base import BLOCKS
 from kit.data.layout import DataFolder
 from kit.history import History
-from kit.probes.registry import load_probes
+from kit.probes.registry import PROBES
 from kit.profile import plan_block, profile_code
 from kit.recipe import read_recipe
 from kit.scoring.evidence import evidence
@@ -181,7 +181,7 @@ def stages():
     found["submission"] = profile_code(recipe).digest
     for probe in ("centroid", "gbm"):
         for task in ("weekly", "churn"):
-            found[f"{task} by {probe}"] = [evidence(folder, load_probes()[probe], "fp32"), own_digest(find_task(task), folder)]
+            found[f"{task} by {probe}"] = [evidence(folder, PROBES.loaded()[probe], "fp32"), own_digest(find_task(task), folder)]
     return found
 
 fingerprint._library = whole = fingerprint.Library(Path.read_bytes)

@@ -89,10 +89,10 @@ def test_a_familys_own_settings_are_checked(desk: Path):
 
 INSTALLED = """
 from kit.blocks.base import find_block, make_block
-from kit.features.registry import load_families
+from kit.features.registry import FAMILIES
 from kit.recipe import BlockEntry
 
-assert "late" in load_families()
+assert "late" in FAMILIES.loaded()
 print(find_block("pages").__module__)
 print("late" in str(make_block("x", BlockEntry(kind="stats"), 0).code().files))
 print(*(name for name in make_block("x", BlockEntry(kind="pages"), 0).code().files if "acme" in name))
@@ -129,8 +129,8 @@ import multiprocessing, subprocess, sys
 from pathlib import Path
 
 def look(queue):
-    from kit.features.registry import load_families
-    queue.put(load_families().modules(["late"])[0])
+    from kit.features.registry import FAMILIES
+    queue.put(FAMILIES.loaded().modules(["late"])[0])
 
 if __name__ == "__main__":
     from kit.recipe import read_recipe
@@ -142,7 +142,7 @@ if __name__ == "__main__":
         child.start()
         print(method, queue.get(timeout=60))
         child.join()
-    ask = "from kit.features.registry import load_families; print('started', *load_families().modules(['late']))"
+    ask = "from kit.features.registry import FAMILIES; print('started', *FAMILIES.loaded().modules(['late']))"
     subprocess.run([sys.executable, "-c", ask], check=True)
 """
 

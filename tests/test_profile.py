@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scored import validate
 
 from kit.data.layout import DataFolder
 from kit.errors import KitError, Severity
@@ -22,7 +23,7 @@ from kit.profile.costs import PRIOR, block_costs
 from kit.progress import Cost
 from kit.recipe import Assembly, BlockEntry, Recipe, parse
 from kit.store import Store
-from kit.submission import read_manifest, submit, validate
+from kit.submission import read_manifest, submit
 
 
 def recipe(**blocks: dict) -> Recipe:

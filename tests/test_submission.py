@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from scored import validate
 
 from kit.challenge import EventType
 from kit.content import bytes_digest
@@ -17,7 +18,7 @@ from kit.errors import KitError, Severity
 from kit.profile import profile_fingerprint
 from kit.recipe import Recipe, parse, read_recipe
 from kit.store import Store
-from kit.submission import read_manifest, submit, validate, write
+from kit.submission import read_manifest, submit, write
 
 PLAN = {"name": "t", "blocks": {"counts": {"kind": "stats", "families": ["counts"], "scale": "quantile"}}}
 

@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from kit.blocks.base import load_blocks
+from kit.blocks.base import BLOCKS
 from kit.errors import KitError
 from kit.submission.recipes import check_recipe
 from kit.submission.reference import _rows
@@ -130,7 +130,7 @@ def values_of(typed: str, default: str) -> list[str]:
 def test_every_documented_setting_can_be_set(tmp_path: Path):
     """Each setting of each kind of block, at its default and at other values that its type allows, passes the check."""
     recipe, count, refused = tmp_path / "one.toml", 0, set()
-    for kind, cls in load_blocks().items():
+    for kind, cls in BLOCKS.loaded().items():
         uses, other = ('uses = ["b"]\n', '[blocks.b]\nkind = "stats"\n') if cls.takes else ("", "")
         for found in filter(None, (ROW.match(row) for row in _rows(cls.Settings, None))):
             key, parts = found["key"], found["key"].split(".")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
@@ -19,7 +18,7 @@ from kit.history import History
 from kit.kinds import chosen_modules
 from kit.limits.need import Counts, Need, matrix
 from kit.recipe import BlockEntry, Strict, parse
-from kit.registry import Registry, import_modules
+from kit.registry import Registry
 
 
 class NoSettings(Strict):
@@ -130,7 +129,7 @@ class Block(ABC):
         return None if self.scratch is None else self.scratch / "training.pt"
 
 
-BLOCKS: Registry[type[Block]] = Registry("block")
+BLOCKS: Registry[type[Block]] = Registry("block", "kit.blocks")
 AnyBlock = TypeVar("AnyBlock", bound=type[Block])
 
 
@@ -140,22 +139,13 @@ def block(cls: AnyBlock) -> AnyBlock:
     return cls
 
 
-@cache
-def load_blocks() -> Registry[type[Block]]:
-    """All blocks of this folder, imported on first use."""
-    import_modules("kit.blocks")
-    return BLOCKS
-
-
 def find_block(kind: str) -> type[Block]:
-    """The block of that kind. A file named after its kind is imported alone: the others, and plugins, may need torch.
+    """The block of that kind; the others, and plugins, may need torch.
 
     Raises:
         KitError: unknown kind.
     """
-    if kind not in BLOCKS:
-        import_modules("kit.blocks", only=kind)
-    return BLOCKS[kind] if kind in BLOCKS else load_blocks()[kind]
+    return BLOCKS.find(kind)
 
 
 def make_block(name: str, entry: BlockEntry, seed: int) -> Block:

@@ -28,7 +28,7 @@ from kit.blocks.base import Block, BlockOutput, block
 from kit.blocks.batches import Known, network_batch
 from kit.blocks.combined_need import combined_need
 from kit.blocks.futures import ITEM_COLUMNS, Future, item_statistics, rewound_futures
-from kit.blocks.inputs import Input, load_inputs
+from kit.blocks.inputs import INPUTS, Input
 from kit.blocks.kept import kept
 from kit.blocks.stats import Stats, StatsSettings
 from kit.blocks.twhin import TwHINSettings
@@ -40,24 +40,16 @@ from kit.limits.need import Counts, Need
 from kit.models.batch import CombinedBatch, Market
 from kit.models.checkpoint import TrainReport
 from kit.models.combined import Combined, NetworkSettings
-from kit.models.heads import load_heads
+from kit.models.heads import HEADS
 from kit.models.heads.published import published_rows
 from kit.models.market import choose_candidates, make_market, with_table
-from kit.models.parts import load_parts
-from kit.models.sequence import load_readouts
+from kit.models.parts import PARTS
+from kit.models.sequence import READOUTS
 from kit.models.training import TrainSettings, train
 from kit.progress import track
 from kit.recipe import Strict
 from kit.store import write_json
-from kit.tokens import (
-    Tokens,
-    TokenSettings,
-    Vocabulary,
-    length_buckets,
-    tokenise,
-    vocabulary_arrays,
-    vocabulary_of,
-)
+from kit.tokens import Tokens, TokenSettings, Vocabulary, length_buckets, tokenise, vocabulary_arrays, vocabulary_of
 
 CLIENTS_AT_ONCE = 100_000
 """Clients whose features are held at a time when everyone is embedded."""
@@ -151,12 +143,12 @@ class CombinedBlock(Block):
 
     def parts(self) -> Iterable[str]:
         """Parts with their inputs and readouts, heads, and the families; what is chosen by `kind` has settings of its own."""
-        network, inputs = self.own.network, load_inputs()
+        network, inputs = self.own.network, INPUTS.loaded()
         parts, heads = chosen(network.parts), chosen(network.heads)
         readouts = getattr(parts.get("sequence"), "readouts", ())
         return [
-            *load_parts().modules(parts), *inputs.modules(kind for kind in parts if kind in inputs),
-            *load_readouts().modules(readouts), *load_heads().modules(heads),
+            *PARTS.loaded().modules(parts), *inputs.modules(kind for kind in parts if kind in inputs),
+            *READOUTS.loaded().modules(readouts), *HEADS.loaded().modules(heads),
             *Stats(self.own.stats, self.seed).parts(),
         ]  # fmt: skip
 
@@ -269,9 +261,9 @@ class CombinedBlock(Block):
         """What makes the numbers of those parts that have some made outside."""
         parts = chosen(self.own.network.parts)
         return {
-            kind: load_inputs()[kind](self.own, part, self.seed)
+            kind: INPUTS.loaded()[kind](self.own, part, self.seed)
             for kind, part in parts.items()
-            if kind in load_inputs()
+            if kind in INPUTS.loaded()
         }
 
     def _predict(self, tokens: Tokens, known: Known, plans: Mapping[str, Any], width: int) -> NDArray[np.float32]:

@@ -9,7 +9,7 @@ from kit.blocks.sizes import COPIES, embedding_bytes, token_bytes
 from kit.challenge import CODES
 from kit.kinds import chosen
 from kit.limits.need import Counts, Need, matrix
-from kit.models.heads import load_heads
+from kit.models.heads import HEADS
 from kit.models.heads.copies import ACTIONS
 
 
@@ -43,7 +43,7 @@ def combined_need(
     table = embedding_bytes(counts, settings.tokens, width)
     heads = chosen(network.heads)
     columns = network.width * (1 + len(network.apart)) + sum(
-        load_heads()[kind].most_columns(own, counts, width) for kind, own in heads.items()
+        HEADS.loaded()[kind].most_columns(own, counts, width) for kind, own in heads.items()
     )
     values = matrix(counts.clients, columns)
     cuts = settings.cuts * sum(matrix(learners.clients, fitted.width) for fitted, _ in needs)

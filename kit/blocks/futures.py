@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from kit.challenge import EventType
 from kit.history import History
-from kit.models.heads import load_heads
+from kit.models.heads import HEADS
 from kit.models.heads.ahead import Ahead, Labels
 from kit.recipe import Strict
 from kit.tokens import Catalogue, Tokens, microseconds
@@ -58,7 +58,7 @@ def rewound_futures(
         if len(tokens.time) == 0 or microseconds(past.cut) <= int(tokens.time.min()):
             break
         ahead = Ahead(past, window, tokens)
-        labels = {kind: load_heads()[kind].labels(ahead, settings) for kind, settings in heads.items()}
+        labels = {kind: HEADS.loaded()[kind].labels(ahead, settings) for kind, settings in heads.items()}
         items = item_statistics(past, tokens.vocabulary.catalogue)
         purchases = len(ahead.positives(EventType.BUY).row)
         futures.append(Future(past, microseconds(past.cut), items, labels, purchases))

@@ -23,26 +23,18 @@ from kit.kinds import chosen
 from kit.limits.need import Counts, Need, matrix
 from kit.models.checkpoint import TrainReport, read_report
 from kit.models.events import EventSettings
-from kit.models.objectives import Objectives, ObjectiveSettings, SequenceModel, load_objectives, make_objectives
+from kit.models.objectives import OBJECTIVES, Objectives, ObjectiveSettings, SequenceModel, make_objectives
 from kit.models.objectives.feedback import FateSettings
 from kit.models.objectives.timing import TimingSettings
 from kit.models.objectives.upcoming import NextUrlSettings, UpcomingSettings
-from kit.models.sequence import ClientEncoder, Encoder, known_readouts, load_readouts
+from kit.models.sequence import READOUTS, ClientEncoder, Encoder, known_readouts
 from kit.models.sequence.transformer import TransformerSettings
 from kit.models.training import TrainSettings, train, unvalidated
 from kit.recipe import Strict
 from kit.store import write_json
-from kit.tokens import (
-    Tokens,
-    TokenSettings,
-    Vocabulary,
-    length_buckets,
-    tokenise,
-    vocabulary_arrays,
-    vocabulary_of,
-)
+from kit.tokens import Tokens, TokenSettings, Vocabulary, length_buckets, tokenise, vocabulary_arrays, vocabulary_of
 
-OBJECTIVES: dict[str, ObjectiveSettings | Literal[False]] = {
+USUAL: dict[str, ObjectiveSettings | Literal[False]] = {
     "next_item": UpcomingSettings(),
     "next_url": NextUrlSettings(),
     "feedback": ObjectiveSettings(weight=0.5),
@@ -57,7 +49,7 @@ class SequenceSettings(Strict):
     tokens: TokenSettings = TokenSettings()
     events: EventSettings = EventSettings()
     encoder: Encoder = TransformerSettings(anchor=True)
-    objectives: Objectives = Field(OBJECTIVES, description="Kind → its settings; weight 0, or false, leaves one out.")
+    objectives: Objectives = Field(USUAL, description="Kind → its settings; weight 0, or false, leaves one out.")
     train: TrainSettings = TrainSettings(epochs=5, lr=3e-3)
     back: float = Field(
         60.0,
@@ -93,7 +85,7 @@ class SequenceBlock(Block):
     def parts(self) -> Iterable[str]:
         """Readouts and objectives; what is chosen by `kind` has settings of its own."""
         settings = cast(SequenceSettings, self.settings)
-        return [*load_readouts().modules(settings.pools), *load_objectives().modules(chosen(settings.objectives))]
+        return [*READOUTS.loaded().modules(settings.pools), *OBJECTIVES.loaded().modules(chosen(settings.objectives))]
 
     def fit(self, history: History) -> SequenceBlock:
         """Train on every client with at least two tokens. Without any token, rows come out NaN."""

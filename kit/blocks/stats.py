@@ -17,7 +17,7 @@ from kit.errors import KitError
 from kit.features.build import AT_ONCE, CHUNK, build_features
 from kit.features.describe import widths
 from kit.features.facts import Facts
-from kit.features.registry import FeatureSettings, default_families, load_families
+from kit.features.registry import FAMILIES, FeatureSettings, default_families
 from kit.features.sizes import client_bytes, once_bytes
 from kit.history import History
 from kit.limits import memory as limits
@@ -52,7 +52,7 @@ class Stats(Block):
 
     def parts(self) -> Iterable[str]:
         """The families that are run: another one may change, come or go."""
-        return load_families().modules(chosen_families(cast(StatsSettings, self.settings)))
+        return FAMILIES.loaded().modules(chosen_families(cast(StatsSettings, self.settings)))
 
     def fit(self, history: History) -> Stats:
         """Learn what columns stand for."""
@@ -139,7 +139,7 @@ class Stats(Block):
 
 def chosen_families(settings: StatsSettings) -> list[str]:
     """Names of the families that the settings ask for; KitError on an unknown name."""
-    known = load_families()
+    known = FAMILIES.loaded()
     for name in (*settings.families, *settings.also, *settings.without):
         known.require(name)
     chosen = dict.fromkeys((*(settings.families or default_families()), *settings.also))

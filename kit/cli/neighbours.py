@@ -11,6 +11,7 @@ from kit.cli.common import JsonOption, ThreadsOption, print_json, use_threads
 
 if TYPE_CHECKING:
     from kit.neighbours import Neighbour
+    from kit.submission.submission import Submission
 
 
 def neighbours(
@@ -36,9 +37,11 @@ def neighbours(
     from kit.data.own_ids import clients_called, own_names
     from kit.neighbours import Index, open_profiles, recall
     from kit.neighbours import neighbours as nearest
+    from kit.submission.submission import Submission
 
-    profiles = open_profiles(submission)
-    data = _data_of(submission)
+    opened = Submission(submission)
+    profiles = open_profiles(opened)
+    data = _data_of(opened)
     silent = "no history: its vector is all zeros; no neighbours"
     wanted = clients_called(clients, data)
     rows_of_wanted = profiles.rows_of(wanted)  # an unknown client is said before an index is built
@@ -69,7 +72,7 @@ def neighbours(
         typer.echo(f"the index finds {share:.1%} of the true {k} nearest (exact search for up to 200 clients)")
 
 
-def _data_of(submission: Path) -> Path | None:
+def _data_of(submission: Submission) -> Path | None:
     """The data folder that a submission was made from; None where nothing says so.
 
     Raises:
@@ -79,16 +82,17 @@ def _data_of(submission: Path) -> Path | None:
     from kit.data.origin import require_origin
     from kit.data.own_ids import id_file
     from kit.errors import KitError
-    from kit.submission import read_manifest
 
     try:
-        made = read_manifest(submission)["data"]
+        made = submission.manifest["data"]
         folder = DataFolder(Path(str(made["folder"])))
     except (KitError, KeyError, TypeError):
         return None
     if folder.root.is_dir():
         files = (folder.relevant_clients, id_file(folder.root))
-        require_origin(submission, made, folder, names=[path.relative_to(folder.root).as_posix() for path in files])
+        require_origin(
+            submission.folder, made, folder, names=[path.relative_to(folder.root).as_posix() for path in files]
+        )
     return folder.root
 
 

@@ -45,9 +45,9 @@ QuietOption = Annotated[bool, typer.Option("--quiet", help="Print no table and n
 def tasks_named(names: list[str] | None) -> list[Task] | None:
     """The tasks named, as they or as our tables call them ("price"), each once; None for the challenge's six."""
     from kit.errors import KitError, nearest
-    from kit.tasks import load_tasks
+    from kit.tasks import TASKS
 
-    tasks = [task for _, task in load_tasks().items()]
+    tasks = [task for _, task in TASKS.loaded().items()]
     known = {task.short: task for task in tasks} | {task.name: task for task in tasks}
     for name in names or ():
         if name not in known:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from kit.cli.common import JsonOption, ThreadsOption, as_text, print_json, use_threads
+
+if TYPE_CHECKING:
+    from kit.data.layout import DataFolder
+    from kit.report import Report
+    from kit.submission.submission import Submission
 
 
 def report(
@@ -43,10 +48,26 @@ def report(
     Example: kit report submissions/stats --format markdown >> pull-request.md
     """
     use_threads(threads)
-    from kit.errors import KitError, nearest
+    axes = _checked(style, method, as_json=as_json)
     from kit.plugins import use_plugins_of
-    from kit.report import collect, render, render_markdown
-    from kit.store import Store, write_atomically
+    from kit.report import collect, data_folder_of
+    from kit.store import Store
+    from kit.submission.submission import Submission
+
+    opened = Submission.open(submission)
+    for folder in against or ():
+        use_plugins_of(folder)
+    with Store().in_use(f"The report on {submission}"):
+        shop = data_folder_of(opened, data)
+        if drift or ablate:
+            _measure(opened, shop, drift=drift, ablate=ablate, threads=threads)
+        found = collect(opened, shop, against or (), method=axes)
+    _write(found, out, style, as_json=as_json)
+
+
+def _checked(style: str, method: str, *, as_json: bool) -> Literal["pca", "umap"]:
+    """The axes of the map; KitError for a format or a map that there is none of."""
+    from kit.errors import KitError, nearest
 
     if style not in ("html", "markdown"):
         raise KitError(f"There is no format {style!r};", nearest(style, ["html", "markdown"]))
@@ -54,11 +75,31 @@ def report(
         raise KitError(f"There is no map {method!r};", nearest(method, ["pca", "umap"]))
     if as_json and style == "markdown":
         raise KitError("--json and --format markdown are two formats.", "Give one of them.")
-    axes: Literal["pca", "umap"] = "umap" if method == "umap" else "pca"
-    for folder in (submission, *(against or ())):
-        use_plugins_of(folder)
-    with Store().in_use(f"The report on {submission}"):
-        found = collect(submission, data, against or (), drift=drift, ablate=ablate, threads=threads, method=axes)
+    return "umap" if method == "umap" else "pca"
+
+
+def _measure(
+    submission: Submission, folder: DataFolder | None, *, drift: bool, ablate: bool, threads: int | None
+) -> None:
+    """The studies that were asked for, kept beside the vectors unless they are there for these very vectors."""
+    from kit.errors import KitError
+    from kit.probes.registry import Options
+    from kit.studies.ablation.measure import measure_ablation
+    from kit.studies.drift import write_drift
+
+    if folder is None:
+        raise KitError(f"{'Drift' if drift else 'Leaving blocks out'} needs the data folder.", "Give it with --data.")
+    if ablate:  # first: it scores the submission too where that is missing
+        measure_ablation(submission, folder, options=Options(threads=threads))
+    if drift:
+        write_drift(submission, folder)
+
+
+def _write(found: Report, out: Path | None, style: str, *, as_json: bool) -> None:
+    """JSON and Markdown to stdout without `out`; HTML into the submission's folder."""
+    from kit.report import render, render_markdown
+    from kit.store import write_atomically
+
     if as_json and out is None:
         print_json(found.as_json())
         return
@@ -66,7 +107,7 @@ def report(
     if style == "markdown" and out is None:
         typer.echo(text, nl=False)
         return
-    path = out or submission / "report.html"
+    path = out or found.folder / "report.html"
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
     typer.echo(found.verdict.headline)
     for section, command in found.missing.items():

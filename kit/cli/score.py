@@ -122,20 +122,20 @@ def _beside(rival: Submission | None, name: str, call: Call) -> ScoreReport | No
 
 def _scored(submission: Submission, name: str, call: Call) -> ScoreReport:
     """Score a submission with a probe, remember it, explain it where that was asked for."""
-    from kit.probes.registry import load_probes
+    from kit.probes.registry import PROBES
     from kit.scoring.results import write_scores
     from kit.scoring.score import score_submission
     from kit.studies.attributions import client_rows, explain_report
 
-    explained = call.explain and load_probes()[name].explaining is not None
+    explained = call.explain and PROBES.loaded()[name].explaining is not None
     rows = client_rows(submission, call.clients, call.folder.root) if explained else None
     options = replace(call.options, explain=rows)
-    keep = None if call.explain else lambda part: write_scores(submission.folder, [part])
+    keep = None if call.explain else lambda part: write_scores(submission, [part])
     report = score_submission(submission, call.folder, name, call.tasks, options, force=call.force, keep=keep)
     if not report.reused or os.access(
         submission.folder, os.W_OK
     ):  # what is all known needs no folder that can be written
-        write_scores(submission.folder, [report])
+        write_scores(submission, [report])
     return explain_report(report, submission, call.folder, options)[0] if explained else report
 
 
@@ -144,13 +144,13 @@ def check_call(names: list[str], submissions: list[Submission], call: Call, prec
     Vectors are not read here: that is a pass over all of them, and scoring begins with it."""
     from kit.errors import KitError
     from kit.probes.mlp import pick_device
-    from kit.probes.registry import load_probes
+    from kit.probes.registry import PROBES
     from kit.scoring.results import require_writable
     from kit.studies.attributions import check_explainable
 
     if call.explain or call.clients:
         check_explainable(names, call.clients, explain=call.explain)
-    probes = load_probes()
+    probes = PROBES.loaded()
     for probe in [probes[name] for name in names]:
         if precision and precision not in probe.precisions:
             raise KitError(

@@ -62,10 +62,10 @@ def _print(reports: list[tuple[ScoreReport, ScoreReport | None]], submission: Su
 
 def _print_importance(own: ScoreReport, submission: Submission, console: Any) -> None:  # noqa: ANN401
     """Per task the blocks' shares of the weight and the best columns; the rest is in explain-PROBE.json."""
-    from kit.probes.registry import load_probes
+    from kit.probes.registry import PROBES
     from kit.studies.attributions import importance
 
-    explaining = load_probes()[own.probe].explaining
+    explaining = PROBES.loaded()[own.probe].explaining
     assert explaining is not None, "it was explained"
     read = f"{explaining.reader} read (share of the {explaining.weights})"
     console.print(f"what {read}:", highlight=False)

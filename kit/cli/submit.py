@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -78,7 +78,11 @@ def submit(
         _foretell(plan, data, folder, cut, parse_clients(clients), limit, as_json)
         return
     built = build(plan, data, folder, cut, memory_limit=limit, clients=parse_clients(clients))
-    manifest = read_manifest(folder)
+    _show(folder, read_manifest(folder), built=built, as_json=as_json)
+
+
+def _show(folder: Path, manifest: dict[str, Any], *, built: bool, as_json: bool) -> None:
+    """Print what was built, block by block."""
     if as_json:
         print_json({"submission": str(folder), "built": built, **manifest})
         return
@@ -130,5 +134,6 @@ def validate(
     """
     from kit.data.layout import DataFolder
     from kit.submission import validate as findings_of
+    from kit.submission.submission import Submission
 
-    report_findings(findings_of(submission, DataFolder(data)), str(submission), as_json)
+    report_findings(findings_of(Submission(submission), DataFolder(data)), str(submission), as_json)

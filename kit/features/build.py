@@ -10,7 +10,7 @@ from pathlib import Path
 
 import polars as pl
 
-from kit.features.registry import Family, FeatureSettings, load_families
+from kit.features.registry import FAMILIES, Family, FeatureSettings
 from kit.history import History
 from kit.progress import track
 from kit.store import write_atomically
@@ -36,7 +36,7 @@ def build_features(
         KitError: unknown family.
         ValueError: a family returned a client twice or a column that is not numeric (a programming error).
     """
-    known = load_families()
+    known = FAMILIES.loaded()
     chosen = [known[name] for name in (families or list(known))]
     settings = settings or FeatureSettings()
 

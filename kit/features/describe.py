@@ -15,7 +15,7 @@ import polars as pl
 from kit.challenge import CODES, SKU_EVENTS, EventType, TaskName
 from kit.data.scan import CODE_ARRAY
 from kit.features.build import run_family
-from kit.features.registry import FeatureSettings, load_families
+from kit.features.registry import FAMILIES, FeatureSettings
 from kit.history import EventSource, History
 from kit.trouble import disk_trouble
 
@@ -52,7 +52,7 @@ def describe(settings: FeatureSettings | None = None) -> list[Description]:
     with tempfile.TemporaryDirectory() as folder:
         history = example_history(Path(folder))
         lines = []
-        for name, item in load_families().items():
+        for name, item in FAMILIES.loaded().items():
             columns = [column for column in run_family(item, history, settings).columns if column != "client_id"]
             spread = [columns[at] for at in sorted({0, len(columns) // 2, len(columns) - 1})]
             lines.append(
@@ -73,7 +73,7 @@ def widths(settings: FeatureSettings, targets: tuple[int, int]) -> dict[str, int
     Raises:
         KitError: no room for a few temporary files.
     """
-    return _widths(settings.model_dump_json(), targets, tuple(load_families()))
+    return _widths(settings.model_dump_json(), targets, tuple(FAMILIES.loaded()))
 
 
 @cache
@@ -87,7 +87,7 @@ def _widths(shared: str, targets: tuple[int, int], families: tuple[str, ...]) ->
             )
         except (OSError, pl.exceptions.PolarsError) as error:
             raise disk_trouble(error, Path(folder)) from error
-        known = dict(load_families().items())
+        known = dict(FAMILIES.loaded().items())
         return {name: run_family(known[name], history, settings).width - 1 for name in families}
 
 

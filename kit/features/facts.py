@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kit.arrays import digest_of, read_arrays
-from kit.features.registry import Fact, FeatureSettings, load_families
+from kit.features.registry import FAMILIES, Fact, FeatureSettings
 from kit.history import History
 from kit.store import digest
 
@@ -92,6 +92,6 @@ class Facts:
 
 def _of(families: Iterable[str]) -> list[Fact]:
     """The facts that some families go by, each once, by name."""
-    known = load_families()
+    known = FAMILIES.loaded()
     found = {fact.name: fact for name in families for fact in known[name].facts}
     return [found[name] for name in sorted(found)]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Annotated, Any, Literal, TypeVar, overload
 
 import numpy as np
@@ -18,7 +17,9 @@ from pydantic import Field, field_validator
 from kit.history import History
 from kit.kinds import TableOf
 from kit.recipe import Strict
-from kit.registry import Registry, import_modules
+from kit.registry import Registry
+
+FAMILIES: Registry[Family] = Registry("feature family", "kit.features")
 
 
 class FeatureSettings(Strict):
@@ -32,7 +33,7 @@ class FeatureSettings(Strict):
     )
     top: int = Field(50, ge=1, description="How many of the most popular categories, skus and urls get a column.")
     session_minutes: int = Field(30, ge=1, description="A silence of this many minutes ends a session.")
-    family: Annotated[dict[str, Strict | Literal[False]], TableOf(lambda: configurable())] = Field(  # noqa: PLW0108 - below
+    family: Annotated[dict[str, Strict | Literal[False]], TableOf(FAMILIES, settled=True)] = Field(
         {}, description="Family → settings that it has for itself, `[blocks.NAME.family.FAMILY]`; false leaves it out."
     )
 
@@ -96,9 +97,6 @@ class Family:
     facts: tuple[Fact, ...] = ()
 
 
-FAMILIES: Registry[Family] = Registry("feature family")
-
-
 @overload
 def family(
     name: str, description: str, *, absent: float | None = None, default: bool = True, facts: tuple[Fact, ...] = ()
@@ -147,23 +145,6 @@ def family(
 
 def default_families() -> list[str]:
     """Names of the families that a recipe gets when it names none: of the kit's own, those that are on by default."""
-    known = load_families()
+    known = FAMILIES.loaded()
     usual = [name for name, item in known.items() if item.default]
     return [name for name, module in zip(usual, known.modules(usual), strict=True) if module.partition(".")[0] == "kit"]
-
-
-@cache
-def load_families() -> Registry[Family]:
-    """All families of this folder and of plugins, imported on first use."""
-    import_modules("kit.features")
-    return FAMILIES
-
-
-def configurable() -> Registry[Family]:
-    """The families that have settings of their own."""
-    known = load_families()
-    found: Registry[Family] = Registry("feature family with settings of its own")
-    for name, item in known.items():
-        if item.Settings.model_fields:
-            found.add(name, item, *known.modules([name]))
-    return found

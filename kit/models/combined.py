@@ -26,12 +26,12 @@ from kit.models.balances import AnyBalanceSettings, Balance, make_balance
 from kit.models.balances.fixed import FixedSettings
 from kit.models.batch import CombinedBatch
 from kit.models.events import EventSettings
-from kit.models.heads import Head, Heads, HeadShape, Names, Shared, load_heads
+from kit.models.heads import HEADS, Head, Heads, HeadShape, Names, Shared
 from kit.models.heads.base import Queries
 from kit.models.heads.choice import ChoiceSettings
 from kit.models.heads.contrast import ContrastSettings
 from kit.models.heads.intensity import IntensitySettings
-from kit.models.parts import Part, Parts, PartSettings, load_parts
+from kit.models.parts import PARTS, Part, Parts, PartSettings
 from kit.models.parts.features import FeaturesSettings
 from kit.models.parts.sequence import SequencePartSettings
 from kit.models.sequence import ClientEncoder, Encoder
@@ -73,14 +73,14 @@ class NetworkSettings(Strict):
     @classmethod
     def _known(cls, apart: tuple[str, ...]) -> tuple[str, ...]:
         for kind in apart:
-            load_heads().require(kind)
+            HEADS.loaded().require(kind)
         return apart
 
     @field_validator("apart_reads")
     @classmethod
     def _known_parts(cls, parts: tuple[str, ...]) -> tuple[str, ...]:
         for kind in parts:
-            load_parts().require(kind)
+            PARTS.loaded().require(kind)
         return parts
 
     moved: ClassVar[Mapping[str, str]] = {
@@ -127,7 +127,7 @@ class Combined(nn.Module):
         self.parts = nn.ModuleDict()
         for kind, part in chosen(settings.parts).items():
             if columns.get(kind) != 0:
-                self.parts[kind] = load_parts()[kind](dim, columns, part)
+                self.parts[kind] = PARTS.loaded()[kind](dim, columns, part)
         heads, widths = chosen(settings.heads), {kind: part.width for kind, part in self.each_part().items()}
         self.trunk = make_trunk(sum(widths.values()), settings.width, settings.trunk)
         apart = [kind for kind in heads if kind in settings.apart] if len(heads) > 1 else []
@@ -136,7 +136,7 @@ class Combined(nn.Module):
         self.apart = nn.ModuleDict({kind: make_trunk(read, settings.width, settings.trunk) for kind in apart})
         self.queries = Queries(settings.width, dim)
         shape = HeadShape(settings.width, dim, items, vocabulary, self.queries, names or {})
-        self.heads = nn.ModuleDict({kind: load_heads()[kind](shape, head) for kind, head in heads.items()})
+        self.heads = nn.ModuleDict({kind: HEADS.loaded()[kind](shape, head) for kind, head in heads.items()})
         weights = {name: weight for head in self.each_head().values() for name, weight in head.weights().items()}
         forks = tuple(fork for head in self.each_head().values() for fork in head.forks())
         self.terms = tuple(weights)

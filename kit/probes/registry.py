@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from kit.challenge import PROBE_SEED
 from kit.data.layout import DataFolder
-from kit.registry import Registry, import_modules
+from kit.registry import Registry
 from kit.store import Store
 from kit.tasks import Task
 from kit.tasks.labels import TaskData
@@ -200,7 +199,7 @@ class Probe:
         return self.knows("fp32")
 
 
-PROBES: Registry[Probe] = Registry("probe")
+PROBES: Registry[Probe] = Registry("probe", "kit.probes")
 EXPLAINING: Registry[Explaining] = Registry("explanation of a probe")
 
 
@@ -231,10 +230,3 @@ def explains(
         return explain
 
     return register
-
-
-@cache
-def load_probes() -> Registry[Probe]:
-    """All probes of this folder, imported on first use."""
-    import_modules("kit.probes")
-    return PROBES

@@ -15,16 +15,14 @@ import numpy as np
 from kit.data.layout import DataFolder
 from kit.data.origin import require_origin
 from kit.errors import Finding, KitError
-from kit.probes.registry import Options
 from kit.progress import say
 from kit.report.attributions import Attributions, read_attributions
 from kit.report.scores import ProbeScores, collect_scores
 from kit.report.verdict import Verdict, judge
 from kit.scoring.results import read_ceiling, read_scores
-from kit.studies.ablation.measure import measure_ablation
 from kit.studies.ablation.result import Ablation, read_current
 from kit.studies.clients import ClientMap, Method, client_map
-from kit.studies.drift import read_drift, write_drift
+from kit.studies.drift import read_drift
 from kit.studies.health import Health, examine
 from kit.submission import read_manifest, validate
 from kit.submission.submission import Submission
@@ -87,76 +85,67 @@ class Report:
 
 
 def collect(
-    submission: Path,
-    data: Path | None = None,
-    against: Sequence[Path] = (),
-    *,
-    drift: bool = False,
-    ablate: bool = False,
-    threads: int | None = None,
-    method: Method = "pca",
+    submission: Submission, folder: DataFolder | None, against: Sequence[Path] = (), *, method: Method = "pca"
 ) -> Report:
-    """Gather a report.
+    """Gather a report of what is there; nothing is scored or refitted here.
 
     Args:
-        submission: a folder made by `kit submit`.
-        data: its data folder; the manifest's if None.
+        submission: made by `kit submit`.
+        folder: its data folder (`data_folder_of`); None leaves out what needs one.
         against: submissions to compare with; without any, a sibling made by a recipe called `baseline` on the same data.
-        drift: measure the drift between the cut and a target window before (refits every block), unless drift.json has it.
-        ablate: score once per block without it, by the fast probe, unless ablation.json has it.
-        threads: of the probes; None for one per core.
         method: of the map.
 
     Raises:
-        KitError: no submission there, `data` is given and not a split data folder or not the one that the submission was made
-            from, or an input file is broken.
+        KitError: one to compare with has no scores, or an input file is broken.
     """
-    opened = Submission.open(submission)
-    manifest, name = opened.manifest, opened.name
-    folder = _data_folder(submission, manifest, data)
-    if (drift or ablate) and folder is None:
-        raise KitError(f"{'Drift' if drift else 'Leaving blocks out'} needs the data folder.", "Give it with --data.")
-    if ablate and folder is not None:  # first: it scores the submission too where that is missing
-        measure_ablation(opened, folder, options=Options(threads=threads))
-    others = list(against) or _baseline_beside(submission)
+    manifest, readable = submission.manifest, _readable(submission)
+    probes = _scores(submission, folder, against)
+    findings = validate(submission, folder) if folder else []
+    report = Report(
+        name=submission.name,
+        folder=submission.folder,
+        manifest=manifest,
+        data=folder.root if folder else None,
+        verdict=judge(submission.name, probes, findings, foresight=_foresight(manifest, folder)),
+        findings=findings,
+        probes=probes,
+        health=examine(submission, manifest["blocks"]) if readable else None,
+        clients=client_map(submission, folder, method) if folder and readable else None,
+        drift=read_drift(submission),
+        ablation=read_current(submission, folder),
+        training=_training(submission.folder),
+        attributions=read_attributions(submission),
+        network=read_attributions(submission, "fast"),
+    )
+    report.missing.update(_missing(report, submission.folder))
+    return report
+
+
+def _scores(submission: Submission, folder: DataFolder | None, against: Sequence[Path]) -> list[ProbeScores]:
+    """Of each probe, beside those of the others."""
     for other in against:
         if not (other / "scores.json").exists():
             raise KitError(f"{other} has not been scored.", f"Run `kit score {other} --data DIR` first.")
     ceiling = read_ceiling(folder) if folder else {}
     targets = targets_digest(folder) if folder else None
-    probes = collect_scores(submission, others, ceiling, int(manifest["clients"]), targets)
-    findings = validate(submission, folder) if folder else []
-    readable = _readable(opened)
-    moved = write_drift(submission, manifest, folder) if drift and folder else None
-    report = Report(
-        name=name,
-        folder=submission,
-        manifest=manifest,
-        data=folder.root if folder else None,
-        verdict=judge(name, probes, findings, foresight=_foresight(manifest, folder)),
-        findings=findings,
-        probes=probes,
-        health=examine(opened, manifest["blocks"]) if readable else None,
-        clients=client_map(opened, folder, method) if folder and readable else None,
-        drift=moved or read_drift(submission, manifest),
-        ablation=read_current(opened, folder),
-        training=_training(submission),
-        attributions=read_attributions(opened),
-        network=read_attributions(opened, "fast"),
-    )
-    report.missing.update(_missing(report, submission))
-    return report
+    others = list(against) or _baseline_beside(submission.folder)
+    return collect_scores(submission.folder, others, ceiling, int(submission.manifest["clients"]), targets)
 
 
-def _data_folder(submission: Path, manifest: dict[str, Any], data: Path | None) -> DataFolder | None:
-    """The folder given, or the one at the manifest's path; None if that is not there, or is another one now, which is said."""
-    folder = DataFolder(data or Path(manifest["data"]["folder"]))
+def data_folder_of(submission: Submission, data: Path | None) -> DataFolder | None:
+    """The folder given, or the one at the manifest's path; None if that is not there, or is another one now, which is said.
+
+    Raises:
+        KitError: `data` is given and not a split data folder or not the one that the submission was made from.
+    """
+    made = submission.manifest["data"]
+    folder = DataFolder(data or Path(made["folder"]))
     if data is not None:
         folder.require_split()
     elif not folder.is_split:
         return None
     try:
-        require_origin(submission, manifest["data"], folder)
+        require_origin(submission.folder, made, folder)
     except KitError as error:
         if data is not None:
             raise

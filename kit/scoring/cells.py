@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from kit.data.layout import DataFolder
 from kit.errors import KitError
-from kit.probes.registry import Options, TaskRun, Vectors, load_probes
+from kit.probes.registry import PROBES, Options, TaskRun, Vectors
 from kit.scoring.evidence import evidence
 from kit.scoring.statistics import Scored, together
 from kit.store import Artefact, Plan, Store, is_whole
@@ -101,7 +101,7 @@ class Scorer:
 
     def __post_init__(self) -> None:
         self.folder.require_split()
-        self._probe = load_probes()[self.probe]
+        self._probe = PROBES.loaded()[self.probe]
         self.options = replace(self.options, precision=self._probe.knows(self.options.precision))
         self._labels: dict[bytes, dict[Task, TaskData]] = {}
 

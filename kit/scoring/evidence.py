@@ -10,7 +10,7 @@ from kit.data.layout import DataFolder
 from kit.data.origin import changed, listed
 from kit.errors import KitError
 from kit.fingerprint import code_of
-from kit.probes.registry import Probe, Source, load_probes
+from kit.probes.registry import PROBES, Probe, Source
 from kit.progress import say
 from kit.store import Store, digest
 from kit.submission.submission import Submission
@@ -38,7 +38,7 @@ def fingerprint_of(submission: Submission, folder: DataFolder, decided: dict[str
         "submission": submission.digest,
         "events": Store().files_digest(folder.input(kind) for kind in EventType),  # for the cohorts
     }
-    reads = load_probes()[decided["probe"]].reads
+    reads = PROBES.loaded()[decided["probe"]].reads
     beside = {} if reads is None else {"reads": reads(Source(submission.folder, folder))}
     return digest(own | decided | beside)
 

@@ -34,7 +34,7 @@ from kit.store import DEFAULT_ROOT, digest, write_atomically, write_json
 from kit.submission.card import write_card
 from kit.submission.stored import understood
 from kit.submission.submission import Submission
-from kit.tasks import Task, find_task, load_tasks
+from kit.tasks import TASKS, Task, find_task
 from kit.tasks.labels import targets_digest
 from kit.trouble import disk_trouble
 
@@ -113,34 +113,35 @@ def total(tasks: Mapping[str, Mapping[str, Any]]) -> float:
     return round(float(sum(score for score in scores if score is not None)), 4)
 
 
-def write_scores(submission: Path, reports: Sequence[ScoreReport]) -> Path:
-    """Merge reports into submission/scores.json, {probe: report}; tasks scored earlier on the same bytes stay.
+def write_scores(submission: Submission, reports: Sequence[ScoreReport]) -> Path:
+    """Merge reports into the submission's scores.json, {probe: report}; tasks scored earlier on the same bytes stay.
 
     Atomic, and safe against another process doing the same.
 
     Raises:
         KitError: the vectors are no longer those that were scored, the folder cannot be written, or the disk is full.
     """
-    path = submission / "scores.json"
-    now = vectors_digest(submission)
+    folder = submission.folder
+    path = folder / "scores.json"
+    now = vectors_digest(folder)  # of the files as they are now, whatever they were when the submission was opened
     if any(report.vectors != now for report in reports):
         raise KitError(
             f"The vectors of {submission} were exchanged while they were scored.",
             "Nothing was written: score it again.",
         )
-    with _alone(path), _writing(submission):
-        content = read_scores(submission)
+    with _alone(path), _writing(folder):
+        content = read_scores(folder)
         for report in reports:
             before = content.get(report.probe, {})
             same = before.get("fingerprint") == report.fingerprint
             merged = _richer(before["tasks"] if same else {}, report.tasks)
-            _write_influence(submission, report, keep=same)
+            _write_influence(folder, report, keep=same)
             order = [*TaskName, *sorted(merged.keys() - set(TaskName))]
             tasks: dict[str, dict[str, Any]] = {str(name): merged[name] for name in order if name in merged}
             entry = replace(report, tasks=tasks).as_json() | runs_of(tasks)
             content[report.probe] = {key: value for key, value in entry.items() if key != "reused"}
         write_json(path, content)
-        write_card(submission)
+        write_card(folder)
     return path
 
 
@@ -279,7 +280,7 @@ def _entries(submission: Path, probe: str) -> Iterator[tuple[Task, dict[str, Any
         raise KitError(f"The vectors of {submission} are not those that the {probe} probe scored.", remedy)
     arrays = _stored(influence_file(submission, probe), report[PRINT])
     for name, entry in report["tasks"].items():
-        if entry["score"] is None or name not in load_tasks():
+        if entry["score"] is None or name not in TASKS.loaded():
             continue  # one's own task, whose file is gone, compares with nothing
         if name not in arrays:
             raise KitError(f"What {submission} was scored by ({probe}) was not written to its end.", remedy)

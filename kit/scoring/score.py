@@ -13,7 +13,7 @@ from kit import tracking
 from kit.data.check_split import require_targets
 from kit.data.layout import DataFolder
 from kit.errors import KitError
-from kit.probes.registry import Options, Probe, Source, TaskRun, load_probes
+from kit.probes.registry import PROBES, Options, Probe, Source, TaskRun
 from kit.scoring.cohorts import EventCounts, Masks, cohorts, read_counts
 from kit.scoring.conditions import conditions, precision_notes, require_clients
 from kit.scoring.entry import FIELDS, Entries, EntryPart, Parts, part_of, undefined_entry
@@ -62,7 +62,7 @@ def score_submission(
     Raises:
         KitError: bad vectors, ids, labels or options. A task that the data cannot define is no error.
     """
-    chosen = load_probes()[probe]
+    chosen = PROBES.loaded()[probe]
     asked = options or Options()
     _require_runs(asked)
     require_targets(folder, Store())

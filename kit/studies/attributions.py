@@ -22,7 +22,7 @@ from kit.challenge import PROBE_SEED
 from kit.data.layout import DataFolder
 from kit.data.own_ids import clients_called
 from kit.errors import KitError
-from kit.probes.registry import Explanation, Options, load_probes
+from kit.probes.registry import PROBES, Explanation, Options
 from kit.scoring.results import PRINT, ScoreReport
 from kit.store import write_atomically, write_json
 from kit.submission.submission import Submission
@@ -44,7 +44,7 @@ def check_explainable(probes: list[str] | None, clients: str | None, *, explain:
     """KitError unless --explain, --clients and --probe fit each other, and what they need is installed."""
     if clients is not None and not explain:
         raise KitError("--clients names whose margins to take apart.", "Add --explain.")
-    known = load_probes()
+    known = PROBES.loaded()
     wanted = [known[name] for name in probes or ["fast"]]
     able = [probe.explaining for probe in wanted if probe.explaining is not None]
     if not able:
@@ -125,7 +125,7 @@ def explain_report(
     Raises:
         KitError: the probe cannot be explained, or what that needs is not installed.
     """
-    explaining = load_probes()[report.probe].explaining
+    explaining = PROBES.loaded()[report.probe].explaining
     if explaining is None:
         raise KitError(f"The {report.probe} probe does not say what it read.", "Leave --explain out.")
     if explaining.explain is not None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -25,7 +24,7 @@ from kit.progress import stage
 from kit.recipe import Recipe, build_order, parse
 from kit.store import Artefact, Store, write_json
 from kit.studies.health import sample_rows
-from kit.submission.manifest import as_built
+from kit.submission.submission import Submission
 
 FILE: Final = "drift.json"
 BINS: Final = 10
@@ -144,33 +143,36 @@ def _row(
     return row, order[:COLUMNS]
 
 
-def write_drift(
-    submission: Path, manifest: dict[str, Any], folder: DataFolder, store: Store | None = None
-) -> dict[str, Any]:
-    """Measure the drift of a submission's recipe, unless drift.json knows it for these very vectors; keep it there."""
-    known = read_drift(submission, manifest)
+def write_drift(submission: Submission, folder: DataFolder, store: Store | None = None) -> dict[str, Any]:
+    """Measure the drift of a submission's recipe, unless drift.json knows it for these very vectors; keep it there.
+
+    Raises:
+        KitError: the data are others than the submission was made from.
+    """
+    manifest = submission.manifest
+    known = read_drift(submission)
     if known is not None:
         return known
-    require_origin(submission, manifest["data"], folder, store)
+    require_origin(submission.folder, manifest["data"], folder, store)
     recipe = parse(Recipe, manifest["recipe"], "manifest.json")
     found = measure_drift(recipe, folder, manifest["data"].get("until", "input"), store) | {
         "fingerprint": manifest["fingerprint"]
     }
-    write_json(submission / FILE, found)
+    write_json(submission.folder / FILE, found)
     return found
 
 
-def read_drift(submission: Path, manifest: dict[str, Any]) -> dict[str, Any] | None:
+def read_drift(submission: Submission) -> dict[str, Any] | None:
     """drift.json if it belongs to the submission as it is now.
 
     Raises:
         KitError: it is not JSON.
     """
-    path = submission / FILE
+    path = submission.folder / FILE
     if not path.exists():
         return None
     try:
         found = dict(json.loads(path.read_text(encoding="utf-8")))
     except ValueError as error:
         raise KitError(f"{path} is not JSON ({error}).", "Delete it and run `kit report --drift` again.") from error
-    return found if found.get("fingerprint") == manifest["fingerprint"] and as_built(submission, manifest) else None
+    return found if found.get("fingerprint") == submission.manifest["fingerprint"] and submission.is_as_built else None

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from kit.blocks.base import Block, load_blocks, make_block
+from kit.blocks.base import BLOCKS, Block, make_block
 from kit.challenge import MAX_WIDTH
 from kit.data.layout import DataFolder
 from kit.data.prepare import dated, plan_events
@@ -76,7 +76,7 @@ def check_recipe(path: Path, data: Path | None = None, store: Store | None = Non
 def _block_errors(where: str, table: dict[str, Any]) -> list[Finding]:
     """Unknown kind, unknown or ill-typed settings, unknown feature families of one block's table; `uses` where there is none to
     be, or none where it must be."""
-    kinds = load_blocks()
+    kinds = BLOCKS.loaded()
     kind = table["kind"]
     if kind not in kinds:
         return [_error(f"There is no block called {kind!r}.", f"{where}.kind", nearest(str(kind), kinds))]
@@ -115,9 +115,9 @@ def _errors(
 
 def _unknown_families(settings: dict[str, Any], where: str) -> Iterable[Finding]:
     """Families in `families`, `also`, `without` and the combined block's `stats` that do not exist."""
-    from kit.features.registry import load_families
+    from kit.features.registry import FAMILIES
 
-    known = load_families()
+    known = FAMILIES.loaded()
     inner = settings.get("stats")
     tables = [(settings, where)] + ([(inner, f"{where}.stats")] if isinstance(inner, dict) else [])
     for table, place in tables:
@@ -197,7 +197,7 @@ def json_schema() -> dict[str, Any]:
     schema = Recipe.model_json_schema()
     shared = schema["$defs"].pop("BlockEntry")["properties"]
     common = {key: shared[key] for key in COMMON}
-    variants = [_variant(kind, cls, common, schema["$defs"]) for kind, cls in load_blocks().items()]
+    variants = [_variant(kind, cls, common, schema["$defs"]) for kind, cls in BLOCKS.loaded().items()]
     like = {"like": {"type": "string", "description": shared["like"]["description"]}}
     alike = {"type": "object", "properties": like | common, "required": ["like"], "additionalProperties": False}
     schema["properties"]["blocks"]["additionalProperties"] = {"anyOf": [*variants, alike]}

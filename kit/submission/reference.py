@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from kit.blocks.base import load_blocks
+from kit.blocks.base import BLOCKS
 from kit.kinds import OneOf, TableOf
 from kit.recipe import Assembly, BlockEntry, Recipe, schema_in
 
@@ -24,7 +24,7 @@ def recipe_reference() -> str:
     """All keys of a recipe as Markdown: top level, blocks in common, each kind of block, assembly."""
     parts = [HEAD, *_table("Top level", Recipe, without=("blocks", "assembly"))]
     parts += _table("`[blocks.NAME]`, every kind", BlockEntry)
-    for kind, cls in load_blocks().items():
+    for kind, cls in BLOCKS.loaded().items():
         parts += [f'## `kind = "{kind}"`\n', f"{cls.description}\n"]
         parts.append(_lines(_rows(cls.Settings, None)))
     parts += _table("`[assembly]`", Assembly)
@@ -81,7 +81,7 @@ def _parts(prefix: str, parts: TableOf, default: Any) -> Iterable[str]:  # noqa:
     """Rows of a setting that is several parts: each part, and its keys."""
     for name, schema in parts.kinds().items():
         own = default.get(name, False)
-        about = parts.load()[name].description.replace("|", "\\|")
+        about = parts.registry[name].description.replace("|", "\\|")
         yield f"| `{prefix}{name}` | table, true or false | `{_plain(own is not False)}` | {about} |"
         yield from _rows(schema, own or None, f"{prefix}{name}.")
 

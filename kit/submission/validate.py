@@ -18,7 +18,7 @@ from kit.data.scan import columns_of
 from kit.errors import Finding, KitError, Severity
 from kit.store import Store
 from kit.submission.card import clipped
-from kit.submission.manifest import as_built, read_manifest
+from kit.submission.submission import Submission
 
 LARGE = 1_000.0
 """Absolute values above this make the unscaled probe's precision matter, and come near float16's limit of 65,504."""
@@ -26,7 +26,7 @@ DUPLICATE_PROBE_ROWS = 200_000
 """Duplicate rows and columns are looked for among this many rows."""
 
 
-def validate(folder: Path, data: DataFolder) -> list[Finding]:
+def validate(submission: Submission, data: DataFolder) -> list[Finding]:
     """Everything wrong or odd about a submission, at once; a superset of the organisers' validator.
 
     Errors: missing or unreadable files, wrong shape or dtype, more than 2048 columns, NaN or infinity, duplicate ids, ids that
@@ -34,12 +34,12 @@ def validate(folder: Path, data: DataFolder) -> list[Finding]:
     duplicate columns, duplicate rows, values near float16's limit, blocks of very different scale, values that were cut, ids
     sorted instead of permuted, negative ids, a manifest of other vectors.
     """
-    found = examine(folder)
+    found = submission.contents
     findings = list(found.errors)
     if found.ids is not None:
-        findings += client_errors(found.ids, asked_for(folder, data))
+        findings += client_errors(found.ids, asked_for(submission.folder, data))
         findings += _odd_ids(found.ids)
-    findings += [*client_column_errors(data), *_told(folder)]
+    findings += [*client_column_errors(data), *_told(submission)]
     if found.vectors is not None and found.statistics is not None and not found.statistics.bad:
         findings += _oddities(found.vectors, found.statistics)
     return findings
@@ -76,13 +76,13 @@ def asked_for(folder: Path, data: DataFolder) -> NDArray[np.int64]:
     return plan_events(data, "end", Store(), "keep", "all").clients
 
 
-def _told(folder: Path) -> list[Finding]:
+def _told(submission: Submission) -> list[Finding]:
     """What a manifest tells, if there is one: blocks of which the assembly cut many values, or that it is of other vectors."""
     try:
-        manifest = read_manifest(folder)
+        manifest, built = submission.manifest, submission.is_as_built
     except KitError:
         return []
-    if not as_built(folder, manifest):
+    if not built:
         what = "ids or vectors are others than manifest.json was written for: its recipe and blocks describe those"
         return [
             _warning(what, f"{IDS}, {VECTORS}", "Build the submission again, or remove manifest.json and columns.json.")

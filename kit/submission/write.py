@@ -124,11 +124,7 @@ def write_submission(
         folder.parent.mkdir(parents=True, exist_ok=True)
         tidy(folder)
         fresh.mkdir()
-        np.save(fresh / "client_ids.npy", profile.clients)
-        np.save(fresh / "embeddings.npy", profile.matrix)
-        profile.learned.save(fresh)
-        columns = {row.name: list(row.columns) for row in profile.blocks}
-        (fresh / "columns.json").write_text(json.dumps(columns, indent=1) + "\n", encoding="utf-8")
+        _save(fresh, profile)
         manifest = _manifest(fresh, profile, recipe, history, time.perf_counter() - began)
         manifest["data"] |= {
             "folder": str(data),
@@ -138,8 +134,6 @@ def write_submission(
             FILES_READ: dict(origin or {}),
         }
         (fresh / "manifest.json").write_text(json.dumps(manifest, indent=2, default=str) + "\n", encoding="utf-8")
-        if profile.training:
-            (fresh / "training.json").write_text(json.dumps(profile.training, indent=1) + "\n", encoding="utf-8")
         _keep_what_was_learned(folder, fresh, manifest["content"])
         write_card(fresh, shown)
         _require_valid(fresh, shown, DataFolder(data), profile)
@@ -154,6 +148,17 @@ def write_submission(
         raise trouble from error
     finally:
         tidy(folder)
+
+
+def _save(fresh: Path, profile: Profile) -> None:
+    """All files but the manifest, which names their content, and the card."""
+    np.save(fresh / "client_ids.npy", profile.clients)
+    np.save(fresh / "embeddings.npy", profile.matrix)
+    profile.learned.save(fresh)
+    columns = {row.name: list(row.columns) for row in profile.blocks}
+    (fresh / "columns.json").write_text(json.dumps(columns, indent=1) + "\n", encoding="utf-8")
+    if profile.training:
+        (fresh / "training.json").write_text(json.dumps(profile.training, indent=1) + "\n", encoding="utf-8")
 
 
 def _require_valid(fresh: Path, folder: Path, data: DataFolder, profile: Profile) -> None:

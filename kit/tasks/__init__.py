@@ -1,6 +1,6 @@
 """Tasks: what is predicted in a window. The challenge's six, and anybody's own."""
 
-from kit.tasks.base import TASKS, Task, TaskWindow, find_task, load_tasks, register
+from kit.tasks.base import TASKS, Task, TaskWindow, find_task, register
 from kit.tasks.challenge import CATEGORY, CHALLENGE, CHURN, CONVERSION, NEW_SKU, PRICE, SKU
 
 __all__ = [
@@ -15,6 +15,5 @@ __all__ = [
     "Task",
     "TaskWindow",
     "find_task",
-    "load_tasks",
     "register",
 ]

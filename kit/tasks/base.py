@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from datetime import datetime
-from functools import cache
 from typing import ClassVar, Literal, Protocol, TypeVar
 
 import numpy as np
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from kit.challenge import EventType, TaskName
 from kit.data.layout import DataFolder, load_ids
 from kit.data.targets import Bought, TargetList
-from kit.registry import Registry, import_modules
+from kit.registry import Registry
 from kit.tasks.metric import AUROC, Metric
 
 Ids = NDArray[np.int64]
@@ -113,7 +112,7 @@ class Task(ABC):
 
 
 T = TypeVar("T", bound=Task)
-TASKS: Registry[Task] = Registry("task")
+TASKS: Registry[Task] = Registry("task", "kit.tasks")
 
 
 def register(task: T) -> T:
@@ -122,17 +121,10 @@ def register(task: T) -> T:
     return task
 
 
-@cache
-def load_tasks() -> Registry[Task]:
-    """All tasks, imported on first use."""
-    import_modules("kit.tasks")
-    return TASKS
-
-
 def find_task(name: str) -> Task:
     """The task of this name.
 
     Raises:
         KitError: there is none.
     """
-    return load_tasks()[name]
+    return TASKS.loaded()[name]

@@ -22,7 +22,7 @@ from kit.data.targets import CHALLENGE_LISTS, MIN_LABELS, ListRule
 from kit.errors import KitError
 from kit.fingerprint import code_of
 from kit.store import Store, digest
-from kit.tasks.base import Ids, Task, TaskWindow, load_tasks
+from kit.tasks.base import TASKS, Ids, Task, TaskWindow
 from kit.tasks.lists import load_popularity, load_targets
 from kit.tasks.window import TargetWindow
 
@@ -41,7 +41,7 @@ def targets_digest(folder: DataFolder) -> str:
 def list_rules() -> dict[str, ListRule]:
     """How the target lists of all tasks that have one are made, for `kit data split`."""
     return {
-        task.name: ListRule(task.targets, task.column) for _, task in load_tasks().items() if task.column is not None
+        task.name: ListRule(task.targets, task.column) for _, task in TASKS.loaded().items() if task.column is not None
     }
 
 

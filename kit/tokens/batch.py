@@ -89,6 +89,17 @@ def sequence_batch(
     span = np.arange(width if width is not None else max(int(size.max(initial=0)) + anchor, 1))
     mask = span < size[:, None]
     position = np.where(mask, (stop - size)[:, None] + span, -1)
+    batch = _batch(tokens, first, cuts, size, mask, position)
+    if anchor:
+        _add_anchors(batch, cuts)
+    return batch
+
+
+def _batch(
+    tokens: Tokens, first: Int64s, cuts: Int64s, size: Int64s, mask: NDArray[np.bool_], position: Int64s
+) -> SequenceBatch:
+    """The fields of tokens at `position` (B, T) where `mask` is true; `first`, `cuts`, `size` (B,): a row's first token ever, its
+    cut, its tokens here."""
     at = position[mask]
     row = np.nonzero(mask)[0]
 
@@ -104,7 +115,7 @@ def sequence_batch(
     gap = (time - tokens.time[np.maximum(at - 1, 0)]) // SECOND
     age = (cuts[row] - time) / HOUR
     coded, asked, codes = _codes(tokens, product, query)
-    batch = SequenceBatch(
+    return SequenceBatch(
         kind=padded(tokens.kind[at]),
         sku=padded(np.where(sku <= live_sku[row], sku, 0)),
         product=padded(product),
@@ -123,9 +134,6 @@ def sequence_batch(
         coded=np.flatnonzero(mask.ravel())[coded],
         asked=asked,
     )
-    if anchor:
-        _add_anchors(batch, cuts)
-    return batch
 
 
 def _codes(

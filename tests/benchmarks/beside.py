@@ -46,7 +46,7 @@ def probe_seconds(name: str) -> float:
     from probe_speed import make_data
 
     from kit.data.layout import DataFolder
-    from kit.probes.registry import Options, load_probes
+    from kit.probes.registry import PROBES, Options
     from kit.tasks import SKU
     from kit.tasks.labels import load_task
 
@@ -55,7 +55,7 @@ def probe_seconds(name: str) -> float:
         submission = make_data(Path(folder) / "data", clients, 256)
         data = load_task(SKU, np.load(submission / "client_ids.npy"), DataFolder(submission.parent))
         vectors = np.load(submission / "embeddings.npy")
-        return timed(lambda: load_probes()[name].run(vectors, [data], Options()))
+        return timed(lambda: PROBES.loaded()[name].run(vectors, [data], Options()))
 
 
 def block_seconds(kind: str, root: Path) -> float:

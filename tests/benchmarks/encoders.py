@@ -27,7 +27,7 @@ import torch
 from kit.blocks.base import make_block
 from kit.data.layout import DataFolder
 from kit.history import History
-from kit.models.sequence import load_encoders
+from kit.models.sequence import ENCODERS
 from kit.models.throughput import Throughput, matmul_gflops, step_throughput
 from kit.recipe import BlockEntry, read_recipe
 from kit.store import Store
@@ -72,7 +72,9 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     named = {entry.kind: entry for entry in read_recipe(given.recipe).blocks.values()} if given.recipe else {}
-    sequences = {kind: BlockEntry(kind="sequence", encoder={"kind": kind, "anchor": True}) for kind in load_encoders()}
+    sequences = {
+        kind: BlockEntry(kind="sequence", encoder={"kind": kind, "anchor": True}) for kind in ENCODERS.loaded()
+    }
     others = {kind: named.get(kind, BlockEntry(kind=kind)) for kind in ("combined", "twhin")}
     wanted = {name: entry for name, entry in (sequences | others).items() if not given.only or name in given.only}
     reference = matmul_gflops()

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from kit.contract import column_statistics
 from kit.data.layout import DataFolder
-from kit.probes.registry import Options, Precision, load_probes
+from kit.probes.registry import PROBES, Options, Precision
 from kit.scoring.conditions import _mean_cosine, precision_notes, uneven
 from kit.studies.calibration.variants import read_source, variants
 from kit.submission.submission import Submission
@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--task", action="append", choices=[task.name for task in CHALLENGE])
     parser.add_argument("--threads", type=int)
     given = parser.parse_args()
-    folder, run = DataFolder(given.data), load_probes()["official"].run
+    folder, run = DataFolder(given.data), PROBES.loaded()["official"].run
     print(f"{'profile':34s} {'largest':>9s} {'uneven':>8s} {'cosine':>8s}  warned  max |bf16 - fp32|  (task)")
     missed, quiet = 0, 0
     for submission in given.submission:

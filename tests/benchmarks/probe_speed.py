@@ -41,7 +41,7 @@ from kit.challenge import PROBE_SEED
 from kit.data.layout import DataFolder
 from kit.probes.mlp import BATCH, BLOCK, Learner
 from kit.probes.network import OFFICIAL, products
-from kit.probes.registry import Options, Precision, load_probes
+from kit.probes.registry import PROBES, Options, Precision
 from kit.tasks import CHALLENGE, SKU, Task
 from kit.tasks.labels import TaskData, load_task
 
@@ -173,7 +173,7 @@ def memory_of(clients: int, width: int, threads: int) -> None:
         with peak_memory(held):
             time.sleep(0.1)
         with peak_memory(held):
-            load_probes()["fast"].run(vectors, every, Options(threads=threads))
+            PROBES.loaded()["fast"].run(vectors, every, Options(threads=threads))
         print(*held)
 
 
@@ -248,7 +248,7 @@ def ours(submission: Path, threads: int) -> dict[str, float]:
     for label, probe, precision, tasks in runs:
         began = time.perf_counter()
         data = [load_task(task, ids, folder) for task in tasks]
-        load_probes()[probe].run(vectors, data, Options(precision=precision, threads=threads))
+        PROBES.loaded()[probe].run(vectors, data, Options(precision=precision, threads=threads))
         seconds[label] = time.perf_counter() - began
         note = ""
         if probe == "official":

@@ -39,7 +39,7 @@ from kit.data.shop import PRESETS
 from kit.probes import mlp
 from kit.probes.fast import FAST
 from kit.probes.network import OFFICIAL, Network, Shape
-from kit.probes.registry import Options, TaskRun, Vectors, load_probes
+from kit.probes.registry import PROBES, Options, TaskRun, Vectors
 from kit.scoring.ceiling import PROBABILITIES
 from kit.tasks import CHALLENGE, Task, find_task
 from kit.tasks.labels import TaskData, load_task
@@ -112,7 +112,7 @@ def study(folder: DataFolder, tasks: Sequence[Task], shape: Shape, options: Opti
         probe, common = through(vectors, data, shape, options, prepared=False)
         ready, other = through(vectors, data, shape, options, prepared=True)
         cells = [f"{len(ids):,}", task.name, str(bought), *(f"{value:.4f}" for value in plain.values())]
-        (trees,) = load_probes()["gbm"].run(vectors, [data], Options(threads=options.threads))
+        (trees,) = PROBES.loaded()["gbm"].run(vectors, [data], Options(threads=options.threads))
         cells += [f"{probe:.4f}", f"{common:.2%}", f"{ready:.4f}", f"{other:.2%}", f"{trees.best.auroc:.4f}"]
         print("| " + " | ".join(cells) + " |", flush=True)
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kit.data.layout import DataFolder
-from kit.probes.registry import Options, load_probes
+from kit.probes.registry import PROBES, Options
 from kit.scoring.cohorts import read_counts
 from kit.submission.submission import Submission
 from kit.tasks import CHALLENGE, Task, find_task
@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     given = parser.parse_args()
-    folder, opened, run = DataFolder(given.data), Submission.open(given.submission), load_probes()["official"].run
+    folder, opened, run = DataFolder(given.data), Submission.open(given.submission), PROBES.loaded()["official"].run
     spread: dict[Task, list[TaskMetrics]] = {}
     for name, order in orders_of(opened.ids, folder, given.orders, given.quiet).items():
         vectors, total = np.asarray(opened.vectors)[order], 0.0

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from kit.blocks.als import ALS, ALSSettings
-from kit.blocks.base import Block, BlockOutput, Others, load_blocks
+from kit.blocks.base import BLOCKS, Block, BlockOutput, Others
 from kit.blocks.organisers import DAYS, TOP, Organisers
 from kit.challenge import EventType
 from kit.data.layout import DataFolder
@@ -57,7 +57,7 @@ class Counts(Others):
 
 
 def make(kind: str) -> Block:
-    cls = load_blocks()[kind]
+    cls = BLOCKS.loaded()[kind]
     unit = cls(cls.Settings(**SMALL.get(kind, {})), seed=0)
     if cls.takes:
         unit.uses, unit.others = ("counts",), Counts()
@@ -75,7 +75,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("kind", list(load_blocks()))
+@pytest.mark.parametrize("kind", list(BLOCKS.loaded()))
 def test_rows_are_the_clients_asked_for(toy_history: History, kind: str, asked: set[str]):
     fitted = make(kind).fit(toy_history)
     whole = fitted.transform(toy_history, toy_history.clients)
@@ -88,7 +88,7 @@ def test_rows_are_the_clients_asked_for(toy_history: History, kind: str, asked: 
     assert not {name for name in asked if f"{name.replace('.', '/')}.py" not in counted}, "decides, but is not counted"
 
 
-@pytest.mark.parametrize("kind", list(load_blocks()))
+@pytest.mark.parametrize("kind", list(BLOCKS.loaded()))
 def test_same_seed_same_bytes(toy_history: History, kind: str):
     one, two = (make(kind).fit(toy_history).transform(toy_history, toy_history.clients) for _ in range(2))
     assert one.values.tobytes() == two.values.tobytes()
@@ -112,7 +112,7 @@ def disturb_the_future(folder: DataFolder, cut) -> None:
         pl.concat([added, past, future.sample(fraction=0.5, seed=1)]).write_parquet(path)
 
 
-@pytest.mark.parametrize("kind", list(load_blocks()))
+@pytest.mark.parametrize("kind", list(BLOCKS.loaded()))
 @pytest.mark.parametrize("rewound", [False, True], ids=["cut", "rewound"])
 def test_the_future_changes_no_number_and_no_model_file(toy: DataFolder, tmp_path: Path, kind: str, rewound: bool):
     """Rule 1: alter, delete or add any event at or after the cut, and every vector and model file is bit-identical."""

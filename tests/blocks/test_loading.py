@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from test_blocks import make
 
-from kit.blocks.base import Block, BlockOutput, load_blocks
+from kit.blocks.base import BLOCKS, Block, BlockOutput
 from kit.blocks.organisers import Organisers
 from kit.blocks.stats import Stats, StatsSettings
 from kit.data.layout import DataFolder
@@ -24,7 +24,7 @@ def loaded(block: Block, kind: str, folder: Path) -> Block:
     return make(kind).load(folder)
 
 
-@pytest.mark.parametrize("kind", list(load_blocks()))
+@pytest.mark.parametrize("kind", list(BLOCKS.loaded()))
 def test_a_loaded_block_says_what_the_fitted_one_says(
     toy: DataFolder, toy_history: History, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ):
@@ -40,7 +40,7 @@ def test_a_loaded_block_says_what_the_fitted_one_says(
     assert again.transform(fresh, some).values.tobytes() == whole.values[[5, 7, 30]].tobytes()
 
 
-@pytest.mark.parametrize("kind", list(load_blocks()))
+@pytest.mark.parametrize("kind", list(BLOCKS.loaded()))
 def test_fitted_and_loaded_agree_at_a_later_cut_and_columns_stay(toy: DataFolder, tmp_path: Path, kind: str):
     cut = toy.split().train_start
     early, late = (
@@ -55,7 +55,7 @@ def test_fitted_and_loaded_agree_at_a_later_cut_and_columns_stay(toy: DataFolder
     assert before.values.tobytes() != after.values.tobytes()  # what happened meanwhile is seen
 
 
-@pytest.mark.parametrize("kind", list(load_blocks()))
+@pytest.mark.parametrize("kind", list(BLOCKS.loaded()))
 def test_what_is_saved_is_plain_arrays_without_a_row_per_client(toy_history: History, tmp_path: Path, kind: str):
     make(kind).fit(toy_history).save(tmp_path)
     clients = len(toy_history.clients)

@@ -13,21 +13,21 @@ import pytest
 from kit.blocks.base import make_block
 from kit.errors import KitError
 from kit.history import History
-from kit.models.heads import load_heads
-from kit.models.items import load_items
-from kit.models.negatives import load_samplers
-from kit.models.sequence import load_encoders
-from kit.models.trunks import load_trunks
+from kit.models.heads import HEADS
+from kit.models.items import ITEMS
+from kit.models.negatives import SAMPLERS
+from kit.models.sequence import ENCODERS
+from kit.models.trunks import TRUNKS
 from kit.profile.build import run_block
 from kit.recipe import BlockEntry
 from kit.store import Store
 
 PARTS = {
-    "encoder": (load_encoders, "fading"),
-    "items": (load_items, "names"),
-    "head": (load_heads, "basket"),
-    "negatives": (load_samplers, "popular"),
-    "trunk": (load_trunks, "gate"),
+    "encoder": (ENCODERS, "fading"),
+    "items": (ITEMS, "names"),
+    "head": (HEADS, "basket"),
+    "negatives": (SAMPLERS, "popular"),
+    "trunk": (TRUNKS, "gate"),
 }
 PLUGIN = Path(__file__).parents[1] / "plugin"
 NETWORK = {
@@ -45,7 +45,7 @@ COMBINED = {
 @pytest.fixture(autouse=True)
 def outside(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The parts are known for one test: others go through all that are registered."""
-    registries = {name: (load(), kind) for name, (load, kind) in PARTS.items()}
+    registries = {name: (parts.loaded(), kind) for name, (parts, kind) in PARTS.items()}
     monkeypatch.syspath_prepend(str(PLUGIN))
     before = set(sys.modules)
     for name in PARTS:

@@ -22,7 +22,7 @@ from sklearn.preprocessing import StandardScaler
 from test_blocks import SMALL
 from toy import write_folder
 
-from kit.blocks.base import BLOCKS, Block, BlockOutput, load_blocks
+from kit.blocks.base import BLOCKS, Block, BlockOutput
 from kit.challenge import EventType
 from kit.data.layout import DataFolder
 from kit.data.scan import scan_events
@@ -98,13 +98,15 @@ def recipe_of(kind: str) -> Recipe:
     if kind.endswith(".toml"):
         return read_recipe(Path(__file__).parents[2] / "pipelines" / kind)
     blocks = {kind: {"kind": kind, "scale": "standard", **SMALL.get(kind, {})}}
-    if kind in load_blocks() and load_blocks()[kind].takes:  # it learns from another entry, which is not in the profile
+    if (
+        kind in BLOCKS.loaded() and BLOCKS.loaded()[kind].takes
+    ):  # it learns from another entry, which is not in the profile
         blocks[kind]["uses"] = ["counts"]
         blocks["counts"] = {"kind": "stats", "families": ["counts"], "profile": False}
     return parse(Recipe, {"name": "one", "blocks": blocks}, "test")
 
 
-@pytest.mark.parametrize("kind", ["stats.toml", *(kind for kind in load_blocks() if kind != "stats")])
+@pytest.mark.parametrize("kind", ["stats.toml", *(kind for kind in BLOCKS.loaded() if kind != "stats")])
 def test_a_label_of_the_future_alone_is_not_predictable(planted: DataFolder, tmp_path: Path, kind: str):
     history = open_at_cut(planted, Store(tmp_path))
     profile = build_profile(recipe_of(kind), history, Store(tmp_path))

@@ -44,7 +44,8 @@ from kit.features.build import build_features
 from kit.features.registry import FeatureSettings
 from kit.history import History
 from kit.store import Store, digest
-from kit.submission.validate import validate
+from kit.submission import validate
+from kit.submission.submission import Submission
 from kit.tasks import CHALLENGE
 from kit.tasks.labels import load_task
 from kit.trouble import sentence
@@ -150,7 +151,7 @@ def use() -> Seen:
     it must not pass for fresh ones, so all is done with an empty one too."""
     seen, data = Seen(), DataFolder(DATA)
     seen.run("check", lambda: _said(seen, "check", check_folder(DATA)))
-    seen.run("validate", lambda: _said(seen, "validate", validate(MADE, data)))
+    seen.run("validate", lambda: _said(seen, "validate", validate(Submission(MADE), data)))
     seen.run("features", lambda: _features(Store()))
     seen.run("features, empty store", lambda: _features(Store(Path("empty"))))
     seen.run("submit", _submitted)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from scored import validate
 from toy import write_folder
 
 from kit.challenge import EventType
@@ -16,7 +17,7 @@ from kit.data.split import split_folder
 from kit.errors import KitError, Severity
 from kit.recipe import Recipe, parse
 from kit.store import Store
-from kit.submission import read_manifest, submit, validate
+from kit.submission import read_manifest, submit
 
 PLAN = parse(Recipe, {"name": "t", "blocks": {"counts": {"kind": "stats", "families": ["counts"]}}}, "test")
 LATE = [501, 502, 503]

@@ -19,7 +19,7 @@ from kit.data.layout import DataFolder
 from kit.data.split import split_folder
 from kit.errors import KitError
 from kit.features.build import build_features, write_features
-from kit.features.registry import FeatureSettings, load_families
+from kit.features.registry import FAMILIES, FeatureSettings
 from kit.history import History
 from kit.store import Store
 
@@ -40,7 +40,7 @@ def whole(toy_history: History) -> pl.DataFrame:
 def test_frames_hold_exactly_the_clients_as_float32(toy_history: History, whole: pl.DataFrame) -> None:
     np.testing.assert_array_equal(whole["client_id"].to_numpy(), toy_history.clients)
     assert set(whole.drop("client_id").dtypes) == {pl.Float32}
-    assert {name.split("__")[0] for name in whole.columns[1:]} == set(load_families())
+    assert {name.split("__")[0] for name in whole.columns[1:]} == set(FAMILIES.loaded())
     numbers = whole.drop("client_id").to_numpy()
     assert not np.isinf(numbers).any()
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from kit.cli.features import app
 from kit.data.layout import DataFolder
 from kit.errors import KitError
-from kit.features.registry import load_families
+from kit.features.registry import FAMILIES
 
 run = CliRunner()
 
@@ -21,7 +21,7 @@ def test_list_shows_every_family() -> None:
     result = run.invoke(app, ["list", "--json"])
     assert result.exit_code == 0
     lines = json.loads(result.stdout)
-    assert {line["family"] for line in lines} == set(load_families())
+    assert {line["family"] for line in lines} == set(FAMILIES.loaded())
     counts = next(line for line in lines if line["family"] == "counts")
     assert counts["windows"] == "1/3/7/14/28/56 d"
     assert all(line["columns"] > 0 and line["purpose"] for line in lines)

@@ -11,7 +11,7 @@ import pytest
 from feature_log import built, history, product_table, value
 
 from kit.challenge import EventType, TaskName
-from kit.features.registry import load_families
+from kit.features.registry import FAMILIES
 from kit.history import History
 
 MINUTE = 1 / 1440
@@ -148,7 +148,7 @@ def test_a_client_who_looked_once(frame: pl.DataFrame) -> None:
 
 
 def test_a_client_without_events(frame: pl.DataFrame) -> None:
-    for name, item in load_families().items():
+    for name, item in FAMILIES.loaded().items():
         if item.absent is not None:
             row = frame.filter(pl.col("client_id") == 3).select(pl.col(f"^{name}__.*$"))
             assert set(row.row(0)) == {item.absent}, name

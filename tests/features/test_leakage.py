@@ -14,12 +14,12 @@ from toy import BEGIN, DAYS, code_text, write_folder
 from kit.challenge import TIMESTAMP_FORMAT, EventType
 from kit.data.layout import DataFolder
 from kit.data.split import split_folder
-from kit.features.registry import load_families
+from kit.features.registry import FAMILIES
 from kit.history import History
 from kit.store import Store
 
 CUT = BEGIN + timedelta(days=40)
-FAMILIES = list(load_families())
+FAMILIES = list(FAMILIES.loaded())
 
 
 def opened(root: Path, cut: datetime) -> History:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kit.blocks import stats
-from kit.blocks.base import load_blocks, make_block
+from kit.blocks.base import BLOCKS, make_block
 from kit.challenge import EventType
 from kit.data.layout import DataFolder
 from kit.data.prepare import events_need
@@ -161,7 +161,7 @@ def counts_of(clients: int, each: int) -> Counts:
 
 
 @settings(max_examples=30, deadline=None)
-@given(clients=st.integers(500_000, 3_000_000), each=st.integers(1, 60), kind=st.sampled_from(sorted(load_blocks())))
+@given(clients=st.integers(500_000, 3_000_000), each=st.integers(1, 60), kind=st.sampled_from(sorted(BLOCKS.loaded())))
 def test_estimates_grow_with_the_clients_and_no_faster(clients: int, each: int, kind: str):
     """Twice the clients: never less, and at most twice plus rounding; the floor is never above the whole."""
     unit = make_block("b", BlockEntry(kind=kind), 0)

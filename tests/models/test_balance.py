@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kit.models.balances import Balance, load_balances, make_balance
+from kit.models.balances import BALANCES, Balance, make_balance
 
 
 def balance_of(kind: str, weights: dict[str, float]) -> Balance:
-    return make_balance(weights, load_balances()[kind].Settings())
+    return make_balance(weights, BALANCES.loaded()[kind].Settings())
 
 
 def shared_gradients(kind: str, scale: float, steps: int = 300) -> dict[str, float]:

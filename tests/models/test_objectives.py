@@ -16,11 +16,7 @@ from kit.kinds import chosen
 from kit.models.events import EventSettings
 from kit.models.losses.softmax import SoftmaxSettings, full_softmax, sampled_softmax
 from kit.models.negatives.frequency import FrequencySettings
-from kit.models.objectives import (
-    SequenceModel,
-    load_objectives,
-    make_objectives,
-)
+from kit.models.objectives import OBJECTIVES, SequenceModel, make_objectives
 from kit.models.objectives.base import Spans, balance
 from kit.models.objectives.feedback import BOUGHT, LEFT, REMOVED, Fate, cart_fates
 from kit.models.objectives.timing import STEPS, Timing, TimingSettings, hazard_loss
@@ -269,13 +265,13 @@ def model_of(tokens: Tokens, chosen: dict, seed: int = 0) -> SequenceModel:
     torch.manual_seed(seed)
     encoder = TransformerSettings(heads=2, layers=1, length=12, anchor=True)
     client = ClientEncoder(tokens.vocabulary, EventSettings(width=WIDTH), encoder)
-    own = {kind: load_objectives()[kind].Settings(**settings) for kind, settings in chosen.items()}
+    own = {kind: OBJECTIVES.loaded()[kind].Settings(**settings) for kind, settings in chosen.items()}
     model = SequenceModel(client, make_objectives(own, WIDTH, tokens.vocabulary))
     model.bind(tokens)
     return model
 
 
-@pytest.mark.parametrize("kind", list(load_objectives()))
+@pytest.mark.parametrize("kind", list(OBJECTIVES.loaded()))
 def test_every_objective_learns_and_handles_batches_without_targets(tokens: Tokens, kind: str):
     """Its loss falls on one batch that is seen again and again; and silence is no error."""
     model = model_of(tokens, {kind: {}})

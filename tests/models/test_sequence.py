@@ -12,11 +12,11 @@ from pydantic import ValidationError
 from kit.errors import KitError
 from kit.history import History
 from kit.models.events import EventEmbedding, EventSettings, to_tensors
-from kit.models.sequence import ClientEncoder, load_encoders, make_encoder, pool
+from kit.models.sequence import ENCODERS, ClientEncoder, make_encoder, pool
 from kit.tokens import Tokens, TokenSettings, sequence_batch, tokenise
 
 WIDTH, LENGTH = 16, 24
-KINDS = list(load_encoders())
+KINDS = list(ENCODERS.loaded())
 DAY = 86_400 * 1_000_000
 
 
@@ -27,7 +27,7 @@ def tokens(toy_history: History) -> Tokens:
 
 def settings_of(kind: str, **changes):
     """Those of a kind; `heads` where it has some."""
-    schema = load_encoders()[kind].Settings
+    schema = ENCODERS.loaded()[kind].Settings
     heads = {"heads": 2} if "heads" in schema.model_fields else {}
     return schema.model_validate({"length": LENGTH, **heads, **changes})
 

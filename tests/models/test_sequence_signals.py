@@ -13,7 +13,7 @@ from kit.models.events import EventSettings
 from kit.models.objectives import SequenceModel, make_objectives
 from kit.models.objectives.timing import TimingSettings
 from kit.models.objectives.upcoming import UpcomingSettings
-from kit.models.sequence import ClientEncoder, EncoderSettings, load_encoders
+from kit.models.sequence import ENCODERS, ClientEncoder, EncoderSettings
 from kit.models.training import TrainSettings, train
 from kit.tokens import Catalogue, Tokens, Vocabulary, Words, length_buckets
 
@@ -53,7 +53,7 @@ def carts(products: np.ndarray, category: np.ndarray, codes: np.ndarray, unknown
 
 def small_encoder(kind: str, length: int) -> EncoderSettings:
     """One layer without dropout, as far as the kind has such settings."""
-    schema = load_encoders()[kind].Settings
+    schema = ENCODERS.loaded()[kind].Settings
     wanted = {"heads": 2, "layers": 1, "dropout": 0.0}
     own = {name: value for name, value in wanted.items() if name in schema.model_fields}
     return schema.model_validate({"length": length, **own})

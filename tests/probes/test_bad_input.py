@@ -11,12 +11,12 @@ import numpy as np
 import polars as pl
 import pytest
 from probe_world import World
+from scored import validate
 
 from kit.cli.main import main
 from kit.data.layout import DataFolder
 from kit.errors import Severity
-from kit.probes.registry import Options, load_probes
-from kit.submission import validate
+from kit.probes.registry import PROBES, Options
 from kit.tasks import CONVERSION, PRICE
 from kit.tasks.labels import load_task
 
@@ -187,6 +187,6 @@ def test_two_clients_and_a_single_positive_can_be_scored(world: World, folder: D
     other = next(i for i, client in enumerate(ids.tolist()) if not any(client in window for window in bought))
     rows = np.array([buyer, other])
     data = load_task(CONVERSION, ids[rows], folder)
-    (run,) = load_probes()[probe].run(vectors[rows], [data], Options(threads=1, keep_logits=True))
+    (run,) = PROBES.loaded()[probe].run(vectors[rows], [data], Options(threads=1, keep_logits=True))
     assert run.best.score in (0.0, 0.5, 1.0)
     assert run.logits is not None and np.isfinite(run.logits).all()

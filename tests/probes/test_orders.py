@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from probe_world import World
-from scored import score_submission
+from scored import score_submission, write_scores
 
 from kit.challenge import PROBE_SEED
 from kit.errors import KitError
@@ -15,7 +15,6 @@ from kit.probes.mlp import train
 from kit.probes.network import Shape
 from kit.probes.orders import Reordered, reorder
 from kit.probes.registry import Options
-from kit.scoring.results import write_scores
 from kit.tasks import CATEGORY, CHURN, CONVERSION
 from kit.tasks.labels import TaskData, load_task
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from scored import score_submission
+from scored import score_submission, write_scores
 from sklearn.metrics import roc_auc_score
 
 from kit.challenge import EventType
@@ -19,7 +19,7 @@ from kit.errors import KitError
 from kit.history import History
 from kit.probes.none import label_forecasts, none
 from kit.probes.registry import Options
-from kit.scoring.results import read_areas, read_scored, write_scores
+from kit.scoring.results import read_areas, read_scored
 from kit.store import Plan, Store, remove_tree
 from kit.submission.forecasts import read_forecasts, silent_ratio
 from kit.submission.manifest import as_built

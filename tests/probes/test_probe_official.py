@@ -18,7 +18,7 @@ from kit.challenge import PROBE_SEED
 from kit.limits.processor import processor_bf16
 from kit.probes import mlp
 from kit.probes.network import Dense, Shape, build, fuse_updates, products
-from kit.probes.registry import Options, Precision, load_probes
+from kit.probes.registry import PROBES, Options, Precision
 from kit.tasks import CHURN, CONVERSION, PRICE, SKU, Task, find_task
 from kit.tasks.labels import TaskData, load_task
 
@@ -49,7 +49,7 @@ def test_scores_are_the_organisers_scores(world: World, tiny: World, name: str) 
     folder, profile, task = name.split("/")
     place = {"world": world, "tiny": tiny}[folder]
     ids, vectors = place.profiles[profile]
-    (run,) = load_probes()["official"].run(vectors, [load_task(find_task(task), ids, place.folder)], Options())
+    (run,) = PROBES.loaded()["official"].run(vectors, [load_task(find_task(task), ids, place.folder)], Options())
     theirs = GOLDEN[name]
     assert run.best.score == pytest.approx(theirs["score"], abs=0.0005)
     assert run.epochs.index(run.best) == theirs["best_epoch"]
@@ -153,7 +153,7 @@ def test_the_input_layer_stays_exact_in_bf16() -> None:
 
 def test_scores_are_deterministic(world: World) -> None:
     vectors, data = small_task(world, PRICE)
-    first, second = (load_probes()["fast"].run(vectors, [data], Options(keep_logits=True))[0] for _ in range(2))
+    first, second = (PROBES.loaded()["fast"].run(vectors, [data], Options(keep_logits=True))[0] for _ in range(2))
     assert first.logits is not None and second.logits is not None
     assert np.array_equal(first.logits, second.logits)
 

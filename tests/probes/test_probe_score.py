@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 import typer
 from probe_world import World
-from scored import score_submission
+from scored import score_submission, validate, write_scores
 from typer.testing import CliRunner
 
 from kit.cli.score import score as score_command
@@ -24,8 +24,7 @@ from kit.probes.registry import PROBES, Options, Probe, TaskRun
 from kit.scoring import results
 from kit.scoring import score as score_room
 from kit.scoring.conditions import conditions
-from kit.scoring.results import read_scored, read_scores, write_scores
-from kit.submission import validate
+from kit.scoring.results import read_scored, read_scores
 from kit.submission.submission import Submission
 from kit.tasks import CHALLENGE, CHURN, CONVERSION, SKU, Task, find_task
 

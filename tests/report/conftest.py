@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 from report_world import BASELINE, MINE, build
-from scored import score_submission
+from scored import score_submission, write_scores
 
 from kit.data.layout import DataFolder
-from kit.scoring.results import write_scores
 
 
 @pytest.fixture(scope="session")

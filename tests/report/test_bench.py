@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from report_world import BASELINE
-from scored import score_submission
+from scored import score_submission, write_scores
 from toy import write_folder
 from typer.testing import CliRunner
 
@@ -23,10 +23,10 @@ from kit.data.layout import DataFolder
 from kit.data.split import split_folder
 from kit.errors import KitError
 from kit.probes.network import Shape
-from kit.probes.registry import PROBES, Options, load_probes
+from kit.probes.registry import PROBES, Options
 from kit.recipe import Recipe, parse
 from kit.report.bench import figure
-from kit.scoring.results import read_scored, read_scores, write_scores
+from kit.scoring.results import read_scored, read_scores
 from kit.scoring.statistics import compare, together
 from kit.store import Store
 from kit.studies.bench.measure import Asked, measure
@@ -64,7 +64,7 @@ def asked(shops: Sequence[DataFolder], work: Path, **changes) -> Asked:
 
 def counted(monkeypatch: pytest.MonkeyPatch, calls: list[int], stop: int | None = None) -> None:
     """Count the fast probe's trainings, and be interrupted in place of the one numbered `stop`."""
-    probe = load_probes()["fast"]
+    probe = PROBES.loaded()["fast"]
     run: Callable = probe.run
 
     @wraps(run)

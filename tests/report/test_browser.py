@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from browser import Page, browsing, executable
-from scored import score_submission
+from scored import collect, score_submission, write_scores
 
+from kit.cli.report import _measure
 from kit.data.layout import DataFolder
 from kit.probes.registry import Options
-from kit.report import collect, render
-from kit.scoring.results import write_scores
+from kit.report import render
 from kit.studies.attributions import client_rows, explain_report
 from kit.submission.submission import Submission
 from kit.tasks import CATEGORY, CHURN
@@ -68,7 +68,8 @@ def page(scored: Path, toy: DataFolder, tmp_path_factory: pytest.TempPathFactory
         scores = score_submission(named, toy, "fast", [CHURN, CATEGORY], threads=1)
         explain_report(scores, Submission(named), toy, Options(threads=1, explain=rows[:1]))
     path = root / "report.html"
-    path.write_text(render(collect(named, toy.root, ablate=True, drift=True, threads=1)), encoding="utf-8")
+    _measure(Submission(named), toy, drift=True, ablate=True, threads=1)
+    path.write_text(render(collect(named, toy.root)), encoding="utf-8")
     return path
 
 

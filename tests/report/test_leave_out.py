@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from report_world import MINE, build
-from scored import score_submission
+from scored import collect, score_submission, write_scores
 from typer.testing import CliRunner
 
 from kit.cli.main import app
@@ -18,12 +18,12 @@ from kit.errors import KitError
 from kit.history import History
 from kit.probes.fast import PRECISION
 from kit.probes.network import Shape
-from kit.probes.registry import Options, load_probes
+from kit.probes.registry import PROBES, Options
 from kit.profile import build_profile
 from kit.recipe import Recipe, parse
-from kit.report import collect, render
+from kit.report import render
 from kit.scoring.cells import Measured, Scorer
-from kit.scoring.results import read_scored, write_scores
+from kit.scoring.results import read_scored
 from kit.scoring.statistics import compare
 from kit.store import Store
 from kit.studies.ablation.measure import leave_one_out, measure_ablation, submission_of
@@ -125,7 +125,7 @@ def test_killed_and_resumed_and_nothing_paid_twice(
     study = Study(plan(), toy, store)
     other = Store(Path(shutil.copytree(store.root, tmp_path / "other")))
     whole = leave_one_out(Study(plan(), toy, other), scorer(toy, other), 2)
-    probe, calls = load_probes()["fast"], []
+    probe, calls = PROBES.loaded()["fast"], []
 
     def counted(limit: int):
         def run(*arguments):

@@ -13,17 +13,18 @@ import numpy as np
 import polars as pl
 import pytest
 from report_world import BASELINE, MINE, build
-from scored import score_submission
+from scored import collect, score_submission, write_scores
 from typer.testing import CliRunner
 
 from kit.cli.main import app
+from kit.cli.report import _measure
 from kit.data.layout import DataFolder
 from kit.errors import KitError
 from kit.probes.registry import Options
 from kit.recipe import Recipe, parse
-from kit.report import collect, render, render_markdown
+from kit.report import render, render_markdown
 from kit.report.html import DRAWN
-from kit.scoring.results import read_scores, write_scores
+from kit.scoring.results import read_scores
 from kit.store import Store, write_json
 from kit.studies.ablation.measure import _silenced, measure_ablation
 from kit.studies.ablation.result import Ablation, LeftOut, Without, read_ablation, read_current, write_ablation
@@ -134,7 +135,7 @@ def test_silenced_the_data_folder_the_rest_stands(copy: Path):
     assert "clients" in report.missing
     assert Structure(render(report)).stack == []
     with pytest.raises(KitError, match="Drift needs the data"):
-        collect(copy, drift=True)
+        _measure(Submission(copy), None, drift=True, ablate=False, threads=1)
 
 
 def test_bad_vectors_are_the_headline(copy: Path):
@@ -318,12 +319,15 @@ def test_one_block_cannot_be_left_out(scored: Path, toy: DataFolder):
 
 def test_drift_is_measured_once_and_belongs_to_its_vectors(copy: Path, toy: DataFolder, tmp_path: Path):
     manifest = read_manifest(copy)
-    found = write_drift(copy, manifest, toy, Store(tmp_path / "store"))
+    found = write_drift(Submission(copy), toy, Store(tmp_path / "store"))
     assert [row["block"] for row in found["blocks"]] == ["counts", "recency", "graph"]
     assert found["earlier"] < found["later"] == manifest["data"]["cut"]
-    assert write_drift(copy, manifest, toy, Store(tmp_path / "store")) == json.loads((copy / "drift.json").read_text())
+    assert write_drift(Submission(copy), toy, Store(tmp_path / "store")) == json.loads(
+        (copy / "drift.json").read_text()
+    )
     assert "Drift between cuts" in render(collect(copy))
-    assert read_drift(copy, manifest | {"fingerprint": "another"}) is None
+    write_json(copy / "manifest.json", manifest | {"fingerprint": "another"})
+    assert read_drift(Submission(copy)) is None
 
 
 def test_shared_blocks_drift_once(toy: DataFolder, tmp_path: Path):

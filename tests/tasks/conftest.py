@@ -12,14 +12,14 @@ from toy import write_folder
 
 from kit.data.layout import DataFolder
 from kit.data.split import split_folder
-from kit.tasks.base import TASKS, load_tasks, register
+from kit.tasks.base import TASKS, register
 from kit.tasks.labels import list_rules
 
 
 @pytest.fixture(scope="session", autouse=True)
 def own_tasks() -> Iterator[None]:
     """The tasks of `own_tasks`, registered for these tests alone."""
-    load_tasks()
+    TASKS.loaded()
     mine = [register(task()) for task in (Dear, Cheap, Carted, Long)]
     yield
     for task in mine:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from scored import score_submission
+from scored import score_submission, write_scores
 from typer.testing import CliRunner
 
 from kit.challenge import TIMESTAMP_FORMAT, EventType
@@ -21,9 +21,9 @@ from kit.data.split import split_folder
 from kit.errors import KitError
 from kit.history import History
 from kit.scoring.board import rank
-from kit.scoring.results import read_scored, read_scores, write_scores
+from kit.scoring.results import read_scored, read_scores
 from kit.store import Store
-from kit.tasks import CHALLENGE, CONVERSION, find_task, load_tasks
+from kit.tasks import CHALLENGE, CONVERSION, TASKS, find_task
 from kit.tasks.labels import UndefinedTask, label_matrix, list_rules, load_task
 from kit.tasks.lists import load_targets
 
@@ -118,7 +118,7 @@ def test_scores_of_a_task_that_is_gone_are_left_alone(
 ) -> None:
     place = Path(shutil.copytree(submission, tmp_path / "sub"))
     write_scores(place, [score_submission(place, shop, tasks=[find_task("dear"), CONVERSION], threads=1)])
-    monkeypatch.delitem(load_tasks()._parts, "dear")
+    monkeypatch.delitem(TASKS.loaded()._parts, "dear")
     assert list(read_scored(place, "fast")) == [CONVERSION]
     assert set(read_scores(place)["fast"]["tasks"]) == {"conversion", "dear"}
 

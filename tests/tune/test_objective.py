@@ -196,9 +196,9 @@ def test_scores_are_those_of_kit_score(toy: DataFolder, store: Store, tmp_path: 
 
 
 def test_errors_over_clients_are_those_of_kit_compare(toy: DataFolder, store: Store, tmp_path: Path):
-    from scored import score_submission
+    from scored import score_submission, write_scores
 
-    from kit.scoring.results import read_scored, write_scores
+    from kit.scoring.results import read_scored
 
     ids = np.random.default_rng(0).permutation(toy.clients())
     vectors = np.random.default_rng(1).normal(size=(len(ids), 4)).astype(np.float16)

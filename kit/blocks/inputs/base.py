@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -15,7 +14,7 @@ from kit.errors import KitError
 from kit.history import History
 from kit.limits.need import Counts, Need
 from kit.models.parts import PartSettings
-from kit.registry import Registry, import_modules
+from kit.registry import Registry
 
 Floats = NDArray[np.float32]
 Kept = Path | None
@@ -73,7 +72,7 @@ class Input(ABC):
         """What it takes to fit on the learners, and to make numbers of some clients; `width` is the columns."""
 
 
-INPUTS: Registry[type[Input]] = Registry("input")
+INPUTS: Registry[type[Input]] = Registry("input", "kit.blocks.inputs")
 AnyInput = TypeVar("AnyInput", bound=type[Input])
 
 
@@ -81,10 +80,3 @@ def input_of(cls: AnyInput) -> AnyInput:
     """Class decorator that registers an input under the kind of its part."""
     INPUTS.add(cls.kind, cls)
     return cls
-
-
-@cache
-def load_inputs() -> Registry[type[Input]]:
-    """All inputs of this folder."""
-    import_modules("kit.blocks.inputs")
-    return INPUTS

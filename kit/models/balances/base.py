@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from functools import cache
 from typing import Annotated, ClassVar, TypeVar
 
 from torch import Tensor, nn
 
 from kit.kinds import OneOf, register
 from kit.recipe import Strict
-from kit.registry import Registry, import_modules
+from kit.registry import Registry
 
 
 class BalanceSettings(Strict):
@@ -49,7 +48,7 @@ class Balance(nn.Module, ABC):
         """Weighted terms; their sum is minimised."""
 
 
-BALANCES: Registry[type[Balance]] = Registry("balance")
+BALANCES: Registry[type[Balance]] = Registry("balance", "kit.models.balances")
 AnyBalance = TypeVar("AnyBalance", bound=type[Balance])
 
 
@@ -58,14 +57,7 @@ def balance(cls: AnyBalance) -> AnyBalance:
     return register(BALANCES, cls)
 
 
-@cache
-def load_balances() -> Registry[type[Balance]]:
-    """All balances of this folder."""
-    import_modules("kit.models.balances")
-    return BALANCES
-
-
-AnyBalanceSettings = Annotated[BalanceSettings, OneOf(load_balances)]
+AnyBalanceSettings = Annotated[BalanceSettings, OneOf(BALANCES)]
 """A setting that is one of the balances."""
 
 
@@ -75,4 +67,4 @@ def make_balance(weights: dict[str, float], settings: BalanceSettings, forks: Se
     Raises:
         KitError: unknown kind.
     """
-    return load_balances()[settings.kind](weights, settings, forks)
+    return BALANCES.loaded()[settings.kind](weights, settings, forks)

@@ -1,5 +1,5 @@
 """Heads: what comes out of the combined network."""
 
-from kit.models.heads.base import Head, Heads, HeadSettings, HeadShape, Names, Shared, head, load_heads
+from kit.models.heads.base import HEADS, Head, Heads, HeadSettings, HeadShape, Names, Shared, head
 
-__all__ = ["Head", "HeadSettings", "HeadShape", "Heads", "Names", "Shared", "head", "load_heads"]
+__all__ = ["HEADS", "Head", "HeadSettings", "HeadShape", "Heads", "Names", "Shared", "head"]

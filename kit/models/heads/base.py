@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field
@@ -18,7 +17,7 @@ from kit.models.batch import CombinedBatch, Market
 from kit.models.heads.ahead import Ahead, Labels
 from kit.models.items import ItemEncoder
 from kit.recipe import Strict
-from kit.registry import Registry, import_modules
+from kit.registry import Registry
 from kit.tokens import Tokens, Vocabulary
 
 
@@ -163,7 +162,7 @@ class Head(nn.Module, ABC):
         return 16
 
 
-HEADS: Registry[type[Head]] = Registry("head")
+HEADS: Registry[type[Head]] = Registry("head", "kit.models.heads")
 AnyHead = TypeVar("AnyHead", bound=type[Head])
 
 
@@ -172,12 +171,5 @@ def head(cls: AnyHead) -> AnyHead:
     return register(HEADS, cls)
 
 
-@cache
-def load_heads() -> Registry[type[Head]]:
-    """All heads of this folder."""
-    import_modules("kit.models.heads")
-    return HEADS
-
-
-Heads = Annotated[dict[str, Strict | Literal[False]], TableOf(load_heads)]
+Heads = Annotated[dict[str, Strict | Literal[False]], TableOf(HEADS)]
 """A setting that is several heads: kind → settings."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from functools import cache
 from typing import Annotated, ClassVar, TypeVar
 
 from torch import Tensor
@@ -11,7 +10,7 @@ from torch import Tensor
 from kit.kinds import OneOf, register
 from kit.models.table import FieldTable, TableSettings
 from kit.recipe import Strict
-from kit.registry import Registry, import_modules
+from kit.registry import Registry
 from kit.tokens import Vocabulary
 
 
@@ -71,7 +70,7 @@ class ItemEncoder(FieldTable, ABC):
         """
 
 
-ITEMS: Registry[type[ItemEncoder]] = Registry("item encoder")
+ITEMS: Registry[type[ItemEncoder]] = Registry("item encoder", "kit.models.items")
 AnyItems = TypeVar("AnyItems", bound=type[ItemEncoder])
 
 
@@ -80,14 +79,7 @@ def item_encoder(cls: AnyItems) -> AnyItems:
     return register(ITEMS, cls)
 
 
-@cache
-def load_items() -> Registry[type[ItemEncoder]]:
-    """All item encoders of this folder."""
-    import_modules("kit.models.items")
-    return ITEMS
-
-
-Items = Annotated[ItemSettings, OneOf(load_items)]
+Items = Annotated[ItemSettings, OneOf(ITEMS)]
 """A setting that is one of the item encoders."""
 
 
@@ -97,4 +89,4 @@ def make_items(vocabulary: Vocabulary, table: TableSettings, settings: ItemSetti
     Raises:
         KitError: unknown kind.
     """
-    return load_items()[settings.kind](vocabulary, table, settings)
+    return ITEMS.loaded()[settings.kind](vocabulary, table, settings)

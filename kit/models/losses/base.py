@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from functools import cache
 from typing import Annotated, ClassVar, TypeVar
 
 from torch import Tensor
 
 from kit.kinds import OneOf, register
 from kit.recipe import Strict
-from kit.registry import Registry, import_modules
+from kit.registry import Registry
 
 
 class LossSettings(Strict):
@@ -57,7 +56,7 @@ class PairLoss(ABC):
         """Weighted mean, a scalar."""
 
 
-LOSSES: Registry[type[PairLoss]] = Registry("pair loss")
+LOSSES: Registry[type[PairLoss]] = Registry("pair loss", "kit.models.losses")
 AnyLossType = TypeVar("AnyLossType", bound=type[PairLoss])
 
 
@@ -66,14 +65,7 @@ def loss(cls: AnyLossType) -> AnyLossType:
     return register(LOSSES, cls)
 
 
-@cache
-def load_losses() -> Registry[type[PairLoss]]:
-    """All losses of this folder."""
-    import_modules("kit.models.losses")
-    return LOSSES
-
-
-AnyLoss = Annotated[LossSettings, OneOf(load_losses)]
+AnyLoss = Annotated[LossSettings, OneOf(LOSSES)]
 """A setting that is one of the losses."""
 
 
@@ -83,4 +75,4 @@ def make_loss(settings: LossSettings) -> PairLoss:
     Raises:
         KitError: unknown kind.
     """
-    return load_losses()[settings.kind](settings)
+    return LOSSES.loaded()[settings.kind](settings)

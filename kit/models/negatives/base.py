@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from functools import cache
 from typing import Annotated, Any, ClassVar, TypeVar
 
 import numpy as np
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from kit.kinds import OneOf, register
 from kit.recipe import Strict
-from kit.registry import Registry, import_modules
+from kit.registry import Registry
 
 Int64s = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -54,7 +53,7 @@ class NegativeSampler(ABC):
         """With which probability each id of the pool is drawn, (c,): what corrections need. Zero is allowed."""
 
 
-SAMPLERS: Registry[type[NegativeSampler]] = Registry("negative sampler")
+SAMPLERS: Registry[type[NegativeSampler]] = Registry("negative sampler", "kit.models.negatives")
 AnySamplerType = TypeVar("AnySamplerType", bound=type[NegativeSampler])
 
 
@@ -63,14 +62,7 @@ def sampler(cls: AnySamplerType) -> AnySamplerType:
     return register(SAMPLERS, cls)
 
 
-@cache
-def load_samplers() -> Registry[type[NegativeSampler]]:
-    """All samplers of this folder."""
-    import_modules("kit.models.negatives")
-    return SAMPLERS
-
-
-AnySampler = Annotated[SamplerSettings, OneOf(load_samplers)]
+AnySampler = Annotated[SamplerSettings, OneOf(SAMPLERS)]
 """A setting that is one of the samplers."""
 
 
@@ -80,4 +72,4 @@ def make_sampler(settings: SamplerSettings, pool: NDArray[Any], frequency: Calla
     Raises:
         KitError: unknown kind.
     """
-    return load_samplers()[settings.kind](settings, pool, frequency)
+    return SAMPLERS.loaded()[settings.kind](settings, pool, frequency)

@@ -1,21 +1,21 @@
 """Self-supervised objectives on the states of a sequence encoder, mixed by weight."""
 
 from kit.models.objectives.base import (
+    OBJECTIVES,
     Objective,
     Objectives,
     ObjectiveSettings,
     SequenceModel,
-    load_objectives,
     make_objectives,
     objective,
 )
 
 __all__ = [
+    "OBJECTIVES",
     "Objective",
     "ObjectiveSettings",
     "Objectives",
     "SequenceModel",
-    "load_objectives",
     "make_objectives",
     "objective",
 ]

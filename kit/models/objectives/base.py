@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
 
 import numpy as np
@@ -20,7 +19,7 @@ from kit.models.events import Batch, to_tensors
 from kit.models.items import ItemEncoder
 from kit.models.sequence.client import ClientEncoder
 from kit.recipe import Strict
-from kit.registry import Registry, import_modules
+from kit.registry import Registry
 from kit.tokens import SequenceBatch, Tokens, Vocabulary, sequence_batch
 from kit.tokens.vocabulary import Int64s
 
@@ -125,7 +124,7 @@ class Objective(nn.Module, ABC):
         """
 
 
-OBJECTIVES: Registry[type[Objective]] = Registry("objective")
+OBJECTIVES: Registry[type[Objective]] = Registry("objective", "kit.models.objectives")
 AnyObjective = TypeVar("AnyObjective", bound=type[Objective])
 
 
@@ -134,14 +133,7 @@ def objective(cls: AnyObjective) -> AnyObjective:
     return register(OBJECTIVES, cls)
 
 
-@cache
-def load_objectives() -> Registry[type[Objective]]:
-    """All objectives of this folder."""
-    import_modules("kit.models.objectives")
-    return OBJECTIVES
-
-
-Objectives = Annotated[dict[str, ObjectiveSettings | Literal[False]], TableOf(load_objectives)]
+Objectives = Annotated[dict[str, ObjectiveSettings | Literal[False]], TableOf(OBJECTIVES)]
 """A setting that is several objectives: kind → settings."""
 
 
@@ -153,7 +145,7 @@ def make_objectives(
     Raises:
         KitError: an unknown kind.
     """
-    kinds = load_objectives()
+    kinds = OBJECTIVES.loaded()
     wanted = {kind: own for kind, own in sorted(chosen(settings).items()) if own.weight > 0}
     return [kinds[kind](width, vocabulary, own) for kind, own in wanted.items()]
 

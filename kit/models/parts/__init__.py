@@ -1,5 +1,5 @@
 """Parts: what goes into the combined network."""
 
-from kit.models.parts.base import Part, Parts, PartSettings, load_parts, part
+from kit.models.parts.base import PARTS, Part, Parts, PartSettings, part
 
-__all__ = ["Part", "PartSettings", "Parts", "load_parts", "part"]
+__all__ = ["PARTS", "Part", "PartSettings", "Parts", "part"]

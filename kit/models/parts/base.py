@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from functools import cache
 from typing import Annotated, ClassVar, Literal, TypeVar
 
 import torch
@@ -14,7 +13,7 @@ from kit.kinds import TableOf, register
 from kit.models.batch import CombinedBatch
 from kit.models.sequence import ClientEncoder
 from kit.recipe import Strict
-from kit.registry import Registry, import_modules
+from kit.registry import Registry
 
 
 class PartSettings(Strict):
@@ -62,7 +61,7 @@ class Part(nn.Module, ABC):
         """
 
 
-PARTS: Registry[type[Part]] = Registry("part")
+PARTS: Registry[type[Part]] = Registry("part", "kit.models.parts")
 AnyPart = TypeVar("AnyPart", bound=type[Part])
 
 
@@ -71,12 +70,5 @@ def part(cls: AnyPart) -> AnyPart:
     return register(PARTS, cls)
 
 
-@cache
-def load_parts() -> Registry[type[Part]]:
-    """All parts of this folder."""
-    import_modules("kit.models.parts")
-    return PARTS
-
-
-Parts = Annotated[dict[str, PartSettings | Literal[False]], TableOf(load_parts)]
+Parts = Annotated[dict[str, PartSettings | Literal[False]], TableOf(PARTS)]
 """A setting that is several parts: kind → settings."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from kit.models.batch import CombinedBatch
 from kit.models.parts.base import Part, PartSettings, part
-from kit.models.parts.numeric import AnyNumericSettings, QuantileSettings, load_numeric
+from kit.models.parts.numeric import NUMERIC, AnyNumericSettings, QuantileSettings
 from kit.models.sequence import ClientEncoder
 
 
@@ -30,7 +30,7 @@ class Features(Part):
 
     def __init__(self, dim: int, columns: Mapping[str, int], settings: FeaturesSettings) -> None:
         super().__init__(dim, columns, settings)
-        self.encoding = load_numeric()[settings.encoding.kind](columns.get(self.kind, 0), settings.encoding)
+        self.encoding = NUMERIC.loaded()[settings.encoding.kind](columns.get(self.kind, 0), settings.encoding)
         self.sized(self.encoding.width)
 
     def forward(self, batch: CombinedBatch, client: ClientEncoder) -> Tensor:

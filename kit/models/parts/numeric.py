@@ -6,7 +6,6 @@ Gorishniy et al. 2022, "On Embeddings for Numerical Features" (arXiv 2203.05556)
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from functools import cache
 from typing import Annotated, ClassVar, Final, Literal, TypeVar, cast
 
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 
 from kit.kinds import OneOf, register
 from kit.recipe import Strict
-from kit.registry import Registry, import_modules
+from kit.registry import Registry
 
 PIECEWISE_WIDTH: Final = 2
 """Numbers per feature after the piecewise-linear encoding."""
@@ -53,7 +52,7 @@ class NumericEncoding(nn.Module, ABC):
         """x (B, F) → (B, width)."""
 
 
-NUMERIC: Registry[type[NumericEncoding]] = Registry("numeric encoding")
+NUMERIC: Registry[type[NumericEncoding]] = Registry("numeric encoding", "kit.models.parts")
 AnyNumeric = TypeVar("AnyNumeric", bound=type[NumericEncoding])
 
 
@@ -62,14 +61,7 @@ def numeric_encoding(cls: AnyNumeric) -> AnyNumeric:
     return register(NUMERIC, cls)
 
 
-@cache
-def load_numeric() -> Registry[type[NumericEncoding]]:
-    """All encodings of this folder."""
-    import_modules("kit.models.parts")
-    return NUMERIC
-
-
-AnyNumericSettings = Annotated[NumericSettings, OneOf(load_numeric)]
+AnyNumericSettings = Annotated[NumericSettings, OneOf(NUMERIC)]
 """A setting that is one of the encodings."""
 
 

@@ -1,10 +1,12 @@
-"""Sequence encoders behind one interface; `load_encoders` knows them by name."""
+"""Sequence encoders behind one interface; `ENCODERS` knows them by name."""
 
-from kit.models.sequence.base import Encoder, EncoderSettings, SequenceEncoder, encoder, load_encoders, make_encoder
+from kit.models.sequence.base import ENCODERS, Encoder, EncoderSettings, SequenceEncoder, encoder, make_encoder
 from kit.models.sequence.client import ClientEncoder
-from kit.models.sequence.readouts import Readout, Readouts, known_readouts, load_readouts, pool, readout
+from kit.models.sequence.readouts import READOUTS, Readout, Readouts, known_readouts, pool, readout
 
 __all__ = [
+    "ENCODERS",
+    "READOUTS",
     "ClientEncoder",
     "Encoder",
     "EncoderSettings",
@@ -13,8 +15,6 @@ __all__ = [
     "SequenceEncoder",
     "encoder",
     "known_readouts",
-    "load_encoders",
-    "load_readouts",
     "make_encoder",
     "pool",
     "readout",

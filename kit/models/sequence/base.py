@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from functools import cache
 from typing import Annotated, ClassVar, TypeVar
 
 from pydantic import Field
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from kit.kinds import OneOf, register
 from kit.models.events import Batch
 from kit.recipe import Strict
-from kit.registry import Registry, import_modules
+from kit.registry import Registry
 
 
 class EncoderSettings(Strict):
@@ -58,7 +57,7 @@ class SequenceEncoder(nn.Module, ABC):
         """
 
 
-ENCODERS: Registry[type[SequenceEncoder]] = Registry("sequence encoder")
+ENCODERS: Registry[type[SequenceEncoder]] = Registry("sequence encoder", "kit.models.sequence")
 AnyEncoder = TypeVar("AnyEncoder", bound=type[SequenceEncoder])
 
 
@@ -67,14 +66,7 @@ def encoder(cls: AnyEncoder) -> AnyEncoder:
     return register(ENCODERS, cls)
 
 
-@cache
-def load_encoders() -> Registry[type[SequenceEncoder]]:
-    """All encoders of this folder."""
-    import_modules("kit.models.sequence")
-    return ENCODERS
-
-
-Encoder = Annotated[EncoderSettings, OneOf(load_encoders)]
+Encoder = Annotated[EncoderSettings, OneOf(ENCODERS)]
 """A setting that is one of the encoders."""
 
 
@@ -84,4 +76,4 @@ def make_encoder(width: int, settings: EncoderSettings) -> SequenceEncoder:
     Raises:
         KitError: unknown kind.
     """
-    return load_encoders()[settings.kind](width, settings)
+    return ENCODERS.loaded()[settings.kind](width, settings)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from functools import cache
 from typing import ClassVar, Final, TypeVar, cast
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from kit.errors import require_known
 from kit.models.events import Batch
-from kit.registry import Registry, import_modules
+from kit.registry import Registry
 
 HALF_LIFE_US: Final = 7 * 86_400 * 1_000_000
 """Half-life of an event's weight in the readout `recent`, microseconds."""
@@ -44,7 +43,7 @@ class Readout(nn.Module, ABC):
         """
 
 
-READOUTS: Registry[type[Readout]] = Registry("readout")
+READOUTS: Registry[type[Readout]] = Registry("readout", "kit.models.sequence")
 AnyReadout = TypeVar("AnyReadout", bound=type[Readout])
 
 
@@ -54,16 +53,9 @@ def readout(cls: AnyReadout) -> AnyReadout:
     return cls
 
 
-@cache
-def load_readouts() -> Registry[type[Readout]]:
-    """All readouts of this folder."""
-    import_modules("kit.models.sequence")
-    return READOUTS
-
-
 def known_readouts(kinds: tuple[str, ...]) -> tuple[str, ...]:
     """The same, if all of them are registered; ValueError otherwise, as settings' validators raise it."""
-    require_known("readout", kinds, load_readouts())
+    require_known("readout", kinds, READOUTS.loaded())
     return kinds
 
 
@@ -119,7 +111,7 @@ class Readouts(nn.Module):
     def __init__(self, kinds: Sequence[str], width: int) -> None:
         super().__init__()
         self.kinds, self.width = tuple(kinds), len(kinds) * width
-        self.parts = nn.ModuleList(load_readouts()[kind](width) for kind in kinds)
+        self.parts = nn.ModuleList(READOUTS.loaded()[kind](width) for kind in kinds)
 
     def forward(self, states: Tensor, batch: Batch, cut: Tensor | int | None = None) -> Tensor:
         """See Readout."""

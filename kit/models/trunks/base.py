@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from functools import cache
 from typing import Annotated, ClassVar, TypeVar
 
 from torch import Tensor, nn
 
 from kit.kinds import OneOf, register
 from kit.recipe import Strict
-from kit.registry import Registry, import_modules
+from kit.registry import Registry
 
 
 class TrunkSettings(Strict):
@@ -46,7 +45,7 @@ class Trunk(nn.Module, ABC):
         """x (B, d_in) → (B, d_out)."""
 
 
-TRUNKS: Registry[type[Trunk]] = Registry("trunk")
+TRUNKS: Registry[type[Trunk]] = Registry("trunk", "kit.models.trunks")
 AnyTrunk = TypeVar("AnyTrunk", bound=type[Trunk])
 
 
@@ -55,14 +54,7 @@ def trunk(cls: AnyTrunk) -> AnyTrunk:
     return register(TRUNKS, cls)
 
 
-@cache
-def load_trunks() -> Registry[type[Trunk]]:
-    """All trunks of this folder."""
-    import_modules("kit.models.trunks")
-    return TRUNKS
-
-
-AnyTrunkSettings = Annotated[TrunkSettings, OneOf(load_trunks)]
+AnyTrunkSettings = Annotated[TrunkSettings, OneOf(TRUNKS)]
 """A setting that is one of the trunks."""
 
 
@@ -72,4 +64,4 @@ def make_trunk(width: int, out: int, settings: TrunkSettings) -> Trunk:
     Raises:
         KitError: unknown kind.
     """
-    return load_trunks()[settings.kind](width, out, settings)
+    return TRUNKS.loaded()[settings.kind](width, out, settings)

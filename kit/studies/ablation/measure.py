@@ -15,7 +15,7 @@ import numpy as np
 from kit import tracking
 from kit.data.layout import DataFolder
 from kit.errors import KitError
-from kit.probes.registry import Options, Vectors, load_probes
+from kit.probes.registry import PROBES, Options, Vectors
 from kit.progress import track
 from kit.scoring.cells import Measured, Scorer
 from kit.scoring.results import read_scored, write_scores
@@ -107,7 +107,7 @@ def measure_ablation(
             f"{submission} has the one block {next(iter(blocks), '')!r}: nothing would be left.",
             "Leaving blocks out needs several of them, and no [assembly] pca.",
         )
-    known, precision = read_ablation(submission.folder), load_probes()[probe].usual
+    known, precision = read_ablation(submission.folder), PROBES.loaded()[probe].usual
     decided = made_from(manifest["fingerprint"], folder, probe, precision)
     if not submission.is_as_built:
         raise KitError(
@@ -118,7 +118,7 @@ def measure_ablation(
         return known
     options = replace(options or Options(), seeds=1, precision=precision)
     whole = score_submission(submission, folder, probe, options=options)
-    write_scores(submission.folder, [whole])
+    write_scores(submission, [whole])
     stored = read_scored(submission.folder, probe)
     full = {
         task: item.single for task, item in stored.items() if task.name in whole.tasks

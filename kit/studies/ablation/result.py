@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from kit.data.layout import DataFolder
 from kit.errors import KitError
-from kit.probes.registry import Precision, load_probes
+from kit.probes.registry import PROBES, Precision
 from kit.scoring.evidence import evidence
 from kit.store import digest, write_json
 from kit.submission.submission import Submission
@@ -111,7 +111,7 @@ def read_current(submission: Submission, folder: DataFolder | None) -> Ablation 
         return found
     if folder is None:
         return found if submission.is_as_built else None
-    if found.probe not in load_probes():
+    if found.probe not in PROBES.loaded():
         return None
     now = made_from(submission.manifest["fingerprint"], folder, found.probe, found.precision)
     return found if now == found.fingerprint and submission.is_as_built else None
@@ -119,7 +119,7 @@ def read_current(submission: Submission, folder: DataFolder | None) -> Ablation 
 
 def made_from(vectors: str, folder: DataFolder, probe: str, precision: Precision) -> str:
     """Digest of what decides an ablation: the profile's fingerprint, the target files and the probe's code."""
-    return digest([vectors, evidence(folder, load_probes()[probe], precision)])
+    return digest([vectors, evidence(folder, PROBES.loaded()[probe], precision)])
 
 
 def write_ablation(submission: Path, ablation: Ablation) -> None:

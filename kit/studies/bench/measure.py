@@ -14,7 +14,7 @@ from pathlib import Path
 from kit import __version__
 from kit.data.layout import DataFolder
 from kit.errors import KitError
-from kit.probes.registry import Options, Source, load_probes
+from kit.probes.registry import PROBES, Options, Source
 from kit.progress import say
 from kit.recipe import Recipe
 from kit.scoring.results import read_ceiling, require_writable, write_scores
@@ -90,7 +90,7 @@ def check(asked: Asked) -> None:
     if stray := [str(shop.root) for shop in asked.chosen if shop.root.resolve() not in roots]:
         raise KitError(f"--chosen-on {stray[0]} is none of the folders.", f"Add --data {stray[0]}, or leave it out.")
     for probe in asked.probes:
-        load_probes().require(probe)
+        PROBES.loaded().require(probe)
     base = reference(asked.against, asked.probes[0])
     if base is not None and base[0] not in rows:
         raise KitError(f"There is no row {base[0]!r} to compare with.", f"The rows are {', '.join(rows)}.")
@@ -184,12 +184,12 @@ def _row(asked: Asked, store: Store, shop: DataFolder, about: Shop, row: str, be
         try:
             require_writable(place)
             options = replace(asked.options, source=Source(place, shop, store))
-            keep = lambda part: write_scores(place, [part])  # noqa: E731
+            keep = lambda part: write_scores(submission, [part])  # noqa: E731
             report = score_submission(submission, shop, probe, asked.tasks, options, keep=keep)
         except NoForecasts as error:
             bench.cells.append(Cell(shop=about.name, row=row, probe=probe, task=SUM, undefined=error.what))
             continue
-        write_scores(place, [report])
+        write_scores(submission, [report])
         bench.cells += scored_cells(asked.tasks, place, about.name, row, probe)
 
 

@@ -22,7 +22,7 @@ from kit.challenge import PROBE_SEED
 from kit.data.layout import DataFolder
 from kit.errors import KitError
 from kit.fingerprint import code_of, function_code
-from kit.probes.registry import Options, Precision, Run, TaskRun, load_probes
+from kit.probes.registry import PROBES, Options, Precision, Run, TaskRun
 from kit.progress import say
 from kit.scoring.cohorts import read_counts
 from kit.store import DEFAULT_ROOT, digest, write_json
@@ -245,7 +245,7 @@ def _defaults() -> tuple[str, ...]:
 
 def _stand_in(name: str, plan: CalibrationPlan) -> Contestant:
     part = STAND_INS[name]
-    probes = load_probes()
+    probes = PROBES.loaded()
     precision: Precision = probes[name].usual if name in probes else "fp32"  # as the machine decides
     return Contestant(
         name, part.run, replace(plan.options, seeds=part.seeds, precision=precision), True, _code(part.run)
@@ -253,7 +253,7 @@ def _stand_in(name: str, plan: CalibrationPlan) -> Contestant:
 
 
 def _official(plan: CalibrationPlan, first_seed: int) -> Contestant:
-    run = load_probes()[OFFICIAL].run
+    run = PROBES.loaded()[OFFICIAL].run
     name = OFFICIAL if not first_seed else f"{OFFICIAL}-{PROBE_SEED + first_seed}"
     options = replace(plan.options, seeds=1, first_seed=first_seed, reorder=True)
     return Contestant(name, run, options, together=False, code=_code(run))

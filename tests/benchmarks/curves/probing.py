@@ -67,10 +67,10 @@ def first_labels(data: TaskData, count: int) -> TaskData:
 def fast(job: Job) -> None:
     """All six tasks if there is time; else on two numbers of rows, and a line through both."""
     from curves.results import Line
-    from kit.probes.registry import Options, load_probes
+    from kit.probes.registry import PROBES, Options
 
     vectors, tasks = loaded(job)
-    probe = load_probes()["fast"]
+    probe = PROBES.loaded()["fast"]
     options = Options(threads=job.order.threads, precision=probe.usual)
 
     def seconds(rows: int) -> float:
@@ -100,7 +100,7 @@ def fast(job: Job) -> None:
 
 def gbm(job: Job) -> None:
     """All six tasks if there is time; else all clients, but few labels, and the others reckoned from these."""
-    from kit.probes.registry import Options, load_probes
+    from kit.probes.registry import PROBES, Options
 
     vectors, tasks = loaded(job)
     options = Options(threads=job.order.threads)
@@ -108,12 +108,12 @@ def gbm(job: Job) -> None:
     wide = [data for data in tasks if data.width > 1]
     if not narrow or not wide:
         with job.clock():
-            load_probes()["gbm"].run(vectors, tasks, options)
+            PROBES.loaded()["gbm"].run(vectors, tasks, options)
         return
     few, more = min(FEW_LABELS, wide[-1].width // 2), min(MORE_LABELS, wide[-1].width)
     part = [max(narrow, key=lambda data: len(data.rows)), *(first_labels(wide[-1], count) for count in (few, more))]
     with job.clock():
-        runs = load_probes()["gbm"].run(vectors, part, options)
+        runs = PROBES.loaded()["gbm"].run(vectors, part, options)
     of_one, of_few, of_more = (run.seconds for run in runs)
     shared = max((job.seconds or 0.0) - of_one - of_few - of_more, 0.0)
     label = max(of_more - of_few, 0.0) / (more - few)
@@ -134,7 +134,7 @@ def gbm(job: Job) -> None:
         job.foretold = (whole, how)
         return
     with job.clock():
-        load_probes()["gbm"].run(vectors, tasks, options)
+        PROBES.loaded()["gbm"].run(vectors, tasks, options)
     job.details["foretold ÷ measured"] = whole / (job.seconds or 1.0)
 
 
