@@ -100,7 +100,10 @@ class Family:
 @overload
 def family(
     name: str, description: str, *, absent: float | None = None, default: bool = True, facts: tuple[Fact, ...] = ()
-) -> Callable[[Build], Build]: ...
+) -> Callable[[Build], Build]:
+    """A family whose function takes the shared settings alone."""
+
+
 @overload
 def family(
     name: str,
@@ -110,7 +113,10 @@ def family(
     default: bool = True,
     facts: tuple[Fact, ...] = (),
     settings: type[Own],
-) -> Callable[[BuildWith[Own]], BuildWith[Own]]: ...
+) -> Callable[[BuildWith[Own]], BuildWith[Own]]:
+    """A family with settings of its own, the function's third argument."""
+
+
 def family(
     name: str,
     description: str,

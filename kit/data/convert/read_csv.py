@@ -7,19 +7,16 @@ from __future__ import annotations
 
 import csv
 import io
-import zlib
-from collections.abc import Mapping
 from dataclasses import replace
 
 import polars as pl
 
 from kit.data.convert.columns import require_columns
-from kit.data.convert.counts import Tally
 from kit.data.convert.csv_exact import ExactReader, odd_bytes, open_reader
 from kit.data.convert.dialect import Dialect, count_records, line_feeds, regular_records
-from kit.data.convert.mapping import SourceFile
-from kit.data.convert.staging import Staging, with_place
-from kit.data.convert.stream import ESCAPE, utf8_chunks, with_last
+from kit.data.convert.staging import with_place
+from kit.data.convert.stream import ESCAPE
+from kit.data.convert.text import TextReader
 from kit.errors import KitError
 
 LONGEST_LINE = 256 << 20
@@ -27,23 +24,8 @@ HEAD = 1 << 20
 PIECE = 1 << 19
 
 
-class CsvReader:
-    """Reads one csv file into `staging`.
-
-    Args:
-        source: separator, quote, encoding and what is to be done with odd records.
-        wanted: column → what the mapping wants it for.
-        staging: takes the rows.
-        file: the file's index.
-        tally: is filled in.
-    """
-
-    def __init__(
-        self, source: SourceFile, wanted: Mapping[str, str], staging: Staging, file: int, tally: Tally
-    ) -> None:
-        self.source, self.wanted, self.staging, self.file, self.tally = source, wanted, staging, file, tally
-        self.dialect = Dialect(source.separator, source.quote)
-        self.record = self.line = 1
+class CsvReader(TextReader):
+    """Reads one csv file."""
 
     def read(self) -> None:
         """Reads the file.
@@ -51,9 +33,9 @@ class CsvReader:
         Raises:
             KitError: names file, line, cause and setting.
         """
-        carry, length, check, headed = b"", 0, 0, False
-        for chunk, final in with_last(utf8_chunks(self.tally.path, self.tally.name, self.source.encoding)):
-            length, check = length + len(chunk), zlib.crc32(chunk, check)
+        self.dialect = Dialect(self.source.separator, self.source.quote)
+        carry, headed = b"", False
+        for chunk, final in self.chunks():
             carry += chunk
             if not headed:
                 rest = self._header(carry, final=final)
@@ -66,9 +48,7 @@ class CsvReader:
                     f"{self.tally.name} line {self.line:,} goes on for more than {LONGEST_LINE >> 20} MiB without an end.",
                     "This is hardly a csv file; say its `format` and `encoding`.",
                 )
-        if not headed:
-            raise KitError(f"{self.tally.name} holds nothing but blank lines.", "Fetch it again, or move it away.")
-        self.tally.digest = (length, check)
+        self.require_found(headed)
 
     def _header(self, buffer: bytes, *, final: bool) -> bytes | None:
         """Reads the columns' names; what follows them, or None if they go on behind the buffer."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -17,7 +16,8 @@ from kit.data.convert.counts import Tally
 from kit.data.convert.json_exact import parse_json, series
 from kit.data.convert.mapping import SourceFile
 from kit.data.convert.staging import Staging, with_place
-from kit.data.convert.stream import ESCAPE, utf8_chunks, with_last
+from kit.data.convert.stream import ESCAPE
+from kit.data.convert.text import TextReader
 from kit.data.convert.widen import EXACT
 from kit.errors import KitError
 
@@ -27,45 +27,33 @@ _PAIR = re.compile(rb"\\u[dD][89abAB]..\\u[dD][c-fC-F]..")
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
-class JsonlReader:
-    """Reads one jsonl file into `staging`.
-
-    Args:
-        source: encoding, the column to explode, what is to be done with unreadable lines.
-        wanted: column → what the mapping wants it for.
-        staging: takes the rows.
-        file: the file's index.
-        tally: is filled in.
-    """
+class JsonlReader(TextReader):
+    """Reads one jsonl file. `outer` and `inner` hold the keys of its objects, and of the exploded ones, once it is read."""
 
     def __init__(
         self, source: SourceFile, wanted: Mapping[str, str], staging: Staging, file: int, tally: Tally
     ) -> None:
-        self.source, self.wanted, self.staging, self.file, self.tally = source, wanted, staging, file, tally
+        super().__init__(source, wanted, staging, file, tally)
         self.keys = [
             (key, re.compile(rb"%b\s*:[^{}\n]*?%b\s*:" % (re.escape(key), re.escape(key)))) for key in _quoted(wanted)
         ]
         self.outer: set[str] = set()
         self.inner: set[str] = set()
-        self.record = self.line = 1
 
     def read(self) -> None:
-        """Reads the file; `outer` and `inner` then hold the keys of its objects, and of the exploded ones.
+        """Reads the file.
 
         Raises:
             KitError: names file, line, cause and setting.
         """
-        carry, length, check = b"", 0, 0
-        for chunk, final in with_last(utf8_chunks(self.tally.path, self.tally.name, self.source.encoding)):
-            length, check = length + len(chunk), zlib.crc32(chunk, check)
+        carry = b""
+        for chunk, final in self.chunks():
             carry += chunk
             cut = len(carry) if final else carry.rfind(b"\n") + 1
             block, carry = carry[:cut], carry[cut:]
             if block:
                 self._block(block if block.endswith(b"\n") else block + b"\n")
-        if not self.tally.records:
-            raise KitError(f"{self.tally.name} holds nothing but blank lines.", "Fetch it again, or move it away.")
-        self.tally.digest = (length, check)
+        self.require_found(self.tally.records > 0)
 
     def _block(self, block: bytes) -> None:
         """Stages the objects of whole lines."""
