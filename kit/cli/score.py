@@ -85,7 +85,7 @@ def score(
         call = Call(folder, tasks_named(task), options, force, explain, clients)
         check_call(names, [submission, *([rival] if rival else [])], call, precision)
         reports = [(_scored(submission, name, call), _beside(rival, name, call)) for name in names]
-    show(reports, submission, folder, as_json=as_json, quiet=quiet)
+    show(reports, folder, as_json=as_json, quiet=quiet)
     if all("undefined" in entry for own, _ in reports for entry in own.tasks.values()):
         raise typer.Exit(1)  # nothing was scored: a program must not go on as if there were a result
 
@@ -136,7 +136,7 @@ def _scored(submission: Submission, name: str, call: Call) -> ScoreReport:
         submission.folder, os.W_OK
     ):  # what is all known needs no folder that can be written
         write_scores(submission, [report])
-    return explain_report(report, submission, call.folder, options)[0] if explained else report
+    return explain_report(report, submission, call.folder, options) if explained else report
 
 
 def check_call(names: list[str], submissions: list[Submission], call: Call, precision: str | None) -> None:

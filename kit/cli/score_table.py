@@ -10,12 +10,10 @@ from kit.cli.common import print_json
 if TYPE_CHECKING:
     from kit.data.layout import DataFolder
     from kit.scoring.results import ScoreReport
-    from kit.submission.submission import Submission
 
 
 def show(
     reports: list[tuple[ScoreReport, ScoreReport | None]],
-    submission: Submission,
     folder: DataFolder,
     *,
     as_json: bool,
@@ -25,25 +23,22 @@ def show(
     from kit.scoring.results import read_ceiling
 
     if as_json:
-        rows = [_as_json(own, other, submission, read_ceiling(folder)) for own, other in reports]
+        ceiling = read_ceiling(folder)
+        rows = [_as_json(own, other, ceiling) for own, other in reports]
         print_json(rows[0] if len(rows) == 1 else rows)
     elif not quiet:
-        _print(reports, submission, folder)
+        _print(reports, folder)
 
 
-def _as_json(
-    own: ScoreReport, other: ScoreReport | None, submission: Submission, ceiling: dict[str, dict[str, Any]]
-) -> dict[str, Any]:
+def _as_json(own: ScoreReport, other: ScoreReport | None, ceiling: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """The command contract's object, with the ceiling and the other submission's scores where there are any."""
-    from kit.studies.attributions import importance
-
     extra: dict[str, Any] = {"ceiling": ceiling} if ceiling else {}
-    if own.explanations:
-        extra["importance"] = importance(own, submission)
+    if own.importance:
+        extra["importance"] = own.importance
     return own.as_json() | extra | ({"against": other.as_json()} if other else {})
 
 
-def _print(reports: list[tuple[ScoreReport, ScoreReport | None]], submission: Submission, folder: DataFolder) -> None:
+def _print(reports: list[tuple[ScoreReport, ScoreReport | None]], folder: DataFolder) -> None:
     from kit.cli.console import Console
     from kit.scoring.results import read_ceiling
 
@@ -54,22 +49,21 @@ def _print(reports: list[tuple[ScoreReport, ScoreReport | None]], submission: Su
         for name, entry in own.tasks.items():
             if "undefined" in entry:
                 console.print(f"  {name}: {entry['undefined']}", highlight=False)
-        if own.explanations:
-            _print_importance(own, submission, console)
+        if own.importance:
+            _print_importance(own, console)
     for note in dict.fromkeys(note for own, _ in reports for note in own.remarks):
         console.print(f"[yellow]note:[/yellow] {note}", highlight=False)
 
 
-def _print_importance(own: ScoreReport, submission: Submission, console: Any) -> None:  # noqa: ANN401
+def _print_importance(own: ScoreReport, console: Any) -> None:  # noqa: ANN401
     """Per task the blocks' shares of the weight and the best columns; the rest is in explain-PROBE.json."""
     from kit.probes.registry import PROBES
-    from kit.studies.attributions import importance
 
     explaining = PROBES.loaded()[own.probe].explaining
     assert explaining is not None, "it was explained"
     read = f"{explaining.reader} read (share of the {explaining.weights})"
     console.print(f"what {read}:", highlight=False)
-    for name, part in importance(own, submission).items():
+    for name, part in own.importance.items():
         blocks = ", ".join(f"{block} {entry['share']:.0%}" for block, entry in part["blocks"].items())
         best = ", ".join(f"{row['column']} {row['share']:.1%}" for row in part["features"][:5])
         console.print(f"  {name.removeprefix('propensity_')}: {blocks}; {best}", highlight=False)

@@ -26,8 +26,7 @@ from kit.progress import say
 from kit.submission.forecasts import RATES, Forecasts, block_keys, read_forecasts, silent_ratio
 from kit.submission.manifest import read_manifest
 from kit.tasks import NEW_SKU, Task
-from kit.tasks.labels import TaskData
-from kit.tasks.lists import load_targets
+from kit.tasks.labels import TaskData, load_targets
 
 NO_SOURCE: Final = (
     "The probe `none` ranks by the forecasts of a submission's blocks, and these vectors are no submission's.",

@@ -21,8 +21,7 @@ from kit.data.targets import CHALLENGE_LISTS
 from kit.errors import KitError
 from kit.progress import stage
 from kit.tasks import CHALLENGE, Task
-from kit.tasks.labels import UndefinedTask, load_task, targets_digest
-from kit.tasks.lists import load_targets
+from kit.tasks.labels import UndefinedTask, load_targets, load_task, targets_digest
 
 PROBABILITIES: Final = "ceiling_probabilities.npz"
 HOW: Final = (

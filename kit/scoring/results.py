@@ -40,6 +40,8 @@ from kit.trouble import disk_trouble
 
 PRINT: Final = "fingerprint"
 AREA: Final = "-auroc"
+BESIDE: Final = frozenset({"influence", "areas", "explanations", "importance"})
+"""Of a report: what scores.json does not hold."""
 Influence = tuple[NDArray[np.int64], NDArray[np.float32]]
 """Sorted ids of the clients that were scored (m,), and what each adds to the score (m,)."""
 SAME: Final = 1e-4
@@ -68,6 +70,7 @@ class ScoreReport:
         influence: task → ids of the clients that were scored, and what each adds to the score (official seed).
         areas: the same of AUROC, of tasks whose score is more than that.
         explanations: task → what the margins are made of (official seed), where that was asked for.
+        importance: task → blocks and columns by how much the probe read of them (`kit.studies.attributions`), once explained.
     """
 
     submission: str
@@ -87,6 +90,7 @@ class ScoreReport:
     influence: dict[str, Influence] = field(default_factory=dict, repr=False)
     areas: dict[str, NDArray[np.float32]] = field(default_factory=dict, repr=False)
     explanations: dict[str, Explanation] = field(default_factory=dict, repr=False)
+    importance: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
 
     @property
     def sum(self) -> float:
@@ -100,9 +104,7 @@ class ScoreReport:
 
     def as_json(self) -> dict[str, Any]:
         """The shape relied on from outside."""
-        plain = {
-            key: value for key, value in self.__dict__.items() if key not in ("influence", "areas", "explanations")
-        }
+        plain = {key: value for key, value in self.__dict__.items() if key not in BESIDE}
         told = {"notes": self.remarks, "sum": self.sum}
         return plain | told | {"undefined_tasks": sum("undefined" in e for e in self.tasks.values())}
 

@@ -27,8 +27,7 @@ from kit.scoring.results import PRINT, ScoreReport
 from kit.store import write_atomically, write_json
 from kit.submission.submission import Submission
 from kit.tasks import Task, find_task
-from kit.tasks.labels import UndefinedTask, load_task
-from kit.tasks.lists import load_targets
+from kit.tasks.labels import UndefinedTask, load_targets, load_task
 from kit.tasks.metrics import sigmoid
 
 FEATURES: Final = 30
@@ -108,10 +107,8 @@ def importance(report: ScoreReport, submission: Submission) -> dict[str, dict[st
     return out
 
 
-def explain_report(
-    report: ScoreReport, submission: Submission, folder: DataFolder, options: Options
-) -> tuple[ScoreReport, Path]:
-    """Explain a scored submission and write the files; returns the report with explanations, and where they are.
+def explain_report(report: ScoreReport, submission: Submission, folder: DataFolder, options: Options) -> ScoreReport:
+    """Explain a scored submission and write the files; returns the report with explanations and `importance`.
 
     A probe whose runs have explanations was asked for them while it was scored; another one trains once more here, whether its
     scores were known or not.
@@ -137,12 +134,14 @@ def explain_report(
                 continue
         found = explaining.explain(submission.vectors, defined, options)
         report = replace(report, explanations={task.name: explanation for task, explanation in found.items()})
-    return report, write_explanation(submission, folder, report)
+    report = replace(report, importance=importance(report, submission))
+    _write(submission, folder, report)
+    return report
 
 
-def write_explanation(submission: Submission, folder: DataFolder, report: ScoreReport) -> Path:
-    """Write explain-<probe>.json and explain-<probe>.npz; returns the former's path."""
-    ids, tasks = submission.ids, importance(report, submission)
+def _write(submission: Submission, folder: DataFolder, report: ScoreReport) -> None:
+    """Write explain-<probe>.json and explain-<probe>.npz."""
+    ids, tasks = submission.ids, {name: dict(part) for name, part in report.importance.items()}
     arrays: dict[str, Any] = {PRINT: np.array(report.fingerprint)}
     for name, explanation in report.explanations.items():
         arrays[f"{name}-clients"] = ids[explanation.rows]
@@ -161,7 +160,6 @@ def write_explanation(submission: Submission, folder: DataFolder, report: ScoreR
 
     write_atomically(path.with_suffix(".npz"), save)
     write_json(path, {"data": report.data, "seed": PROBE_SEED, "fingerprint": report.fingerprint, "tasks": tasks})
-    return path
 
 
 def explanation_file(submission: Path, probe: str) -> Path:

@@ -16,8 +16,7 @@ from kit.errors import KitError
 from kit.studies.health import sample_rows
 from kit.submission.submission import Submission
 from kit.tasks import CHALLENGE, Task
-from kit.tasks.labels import UndefinedTask, load_task
-from kit.tasks.lists import load_targets
+from kit.tasks.labels import UndefinedTask, load_targets, load_task
 
 MOST: Final = 1_500
 """Clients drawn: more would only cover each other."""

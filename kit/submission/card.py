@@ -14,7 +14,6 @@ from typing import Any, Final
 from kit.blocks.base import find_block
 from kit.challenge import TaskName
 from kit.contract import vectors_digest
-from kit.data.fetch.fetch import read_note
 from kit.errors import KitError
 from kit.profile.assemble import CUT_SHARE, cut_words
 from kit.store import write_atomically
@@ -90,22 +89,9 @@ def _data(manifest: dict[str, Any]) -> str:
             "duplicates",
             {"keep": "count as often as they occur", "drop": "count once"}[manifest["recipe"]["duplicates"]],
         ),
-        ("licence of the data", data.get("licence") or licence(Path(data["folder"]))),
+        ("licence of the data", data.get("licence", "not recorded")),
     ]
     return "## Data\n\n" + table(("", ""), rows)
-
-
-def licence(data: Path) -> str:
-    """What is known of the licence of a data folder: fetched archives and synthetic shops say; anybody's own log does not."""
-    try:
-        note = read_note(data)
-    except KitError:
-        note = None
-    if note is not None:
-        return f"{note['licence']}, © {note['owner']} (`{note['archive']}`): attribution, no commercial use"
-    if (data / "truth" / "shop.json").exists():
-        return "none needed: a synthetic shop made by `kit data synth`"
-    return "not recorded: state it before you pass the vectors on"
 
 
 def _blocks(manifest: dict[str, Any]) -> str:

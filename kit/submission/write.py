@@ -20,6 +20,7 @@ from kit import __version__, tracking
 from kit.content import bytes_digest
 from kit.contract import client_errors, examine, require_none
 from kit.data.clients import Clients, left_out
+from kit.data.fetch.fetch import licence
 from kit.data.layout import DataFolder
 from kit.data.origin import FILES as FILES_READ
 from kit.data.origin import origin_of
@@ -34,7 +35,7 @@ from kit.profile.learned import FILES as ASSEMBLY_FILES
 from kit.progress import say
 from kit.recipe import Recipe
 from kit.store import Store, remove_tree, versions, write_json
-from kit.submission.card import licence, write_card
+from kit.submission.card import write_card
 from kit.submission.fresh import Cut, is_fresh, parse_cut
 from kit.submission.manifest import read_manifest
 from kit.submission.needs import require_room, stage_needs

@@ -1,4 +1,4 @@
-"""Labels of a task as sparse matrices, made once from a target window.
+"""Labels of a task as sparse matrices, made once from a target window, and the lists of targets that they go by.
 
 The evaluator filters a data frame once per client and epoch; here a window becomes one (clients, labels) matrix whose cells
 equal that slow definition. What a folder cannot define is said in words (`undefined_reason`), never scored as a silent 0.
@@ -16,6 +16,7 @@ import polars as pl
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from kit.arrays import read_numbers
 from kit.data.layout import DataFolder
 from kit.data.scan import reading, scan_events
 from kit.data.targets import CHALLENGE_LISTS, MIN_LABELS, ListRule
@@ -23,7 +24,6 @@ from kit.errors import KitError
 from kit.fingerprint import code_of
 from kit.store import Store, digest
 from kit.tasks.base import TASKS, Ids, Task, TaskWindow
-from kit.tasks.lists import load_popularity, load_targets
 from kit.tasks.window import TargetWindow
 
 
@@ -209,3 +209,48 @@ def undefined_labels(task: Task, train: sp.csr_matrix, validation: sp.csr_matrix
             who = "none" if bool(positives) == task.absent else "all"
             return f"{who} of the {clients} {kind} {task.verb} something in the {name} window"
     return None
+
+
+def load_targets(path: Path) -> Ids:
+    """Targets of a propensity task in label order, int64 (L,); integers stored as floats or Python objects are accepted.
+
+    Raises:
+        KitError: the file is missing, unreadable, or holds something that is no list of integers.
+    """
+    remedy = "It must be a one-dimensional .npy of integers: `kit data split` makes one where there is none."
+    if not path.exists():
+        raise KitError(f"{path} is missing.", remedy)
+    values = _load_plain(path, remedy)
+    try:
+        numbers = np.asarray(values, dtype=np.float64)
+        whole = np.asarray(values).astype(np.int64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise KitError(f"{path} holds something that is no number ({error}).", remedy) from error
+    if values.ndim != 1 or not np.array_equal(numbers, whole.astype(np.float64)):
+        raise KitError(f"{path} holds {values.dtype} of shape {values.shape}.", remedy)
+    return np.asarray(whole, dtype=np.int64)
+
+
+def load_popularity(task: str, folder: DataFolder, width: int) -> NDArray[np.float64]:
+    """Popularity of each of the `width` targets of a task, by its name, float64.
+
+    Raises:
+        KitError: its length is not `width`, or it is not a list of finite numbers ≥ 0 of which the largest is above 0.
+    """
+    path = folder.popularity(task)
+    remedy = f"It must give one number per target of {folder.targets(task).name}."
+    try:
+        values = np.asarray(_load_plain(path, remedy), dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise KitError(f"{path} holds something that is no number ({error}).", remedy) from error
+    if values.shape != (width,) or not np.isfinite(values).all() or values.min() < 0 or values.max() <= 0:
+        raise KitError(f"{path} holds {values.shape} numbers that are no popularities of {width} targets.", remedy)
+    return values
+
+
+def _load_plain(path: Path, remedy: str) -> NDArray[Any]:
+    """`read_numbers`, with a KitError that ends in `remedy`."""
+    try:
+        return read_numbers(path)
+    except (ValueError, EOFError, OSError) as error:
+        raise KitError(f"{path} cannot be read as a NumPy array ({error}).", remedy) from error

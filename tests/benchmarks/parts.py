@@ -31,8 +31,7 @@ from kit.models.heads import published
 from kit.recipe import BlockEntry, read_recipe
 from kit.store import Store, write_atomically
 from kit.tasks import CATEGORY, CHALLENGE, NEW_SKU, PRICE, SKU, Task
-from kit.tasks.labels import UndefinedTask, load_task
-from kit.tasks.lists import load_targets
+from kit.tasks.labels import UndefinedTask, load_targets, load_task
 from kit.tasks.metrics import auroc_multilabel
 
 Numbers = NDArray[np.float64]

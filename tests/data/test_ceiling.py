@@ -26,8 +26,7 @@ from kit.data.split import split_folder
 from kit.errors import KitError
 from kit.scoring.ceiling import write_ceiling
 from kit.tasks import CATEGORY, CHALLENGE, CHURN, CONVERSION
-from kit.tasks.labels import load_task
-from kit.tasks.lists import load_targets
+from kit.tasks.labels import load_targets, load_task
 from kit.tasks.metrics import auroc_multilabel
 
 

@@ -13,8 +13,7 @@ from probe_world import World
 from kit.data.layout import DataFolder
 from kit.errors import KitError
 from kit.tasks import CATEGORY, CHALLENGE, CHURN, CONVERSION, PRICE, SKU, Task
-from kit.tasks.labels import UndefinedTask, label_matrix, load_task
-from kit.tasks.lists import load_popularity, load_targets
+from kit.tasks.labels import UndefinedTask, label_matrix, load_popularity, load_targets, load_task
 from kit.tasks.window import TargetWindow
 
 

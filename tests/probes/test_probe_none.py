@@ -24,8 +24,7 @@ from kit.store import Plan, Store, remove_tree
 from kit.submission.forecasts import read_forecasts, silent_ratio
 from kit.submission.manifest import as_built
 from kit.tasks import CATEGORY, CHURN, CONVERSION, NEW_SKU, PRICE, SKU
-from kit.tasks.labels import load_task
-from kit.tasks.lists import load_targets
+from kit.tasks.labels import load_targets, load_task
 
 
 @pytest.fixture(autouse=True)

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from kit.data.fetch.fetch import licence
 from kit.data.layout import DataFolder
 from kit.scoring.results import read_scores
 from kit.store import write_json
 from kit.submission import read_manifest, write_card
-from kit.submission.card import card, licence
+from kit.submission.card import card
 from kit.tasks import CHALLENGE
 
 

@@ -28,7 +28,7 @@ from kit.scoring.results import read_scores
 from kit.store import Store, write_json
 from kit.studies.ablation.measure import _silenced, measure_ablation
 from kit.studies.ablation.result import Ablation, LeftOut, Without, read_ablation, read_current, write_ablation
-from kit.studies.attributions import client_rows, write_explanation
+from kit.studies.attributions import client_rows, explain_report
 from kit.studies.clients import client_map
 from kit.studies.drift import measure_drift, read_drift, write_drift
 from kit.submission import read_manifest, submit
@@ -178,7 +178,7 @@ def test_named_clients_are_taken_apart(copy: Path, toy: DataFolder):
     rows = client_rows(Submission(copy), ",".join(map(str, ids)))
     scores = score_submission(copy, toy, "gbm", threads=1, explain=rows)
     write_scores(copy, [scores])
-    write_explanation(Submission(copy), toy, scores)
+    explain_report(scores, Submission(copy), toy, Options(threads=1))
     report = collect(copy)
     with np.load(copy / "explain-gbm.npz") as arrays:
         for task, push in report.attributions.pushes.items():

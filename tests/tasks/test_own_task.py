@@ -24,8 +24,7 @@ from kit.scoring.board import rank
 from kit.scoring.results import read_scored, read_scores
 from kit.store import Store
 from kit.tasks import CHALLENGE, CONVERSION, TASKS, find_task
-from kit.tasks.labels import UndefinedTask, label_matrix, list_rules, load_task
-from kit.tasks.lists import load_targets
+from kit.tasks.labels import UndefinedTask, label_matrix, list_rules, load_targets, load_task
 
 
 def rows_between(folder: DataFolder, kind: EventType, first: int, last: int) -> pl.DataFrame:

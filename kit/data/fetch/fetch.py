@@ -96,6 +96,19 @@ def read_note(root: Path) -> dict[str, Any] | None:
         raise KitError(f"{path} is not JSON ({error}).", "Delete it and fetch again.") from error
 
 
+def licence(root: Path) -> str:
+    """What is known of the licence of a data folder: fetched archives and synthetic shops say; anybody's own log does not."""
+    try:
+        note = read_note(root)
+    except KitError:
+        note = None
+    if note is not None:
+        return f"{note['licence']}, © {note['owner']} (`{note['archive']}`): attribution, no commercial use"
+    if (root / "truth" / "shop.json").exists():
+        return "none needed: a synthetic shop made by `kit data synth`"
+    return "not recorded: state it before you pass the vectors on"
+
+
 def require_space(root: Path, archive: Archive, kept: Path) -> None:
     """KitError unless the rest of the download and the unpacked files fit on the disk."""
     if archive.size is None:
