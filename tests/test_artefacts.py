@@ -17,6 +17,7 @@ from kit.store import Store
 from kit.submission import read_manifest, submit
 from kit.submission.clean import plan_removals, remove
 from kit.submission.explain import explain
+from kit.submission.plan import SubmissionPlan
 from kit.submission.status import recipe_status, submission_status
 
 COUNTS = {"kind": "stats", "families": ["counts"], "scale": "quantile"}
@@ -38,28 +39,35 @@ def states(stages) -> dict[str, tuple[str, tuple[str, ...]]]:
 
 
 def test_all_is_missing_then_fresh(toy: DataFolder, tmp_path: Path, store: Store):
-    before = recipe_status(plan(), toy.root, tmp_path / "s", store=store)
+    before = recipe_status(SubmissionPlan(plan(), toy, tmp_path / "s", store=store))
     assert {stage.state.value for stage in before} == {"missing"}
     submit(plan(), toy.root, tmp_path / "s", store=store)
-    after = recipe_status(plan(), toy.root, tmp_path / "s", store=store)
+    after = recipe_status(SubmissionPlan(plan(), toy, tmp_path / "s", store=store))
     assert {stage.state.value for stage in after} == {"fresh"}
     assert [stage.key for stage in after] == [stage.key for stage in before]  # foretold without computing
     assert submission_status(tmp_path / "s", store) == after
 
 
 def test_a_changed_setting_is_named_where_it_acts(toy: DataFolder, built: Path, store: Store):
-    found = states(recipe_status(plan(counts=COUNTS, als={**ALS, "factors": 5}), toy.root, built, store=store))
+    found = states(
+        recipe_status(SubmissionPlan(plan(counts=COUNTS, als={**ALS, "factors": 5}), toy, built, store=store))
+    )
     assert found["block counts"] == ("fresh", ())
     assert found["block als"] == ("stale", ("settings.factors: 4 → 5",))
     assert found["submission"] == ("stale", ("blocks.als.factors: 4 → 5",))
-    weighed = states(recipe_status(plan(counts={**COUNTS, "weight": 2.0}, als=ALS), toy.root, built, store=store))
+    weighed = states(
+        recipe_status(SubmissionPlan(plan(counts={**COUNTS, "weight": 2.0}, als=ALS), toy, built, store=store))
+    )
     assert weighed["block counts"] == ("fresh", ())
     assert weighed["submission"] == ("stale", ("blocks.counts.weight: 1.0 → 2.0",))
 
 
 def test_another_block_of_the_same_kind_is_no_comparison(toy: DataFolder, built: Path, store: Store):
     two = plan(counts=COUNTS, als=ALS, urls={**ALS, "items": "url"})
-    assert states(recipe_status(two, toy.root, built, store=store))["block urls"] == ("missing", ("it was never made",))
+    assert states(recipe_status(SubmissionPlan(two, toy, built, store=store)))["block urls"] == (
+        "missing",
+        ("it was never made",),
+    )
 
 
 def test_a_changed_data_file_is_named_and_goes_down_the_line(
@@ -68,7 +76,7 @@ def test_a_changed_data_file_is_named_and_goes_down_the_line(
     other = DataFolder(Path(shutil.copytree(toy.root, tmp_path / "other")))
     path = other.root / "input" / "page_visit.parquet"
     shutil.copy(other.root / "page_visit.parquet", path)
-    found = states(recipe_status(plan(), other.root, built, store=store))
+    found = states(recipe_status(SubmissionPlan(plan(), other, built, store=store)))
     assert found["events"] == ("stale", ("events.page_visit.parquet: other bytes",))
     assert found["block als"] == ("stale", ("history: its events, named above",))
     assert found["submission"][0] == "stale"
@@ -186,7 +194,7 @@ def test_clean_waits_for_those_who_use_the_store(built: Path, store: Store, tmp_
     [
         (["score", "mine", "--data", "d"], "kit.submission.submission.Submission.open"),
         (["calibrate", "mine", "other", "--data", "d"], "kit.submission.submission.Submission.open"),
-        (["report", "mine"], "kit.report.collect"),
+        (["report", "mine"], "kit.submission.submission.Submission.open"),
         (["features", "build", "r.toml", "--data", "d", "--out", "f.parquet"], "kit.features.build.write_features"),
     ],
     ids=["score", "calibrate", "report", "features"],

@@ -33,8 +33,10 @@ def status(
 
     Example: kit status pipelines/stats.toml --data data/small
     """
+    from kit.data.layout import DataFolder
     from kit.errors import KitError
     from kit.recipe import read_recipe
+    from kit.submission.plan import SubmissionPlan, parse_cut
     from kit.submission.status import recipe_status, submission_status
 
     found: dict[str, list[Stage]] = {}
@@ -44,7 +46,7 @@ def status(
         plan = read_recipe(recipe)
         plan = plan if seed is None else plan.model_copy(update={"seed": seed})
         folder = submission_folder(out, name, plan.name)
-        found[str(folder)] = recipe_status(plan, data, folder, cut)
+        found[str(folder)] = recipe_status(SubmissionPlan(plan, DataFolder(data), folder, parse_cut(cut)))
     else:
         options = {
             "--data": data,

@@ -54,10 +54,10 @@ def report(
     from kit.store import Store
     from kit.submission.submission import Submission
 
-    opened = Submission.open(submission)
-    for folder in against or ():
-        use_plugins_of(folder)
     with Store().in_use(f"The report on {submission}"):
+        opened = Submission.open(submission)
+        for folder in against or ():
+            use_plugins_of(folder)
         shop = data_folder_of(opened, data)
         if drift or ablate:
             _measure(opened, shop, drift=drift, ablate=ablate, threads=threads)

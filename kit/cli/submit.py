@@ -19,8 +19,7 @@ from kit.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from kit.data.clients import Clients
-    from kit.recipe import Recipe
+    from kit.submission.plan import SubmissionPlan
 
 
 def submit(
@@ -64,20 +63,23 @@ def submit(
     """
     use_threads(threads)
     from kit.data.clients import parse_clients
+    from kit.data.layout import DataFolder
     from kit.limits.size import parse_size
     from kit.recipe import read_recipe
     from kit.submission import read_manifest
     from kit.submission import submit as build
+    from kit.submission.plan import SubmissionPlan, parse_cut
 
     limit = None if memory_limit is None else parse_size(memory_limit)
     plan = read_recipe(recipe)
     if seed is not None:
         plan = plan.model_copy(update={"seed": seed})
     folder = submission_folder(out, name, plan.name)
+    who = parse_clients(clients)
     if dry_run:
-        _foretell(plan, data, folder, cut, parse_clients(clients), limit, as_json)
+        _foretell(SubmissionPlan(plan, DataFolder(data), folder, parse_cut(cut), who), limit, as_json=as_json)
         return
-    built = build(plan, data, folder, cut, memory_limit=limit, clients=parse_clients(clients))
+    built = build(plan, data, folder, cut, memory_limit=limit, clients=who)
     _show(folder, read_manifest(folder), built=built, as_json=as_json)
 
 
@@ -95,24 +97,19 @@ def _show(folder: Path, manifest: dict[str, Any], *, built: bool, as_json: bool)
         )
 
 
-def _foretell(
-    plan: Recipe, data: Path, folder: Path, cut: str, clients: Clients, limit: int | None, as_json: bool
-) -> None:
+def _foretell(plan: SubmissionPlan, limit: int | None, *, as_json: bool) -> None:
     """Print what every stage will take; KitError if it does not fit."""
-    from kit.data.layout import DataFolder
     from kit.limits.size import shown
-    from kit.store import Store
     from kit.submission.needs import require_room, stage_needs, summary
     from kit.submission.write import require_own
 
-    store = Store()
-    require_own(folder, data, store.root, cut)
-    stages = stage_needs(plan, DataFolder(data), folder, cut, store, clients)
+    require_own(plan)
+    stages = stage_needs(plan)
     told = summary(stages, limit)
     if as_json:
         print_json(told)
     else:
-        typer.echo(f"{folder}: estimated; the program itself takes {shown(told['program'])}")
+        typer.echo(f"{plan.folder}: estimated; the program itself takes {shown(told['program'])}")
         typer.echo(f"    {'stage':<20} {'state':<8} {'memory':>9} {'at least':>9} {'disk':>9}")
         for stage in told["stages"]:
             sizes = " ".join(f"{shown(stage[key]):>9}" for key in ("memory", "memory_at_least", "disk"))
@@ -120,7 +117,7 @@ def _foretell(
         limited = "no limit is set" if limit is None else f"the limit is {shown(limit)}"
         available, disk = shown(told["available"]), shown(told["disk"])
         typer.echo(f"    {available} of memory are available, {limited}; {disk} will be written")
-    require_room(stages, limit, store.root, folder)
+    require_room(stages, limit, plan.store.root, plan.folder)
 
 
 def validate(

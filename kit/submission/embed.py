@@ -43,8 +43,8 @@ from kit.profile.uses import Carried
 from kit.progress import stage
 from kit.recipe import Recipe, build_order, parse
 from kit.store import Store, digest, is_whole, remove_tree, versions, write_json
-from kit.submission.fresh import Cut, kept_assembly, parse_cut
 from kit.submission.manifest import as_built, read_manifest
+from kit.submission.plan import Cut, kept_assembly, parse_cut
 from kit.trouble import disk_trouble
 
 MANIFEST: Final = "manifest.json"

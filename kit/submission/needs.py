@@ -14,20 +14,17 @@ import polars as pl
 
 from kit.blocks.base import make_block
 from kit.challenge import PUBLISHED_LISTS
-from kit.data.clients import Clients
-from kit.data.layout import DataFolder, load_ids
-from kit.data.prepare import VISITED, EventsPlan, dated, events_need, plan_events
+from kit.data.layout import load_ids
+from kit.data.prepare import VISITED, EventsPlan, events_need
 from kit.data.scan import columns_of, scan_table
 from kit.errors import KitError
 from kit.limits.memory import in_use, memory
 from kit.limits.need import SAFETY, START, Counts, Need, matrix
 from kit.limits.size import shown
 from kit.profile.assemble import profile_need, select
-from kit.profile.build import plan_block
 from kit.progress import say
-from kit.recipe import Recipe
 from kit.store import Plan, Store, is_whole
-from kit.submission.fresh import is_fresh, parse_cut
+from kit.submission.plan import SubmissionPlan
 
 PLACES, EACH = 4, 20_000
 """Where, and how many rows at a time, a table is looked at to estimate how many of its rows are relevant clients'."""
@@ -72,43 +69,25 @@ class StageNeed:
         }
 
 
-def stage_needs(
-    recipe: Recipe,
-    data: DataFolder,
-    folder: Path,
-    cut: str = "input",
-    store: Store | None = None,
-    clients: Clients = "relevant",
-) -> list[StageNeed]:
+def stage_needs(plan: SubmissionPlan) -> list[StageNeed]:
     """The estimate of every stage. Reads metadata, a sample of a few rows, and digests of the files (remembered).
-
-    Args:
-        recipe: what would be built.
-        data: the data folder.
-        folder: the submission's folder.
-        cut: `input` or `end`.
-        store: the default store if None.
-        clients: `relevant` or `all`.
 
     Raises:
         KitError: bad data folder, unknown block or setting.
     """
-    store = store or Store()
-    events = plan_events(data, parse_cut(cut), store, recipe.duplicates, clients)
-    counts = count(events, store)
-    history = dated(events.fingerprint, events.cut)
-    done = is_fresh(folder, recipe, history)
-    stages = [_stage("events", events.stage, events_need(counts), store, done)]
+    recipe, store, done = plan.recipe, plan.store, plan.is_fresh
+    counts = count(plan.events, store)
+    stages = [_stage("events", plan.events.stage, events_need(counts), store, done)]
     widths: list[int] = []
     seen: set[str] = set()
     for name, entry in recipe.blocks.items():
-        plan = plan_block(name, entry, recipe.seed, history, events.stage.key, recipe.blocks)
+        block = plan.blocks[name]
         need = make_block(name, entry, recipe.seed).need(counts)
-        names = _columns(store, plan)
+        names = _columns(store, block)
         widths.append(_width(entry.columns, names, need.width) if entry.profile else 0)
-        if plan.key not in seen:  # entries that are alike share one output
-            stages.append(replace(_stage(f"block {name}", plan, need, store, done), settings=f"[blocks.{name}]"))
-        seen.add(plan.key)
+        if block.key not in seen:  # entries that are alike share one output
+            stages.append(replace(_stage(f"block {name}", block, need, store, done), settings=f"[blocks.{name}]"))
+        seen.add(block.key)
     profile = profile_need(counts.clients, list(zip(recipe.blocks.values(), widths, strict=True)), recipe.assembly)
     stages.append(StageNeed("profile", done, profile))
     written = matrix(counts.clients, profile.width, 2) + 8 * counts.clients

@@ -8,7 +8,7 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -24,7 +24,7 @@ from kit.data.fetch.fetch import licence
 from kit.data.layout import DataFolder
 from kit.data.origin import FILES as FILES_READ
 from kit.data.origin import origin_of
-from kit.data.prepare import EventsPlan, dated, plan_events, require_sound
+from kit.data.prepare import require_sound
 from kit.errors import KitError
 from kit.history import History
 from kit.limits.memory import in_use, memory, within
@@ -36,9 +36,9 @@ from kit.progress import say
 from kit.recipe import Recipe
 from kit.store import Store, remove_tree, versions, write_json
 from kit.submission.card import write_card
-from kit.submission.fresh import Cut, is_fresh, parse_cut
 from kit.submission.manifest import read_manifest
 from kit.submission.needs import require_room, stage_needs
+from kit.submission.plan import SubmissionPlan, parse_cut
 from kit.submission.validate import asked_for, errors_of
 from kit.trouble import disk_trouble
 
@@ -47,24 +47,19 @@ LEARNED = ("scores.json", "influence-*.npz", "ablation.json", "drift.json", "exp
 """What other commands wrote beside the vectors; each says what it was made from, and is not shown where that changed."""
 
 
-def require_own(folder: Path, data: Path, store: Path, cut: str = "input") -> None:
+def require_own(plan: SubmissionPlan) -> None:
     """Refuse a folder that a submission must not replace: data, the store, somebody's files, scores of another one.
 
-    Args:
-        folder: where the submission would be written.
-        data: the data folder.
-        store: the artefact store's.
-        cut: of the submission to be written.
-
     Raises:
-        KitError: `folder` has no name or is a file, holds the data or the store, is not empty and no submission, or is a
+        KitError: the folder has no name or is a file, holds the data or the store, is not empty and no submission, or is a
             submission with scores that was made from other data or for the other cut.
     """
+    folder, data = plan.folder, plan.data.root
     remedy = "Give --out a folder of its own, such as submissions/NAME."
     place = real_place(folder).resolve()
     if not folder.name:
         raise KitError(f"{str(folder)!r} is no name for a submission's folder.", remedy)
-    for path in (data, store):
+    for path in (data, plan.store.root):
         if path.resolve().is_relative_to(place):
             raise KitError(f"{folder} holds {path}: the submission would replace it.", remedy)
     if folder.exists() and not folder.is_dir():
@@ -75,8 +70,8 @@ def require_own(folder: Path, data: Path, store: Path, cut: str = "input") -> No
         raise KitError(f"{folder} is no submission (it holds {shown}): it would be replaced as a whole.", remedy)
     if "scores.json" in held:
         made = read_manifest(folder).get("data", {}) if "manifest.json" in held else {}
-        before = Path(str(made.get("folder", data))).resolve(), str(made.get("until", cut))
-        if before != (data.resolve(), cut):
+        before = Path(str(made.get("folder", data))).resolve(), str(made.get("until", plan.cut))
+        if before != (data.resolve(), plan.cut):
             raise KitError(
                 f"{folder} holds the scores of a submission from {before[0]} (--cut {before[1]}).",
                 "Give this one another --name, or remove that folder.",
@@ -91,53 +86,38 @@ def is_submission(folder: Path) -> bool:
         return False
 
 
-def write_submission(
-    folder: Path,
-    profile: Profile,
-    recipe: Recipe,
-    history: History,
-    data: Path,
-    began: float,
-    cut: str = "input",
-    clients: Clients = "relevant",
-    origin: Mapping[str, str] | None = None,
-) -> None:
+def write_submission(plan: SubmissionPlan, profile: Profile, history: History, began: float) -> None:
     """Write the folder beside its place, then swap it in: readers see the old submission or the new one, whole.
 
     Args:
-        folder: submissions/NAME; the caller sees to it that nobody else writes there.
+        plan: goes into the manifest; the caller sees to it that nobody else writes into its folder.
         profile: what to write.
-        recipe: goes into the manifest, resolved.
-        history: its fingerprint goes into the manifest.
-        data: data folder, for the manifest.
+        history: what the profile was made from; its fingerprint goes into the manifest.
         began: time.perf_counter() when the work started.
-        cut: `input` or `end`, for the manifest.
-        clients: `relevant` or `all`, for the manifest: `validate` asks for the same.
-        origin: digests of the data folder's files, for the manifest (`kit.data.origin`).
 
     Raises:
         KitError: the disk is full, the folder cannot be written, or what was to be written is not valid; an older submission
             is still in its place.
     """
-    shown, folder = folder, real_place(folder)
+    origin, folder = origin_of(plan.events, plan.data, plan.store), real_place(plan.folder)
     fresh, old = _beside(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         tidy(folder)
         fresh.mkdir()
         _save(fresh, profile)
-        manifest = _manifest(fresh, profile, recipe, history, time.perf_counter() - began)
+        manifest = _manifest(fresh, profile, plan.recipe, history, time.perf_counter() - began)
         manifest["data"] |= {
-            "folder": str(data),
-            "until": cut,
-            "clients": clients,
-            "licence": licence(data),
-            FILES_READ: dict(origin or {}),
+            "folder": str(plan.data.root),
+            "until": plan.cut,
+            "clients": plan.clients,
+            "licence": licence(plan.data.root),
+            FILES_READ: origin,
         }
         (fresh / "manifest.json").write_text(json.dumps(manifest, indent=2, default=str) + "\n", encoding="utf-8")
         _keep_what_was_learned(folder, fresh, manifest["content"])
-        write_card(fresh, shown)
-        _require_valid(fresh, shown, DataFolder(data), profile)
+        write_card(fresh, plan.folder)
+        _require_valid(fresh, plan.folder, plan.data, profile)
         if folder.exists():
             folder.rename(old)
         fresh.rename(folder)
@@ -294,53 +274,42 @@ def submit(
             does not pass validation.
     """
     began = time.perf_counter()
-    store = store or Store()
-    until = parse_cut(cut)
-    require_own(folder, data, store.root, until)
-    source = DataFolder(data)
-    told = {"recipe": recipe.model_dump(mode="json"), "data": str(data), "submission": str(folder), "cut": until}
-    with _alone(folder, store), tracking.run("submit", told, store.root / "runs"):
-        events = plan_events(source, until, store, recipe.duplicates, clients)
-        require_sound(source, events, store)
-        if until == "end" and clients == "relevant" and (words := left_out(source, events.files, events.cut, store)):
+    plan = SubmissionPlan(recipe, DataFolder(data), folder, parse_cut(cut), clients, store or Store())
+    require_own(plan)
+    told = {"recipe": recipe.model_dump(mode="json"), "data": str(data), "submission": str(folder), "cut": plan.cut}
+    with _alone(folder, plan.store), tracking.run("submit", told, plan.store.root / "runs"):
+        events = plan.events
+        require_sound(plan.data, events, plan.store)
+        listed = plan.cut == "end" and clients == "relevant"
+        if listed and (words := left_out(plan.data, events.files, events.cut, plan.store)):
             say(f"  {words}")
-        if is_fresh(folder, recipe, dated(events.fingerprint, events.cut)):
+        if plan.is_fresh:
             write_card(folder)
-            require_none(errors_of(folder, source), folder)  # an older version may have let it through
+            require_none(errors_of(folder, plan.data), folder)  # an older version may have let it through
             return False
-        _build(recipe, source, folder, until, store, memory_limit, began, clients, events)
+        _build(plan, memory_limit, began)
     return True
 
 
-def _build(
-    recipe: Recipe,
-    source: DataFolder,
-    folder: Path,
-    until: Cut,
-    store: Store,
-    limit: int | None,
-    began: float,
-    clients: Clients,
-    events: EventsPlan,
-) -> None:
+def _build(plan: SubmissionPlan, limit: int | None, began: float) -> None:
     """All that is missing, within the memory that there is; see `submit`."""
-    stages = stage_needs(recipe, source, folder, until, store, clients)
-    require_room(stages, limit, store.root, folder)
+    recipe, store = plan.recipe, plan.store
+    stages = stage_needs(plan)
+    require_room(stages, limit, store.root, plan.folder)
     most = in_use() + memory().available if limit is None else limit
     with within(most, store.root / "scratch"), watched(limit):
         with doing("events"):
-            history = History.open(source, until, store=store, duplicates=recipe.duplicates, clients=clients)
+            history = History.open(plan.data, plan.cut, store=store, duplicates=recipe.duplicates, clients=plan.clients)
         if not stages[0].fresh:  # now the tables are counted, not estimated
-            require_room(stage_needs(recipe, source, folder, until, store, clients), limit, store.root, folder)
-        if until == "end":
+            require_room(stage_needs(plan), limit, store.root, plan.folder)
+        if plan.cut == "end":
             lost, rows = history.unlisted()
             say(
                 f"  {lost / max(rows, 1):.1%} of {rows:,} purchases, cart adds and removals have no row in the catalogue"
             )
         profile = build_profile(recipe, history, store)
         with doing("submission"):
-            origin = origin_of(events, source, store)
-            write_submission(folder, profile, recipe, history, source.root, began, until, clients, origin)
+            write_submission(plan, profile, history, began)
         seconds = time.perf_counter() - began
         tracking.log("profile", {"clients": len(profile.clients), "width": profile.matrix.shape[1], "seconds": seconds})
 

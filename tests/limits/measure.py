@@ -20,6 +20,7 @@ from kit.profile import build_profile, run_block
 from kit.recipe import read_recipe
 from kit.store import Store
 from kit.submission.needs import stage_needs
+from kit.submission.plan import SubmissionPlan
 
 watchdog.EVERY = 0.005  # type: ignore[misc]
 measured: dict[str, int] = {}
@@ -43,7 +44,7 @@ def main(recipe_file: str, data: str, work: str, limit: str) -> None:
     with bounds:
         with measuring("events"):
             history = History.open(source, store=store)
-        needs = stage_needs(recipe, source, Path(work) / "none", "input", store)
+        needs = stage_needs(SubmissionPlan(recipe, source, Path(work) / "none", store=store))
         for name, entry in recipe.blocks.items():
             with measuring(f"block {name}"):
                 run_block(name, entry, 0, history, store)

@@ -27,6 +27,7 @@ from kit.recipe import BlockEntry, Recipe, parse
 from kit.store import Store
 from kit.submission import submit
 from kit.submission.needs import count, require_room, stage_needs
+from kit.submission.plan import SubmissionPlan
 
 PLAN = {
     "name": "t",
@@ -58,7 +59,7 @@ def test_too_small_a_limit_is_refused_before_any_stage(toy: DataFolder, tmp_path
 
 
 def test_the_remedy_names_the_setting(toy: DataFolder, tmp_path: Path, store: Store, plan: Recipe):
-    stages = stage_needs(plan, toy, tmp_path / "s", store=store)
+    stages = stage_needs(SubmissionPlan(plan, toy, tmp_path / "s", store=store))
     limit = 10**8 + next(stage for stage in stages if stage.name == "events").least
     with pytest.raises(KitError, match="block counts") as caught:
         require_room(stages, limit, store.root, tmp_path / "s", base=10**8)
@@ -74,14 +75,14 @@ def test_without_a_limit_too_little_memory_is_a_warning(
     capsys: pytest.CaptureFixture,
 ):
     monkeypatch.setattr("kit.submission.needs.memory", lambda: limits.Memory(10**9, 10**6))
-    require_room(stage_needs(plan, toy, tmp_path / "s", store=store), None, store.root, tmp_path / "s")
+    require_room(stage_needs(SubmissionPlan(plan, toy, tmp_path / "s", store=store)), None, store.root, tmp_path / "s")
     assert "warning: the stage `events`" in capsys.readouterr().err
 
 
 def test_a_disk_nearly_full_is_said_before_any_stage(
     toy: DataFolder, tmp_path: Path, store: Store, plan: Recipe, monkeypatch: pytest.MonkeyPatch
 ):
-    needed = sum(stage.need.disk for stage in stage_needs(plan, toy, tmp_path / "s", store=store))
+    needed = sum(stage.need.disk for stage in stage_needs(SubmissionPlan(plan, toy, tmp_path / "s", store=store)))
     monkeypatch.setattr(shutil, "disk_usage", lambda place: Usage(10**12, 10**12, needed - 1))
     with pytest.raises(KitError, match=r"are free on the disk .* needs about .*block counts") as caught:
         submit(plan, toy.root, tmp_path / "s", store=store)
@@ -93,11 +94,11 @@ def test_a_disk_nearly_full_is_said_before_any_stage(
 
 def test_finished_stages_are_not_counted_again(toy: DataFolder, tmp_path: Path, store: Store, plan: Recipe):
     submit(plan, toy.root, tmp_path / "s", store=store)
-    stages = stage_needs(plan, toy, tmp_path / "s", store=store)
+    stages = stage_needs(SubmissionPlan(plan, toy, tmp_path / "s", store=store))
     assert all(stage.fresh for stage in stages)
     require_room(stages, 1, store.root, tmp_path / "s")  # nothing is left to do: any limit will do
     clipped = plan.model_copy(update={"assembly": plan.assembly.model_copy(update={"clip": 3.0})})
-    other = stage_needs(clipped, toy, tmp_path / "s", store=store)
+    other = stage_needs(SubmissionPlan(clipped, toy, tmp_path / "s", store=store))
     assert [stage.name for stage in other if not stage.fresh] == ["profile", "submission"]
     written = sum((tmp_path / "s" / name).stat().st_size for name in ("embeddings.npy", "client_ids.npy"))
     assert written <= other[-1].need.disk + 1000

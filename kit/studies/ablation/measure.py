@@ -25,7 +25,7 @@ from kit.store import Store, digest
 from kit.studies.ablation.parts import AblatedPart, Study, Variant, silence
 from kit.studies.ablation.result import Ablation, LeftOut, Without, made_from, read_ablation, write_ablation
 from kit.submission import submit
-from kit.submission.fresh import is_fresh
+from kit.submission.plan import is_fresh
 from kit.submission.submission import Submission
 from kit.tasks import Task
 

@@ -162,12 +162,14 @@ def graph(job: Job) -> None:
 
 def profile(job: Job) -> None:
     """Scale, impute, permute, write: from the stored feature blocks to the submission's files."""
+    from kit.data.layout import DataFolder
     from kit.errors import KitError
     from kit.profile import build_profile
     from kit.profile.build import plan_block
     from kit.progress import now
     from kit.store import is_whole
     from kit.submission import write_submission
+    from kit.submission.plan import SubmissionPlan
 
     history, recipe, store = open_history(job), hand_made(), store_of(job)
     for name, entry in recipe.blocks.items():
@@ -180,7 +182,7 @@ def profile(job: Job) -> None:
     shutil.rmtree(out, ignore_errors=True)
     with job.clock():
         made = build_profile(recipe, history, store)
-        write_submission(out, made, recipe, history, job.order.data, now())
+        write_submission(SubmissionPlan(recipe, DataFolder(job.order.data), out, store=store), made, history, now())
     job.details |= {"width": int(made.matrix.shape[1]), "mib": folder_mib(out)}
 
 
