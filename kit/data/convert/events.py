@@ -32,7 +32,7 @@ ALWAYS = pl.col("_file").is_not_null()
 
 
 @dataclass(frozen=True)
-class Rows:
+class EventRows:
     """The kept rows of one event table: client and item as the shop's own text, time as Datetime("us"), `clock` in words."""
 
     kind: EventType
@@ -42,7 +42,7 @@ class Rows:
     clock: str = ""
 
 
-def event_rows(mapping: Mapping, sources: Sources, work: Path) -> tuple[list[Rows], list[SourceRows]]:
+def event_rows(mapping: Mapping, sources: Sources, work: Path) -> tuple[list[EventRows], list[SourceRows]]:
     """The kept rows of every mapped table and the account of every source of events.
 
     Raises:
@@ -52,7 +52,7 @@ def event_rows(mapping: Mapping, sources: Sources, work: Path) -> tuple[list[Row
     by_file: dict[str, list[tuple[EventType, TableMapping]]] = {}
     for kind, table in mapping.events():
         by_file.setdefault(str(table.file), []).append((kind, table))
-    found: dict[EventType, Rows] = {}
+    found: dict[EventType, EventRows] = {}
     accounts: list[SourceRows] = []
     for name, tables in by_file.items():
         source = TypedSource(name, tables, mapping, sources, work)
@@ -259,7 +259,7 @@ class TypedSource:
         common = held.sort(["len", "value"], descending=[True, False]).head(6).collect(engine="streaming")
         return f"column {rule.column!r} must have {asked}, it holds {common['value'].to_list()}"
 
-    def rows(self, ask: Ask) -> Rows:
+    def rows(self, ask: Ask) -> EventRows:
         """The kept rows of a table, on the shop's wall clock, in file order."""
         kept = self.typed.filter(ask.kept)
         time = ask.time
@@ -283,7 +283,7 @@ class TypedSource:
         chosen = kept.select(client=ask.client, time=time, item=ask.item)
         chosen.sink_parquet(path, maintain_order=True, engine="streaming", compression="lz4")
         frame = pl.scan_parquet(path)
-        return Rows(ask.kind, ask.table, frame, frame.select(pl.len()).collect().item(), self._clock(ask, kept))
+        return EventRows(ask.kind, ask.table, frame, frame.select(pl.len()).collect().item(), self._clock(ask, kept))
 
     def _clock(self, ask: Ask, kept: pl.LazyFrame) -> str:
         """By which clock a table's times are told."""

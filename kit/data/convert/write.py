@@ -11,7 +11,7 @@ import polars as pl
 from kit.challenge import FIRST_SEEN, SKU_EVENTS, TIMESTAMP_FORMAT, EventType
 from kit.data.convert.attributes import Values, attribute_rows, picked, require_common
 from kit.data.convert.codes import print_codes, text_codes
-from kit.data.convert.events import Rows, event_rows
+from kit.data.convert.events import EventRows, event_rows
 from kit.data.convert.ids import IdSpace, whole_numbers
 from kit.data.convert.mapping import Mapping
 from kit.data.convert.normal import whole
@@ -78,7 +78,7 @@ def write_tables(mapping: Mapping, sources: Sources, out: Path, work: Path) -> N
     (out / REPORT).write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def say_clocks(tables: list[Rows]) -> None:
+def say_clocks(tables: list[EventRows]) -> None:
     """A warning where tables tell their times by different clocks: their order among each other is then made up."""
     clocks: dict[str, list[str]] = {}
     for rows in tables:
@@ -93,8 +93,8 @@ def say_clocks(tables: list[Rows]) -> None:
 
 
 def spelled_alike(
-    tables: list[Rows], values: list[Values]
-) -> tuple[list[Rows], dict[str, pl.DataFrame], list[pl.LazyFrame], bool]:
+    tables: list[EventRows], values: list[Values]
+) -> tuple[list[EventRows], dict[str, pl.DataFrame], list[pl.LazyFrame], bool]:
     """Every space of ids spelled in one way: clients over all tables, items over events and catalogue, urls, categories.
 
     Returns:
@@ -107,7 +107,7 @@ def spelled_alike(
     visits = [rows.frame.select("item") for rows in tables if rows.kind is EventType.VISIT]
     urls = bool(visits) and whole_numbers("url", visits)
     client, item, own = pl.col("client"), pl.col("item"), pl.col("own")
-    alike: list[Rows] = []
+    alike: list[EventRows] = []
     for rows in tables:
         turned = {EventType.VISIT: urls, EventType.SEARCH: False}.get(rows.kind, skus)
         changes = {"client": whole(client)} if clients else {}
@@ -124,7 +124,7 @@ def spelled_alike(
 
 
 def write_events(
-    kind: EventType, rows: Rows | None, spaces: tuple[IdSpace, IdSpace], coded: pl.DataFrame, path: Path, kept: int
+    kind: EventType, rows: EventRows | None, spaces: tuple[IdSpace, IdSpace], coded: pl.DataFrame, path: Path, kept: int
 ) -> None:
     """One event file, rows in the order of the source. Times are text as in the challenge, or datetimes if finer.
 
@@ -163,7 +163,7 @@ def write_events(
         )
 
 
-def first_seen(mapping: Mapping, tables: list[Rows], pointed: bool) -> pl.DataFrame:
+def first_seen(mapping: Mapping, tables: list[EventRows], pointed: bool) -> pl.DataFrame:
     """When each item was first named, where nothing but the log names it: columns `own` and `first_seen` (Datetime("us")).
 
     The log knows the future: an item that it first names after a cut was not known at that cut, least of all that it would be

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.stats import t as student
 
 from kit.errors import KitError
-from kit.studies.bench.result import MEASURES, Bench, Mean, Measure
+from kit.studies.bench.result import MEASURES, Bench, Measure, RowMean
 
 
 def interval(values: Sequence[float]) -> tuple[float, float | None, float | None]:
@@ -35,7 +35,7 @@ Key = tuple[str, str, str, Measure]
 """Row, probe, task, measure."""
 
 
-def over_shops(bench: Bench) -> list[Mean]:
+def over_shops(bench: Bench) -> list[RowMean]:
     """`means` of the cells, over shops that nothing was chosen on."""
     reported = {shop.name for shop in bench.shops if not shop.chosen}
     table: dict[Key, dict[str, float]] = {}
@@ -54,7 +54,9 @@ def over_shops(bench: Bench) -> list[Mean]:
     for key, values in table.items():
         row, probe, task, measure = key
         mean, low, high = interval(list(values.values()))
-        found = Mean(row=row, probe=probe, task=task, measure=measure, mean=mean, low=low, high=high, shops=len(values))
+        found = RowMean(
+            row=row, probe=probe, task=task, measure=measure, mean=mean, low=low, high=high, shops=len(values)
+        )
         found.clients = _of_mean(halves.get(key, {}), list(values))
         base = reference(bench.against, probe)
         other = {} if base in (None, (row, probe)) else table.get((*base, task, measure), {})

@@ -85,7 +85,7 @@ class Gain(BaseModel):
     verdict: str
 
 
-class Mean(BaseModel):
+class RowMean(BaseModel):
     """One measure of a row over the shops that nothing was chosen on.
 
     Attributes:
@@ -134,10 +134,10 @@ class Bench(BaseModel):
     rows: list[str]
     cells: list[Cell] = []
     gains: list[Gain] = []
-    means: list[Mean] = []
+    means: list[RowMean] = []
     failures: list[Failure] = []
 
-    def mean(self, row: str, probe: str, task: str, measure: Measure) -> Mean | None:
+    def mean(self, row: str, probe: str, task: str, measure: Measure) -> RowMean | None:
         """The entry of `means`; None where no shop has it."""
         wanted = (row, probe, task, measure)
         return next((mean for mean in self.means if (mean.row, mean.probe, mean.task, mean.measure) == wanted), None)
