@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kit.studies.bench.result import Bench, Measure, RowMean
+    from kit.studies.bench.result import Bench, Measure, OverShops
 
 HEADS = {"score": "score", "auroc": "AUROC", "novelty": "novelty", "diversity": "diversity"}
 FEW = 3
@@ -80,7 +80,7 @@ def _table(bench: Bench, probe: str, measure: Measure) -> Any:  # noqa: ANN401
     return table
 
 
-def _value(mean: RowMean | None) -> str:
+def _value(mean: OverShops | None) -> str:
     """`0.8123 ± 0.0034`: over shops, or, of few, over their clients."""
     if mean is None:
         return "–"
@@ -88,7 +88,7 @@ def _value(mean: RowMean | None) -> str:
     return f"{mean.mean:.4f}" + ("" if half is None else f" ± {half:.4f}")
 
 
-def _gain(mean: RowMean | None) -> str:
+def _gain(mean: OverShops | None) -> str:
     """`+0.0123 ± 0.0034`, coloured where it is told from noise."""
     if mean is None or mean.gain is None:
         return ""

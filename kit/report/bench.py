@@ -8,7 +8,7 @@ from markupsafe import escape
 
 from kit.report.svg import Domain, decimals
 from kit.report.words import number, short
-from kit.studies.bench.result import SUM, Bench, Cell, Measure, RowMean
+from kit.studies.bench.result import SUM, Bench, Cell, Measure, OverShops
 
 COLOURS: Final = {"none": "#7a4fb5", "gbm": "#2a7d4f", "fast": "#c8811a", "official": "#1f5fa8"}
 OTHERS: Final = ("#a83232", "#4a4a4a", "#008b8b")
@@ -102,7 +102,7 @@ def _shop(bench: Bench, cell: Cell, measure: Measure, domain: Domain, x: int, mi
     return f'<circle cx="{_at(domain, value, x)}" cy="{y}" r="2" fill="{colour}" opacity=".35"><title>{tip}</title></circle>'
 
 
-def _mark(bench: Bench, mean: RowMean, domain: Domain, x: int, middle: int) -> str:
+def _mark(bench: Bench, mean: OverShops, domain: Domain, x: int, middle: int) -> str:
     """A dot with its interval; the numbers show on hover."""
     y, colour = _level(bench, mean.probe, middle), _colour(bench, mean.probe)
     whiskers, text = "", f"{mean.row}, {mean.probe}: {mean.mean:.4f}"

@@ -20,7 +20,7 @@ PROBE_ORDER: Final = ("official", "fast", "gbm")
 
 
 @dataclass(frozen=True)
-class TaskGain:
+class Gain:
     """A difference to another submission and its 95 % interval."""
 
     difference: float
@@ -53,8 +53,8 @@ class Against:
     name: str
     scores: dict[str, float]
     aurocs: dict[str, float]
-    gains: dict[str, TaskGain]
-    total: TaskGain | None
+    gains: dict[str, Gain]
+    total: Gain | None
     gap: dict[str, float]
 
     def count(self, verdict: Verdict) -> list[str]:
@@ -186,7 +186,7 @@ def _against(path: Path, probe: str, own: dict[Task, Scored], rows: list[TaskRow
     gains = {}
     for task in common:
         found = compare(own[task], other[task])
-        gains[task.name] = TaskGain(found.difference, *found.interval, found.verdict)
+        gains[task.name] = Gain(found.difference, *found.interval, found.verdict)
     aurocs = {task.name: float(entries[task.name]["auroc"]) for task in common}
     gap = {}
     for row in rows:
@@ -198,11 +198,11 @@ def _against(path: Path, probe: str, own: dict[Task, Scored], rows: list[TaskRow
     return Against(path.name, scores, aurocs, gains, total_gain(own, other) if six else None, gap)
 
 
-def total_gain(own: dict[Task, Scored], other: dict[Task, Scored]) -> TaskGain:
+def total_gain(own: dict[Task, Scored], other: dict[Task, Scored]) -> Gain:
     """The difference of the sums over the challenge's tasks that both have."""
     common = [task for task in own if task in other and task.in_challenge]
     found = compare(*(together([side[task] for task in common]) for side in (own, other)))
-    return TaskGain(found.difference, *found.interval, found.verdict)
+    return Gain(found.difference, *found.interval, found.verdict)
 
 
 def _board(submission: Path, probe: str, report: dict[str, Any]) -> list[Row]:

@@ -25,7 +25,7 @@ from kit.studies.calibration.agreement import agree, limit, seed_noise, tau
 from kit.studies.calibration.calibrate import CalibrationPlan, Contestant, calibrate, plan_study, spread
 from kit.studies.calibration.random_features import ridge
 from kit.studies.calibration.stand_ins import STAND_INS, StandIn
-from kit.studies.calibration.variants import SourceProfile, read_source, variants
+from kit.studies.calibration.variants import ProfileSource, read_source, variants
 from kit.submission.clean import KEPT_FOLDERS
 from kit.submission.submission import Submission
 from kit.tasks import CHURN, CONVERSION, PRICE, SKU
@@ -39,14 +39,14 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def source(world: World) -> SourceProfile:
+def source(world: World) -> ProfileSource:
     ids, vectors = world.profiles["scaled"]
     blocks = {"counts": slice(0, 200), "sums": slice(200, 202), "taste": slice(202, 208)}
     activity = np.abs(np.asarray(vectors[:, 0], dtype=np.float64) * 100).astype(np.int64)
-    return SourceProfile("s", ids, np.asarray(vectors, dtype=np.float32), blocks, activity)
+    return ProfileSource("s", ids, np.asarray(vectors, dtype=np.float32), blocks, activity)
 
 
-def made(source: SourceProfile, name: str) -> tuple[np.ndarray, np.ndarray]:
+def made(source: ProfileSource, name: str) -> tuple[np.ndarray, np.ndarray]:
     (variant,) = [variant for variant in variants([source]) if variant.name == f"s/{name}"]
     ids, vectors = variant.make()
     assert vectors.dtype == np.float16
@@ -57,7 +57,7 @@ def made(source: SourceProfile, name: str) -> tuple[np.ndarray, np.ndarray]:
     return ids, vectors.astype(np.float32)
 
 
-def test_every_variant_is_sound_and_different(source: SourceProfile) -> None:
+def test_every_variant_is_sound_and_different(source: ProfileSource) -> None:
     found = variants([source, replace(source, name="t", blocks={}, activity=None)])
     names = [variant.name for variant in found]
     assert len(set(names)) == len(names) >= 40
@@ -75,7 +75,7 @@ def test_every_variant_is_sound_and_different(source: SourceProfile) -> None:
     assert len(bytes_of) == len(own)
 
 
-def test_variants_are_what_they_say(source: SourceProfile) -> None:
+def test_variants_are_what_they_say(source: ProfileSource) -> None:
     whole = source.values
     assert np.array_equal(made(source, "only-taste")[1], whole[:, 202:])
     assert made(source, "half")[1].shape[1] == 104

@@ -32,7 +32,7 @@ from kit.store import Store
 from kit.studies.bench.measure import Asked, measure
 from kit.studies.bench.oracle import oracle_profile
 from kit.studies.bench.over_shops import compared_with, interval, over_shops
-from kit.studies.bench.result import Bench, Cell, Gain, Shop, read_bench, write_bench
+from kit.studies.bench.result import Bench, Cell, PairedGain, Shop, read_bench, write_bench
 from kit.submission import submit
 from kit.tasks import CHURN, CONVERSION, SKU
 from kit.tasks.labels import targets_digest
@@ -238,7 +238,7 @@ def test_another_row_or_probe_to_compare_with():
 
 def test_gains_over_clients_of_several_shops_are_independent():
     gains = [
-        Gain(
+        PairedGain(
             shop=shop,
             row="b",
             probe="gbm",

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kit.errors import Finding, Severity
-from kit.report.scores import Against, ProbeScores, TaskGain, TaskRow, total_gain
+from kit.report.scores import Against, Gain, ProbeScores, TaskRow, total_gain
 from kit.report.svg import Domain, decimals
 from kit.report.verdict import judge
 from kit.report.words import listed, number, percent, short, signed
@@ -136,7 +136,7 @@ def probe(verdicts: list[str], gap: dict[str, float] | None = None) -> ProbeScor
     names = [task.name for task in CHALLENGE]
     rows = [TaskRow(name, 0.5, 0.5, None, None, 0, 0.01, None, None, []) for name in names]
     value = {"better": 0.1, "worse": -0.1, "cannot tell": 0.0}
-    gains = {n: TaskGain(value[v], value[v] - 0.05, value[v] + 0.05, v) for n, v in zip(names, verdicts, strict=True)}
+    gains = {n: Gain(value[v], value[v] - 0.05, value[v] + 0.05, v) for n, v in zip(names, verdicts, strict=True)}
     other = Against("other", dict.fromkeys(names, 0.5), dict.fromkeys(names, 0.5), gains, None, gap or {})
     return ProbeScores("fast", "fp32", 1, "data", rows, 3.0, [], [other])
 

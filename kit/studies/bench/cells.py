@@ -10,7 +10,7 @@ import numpy as np
 
 from kit.scoring.results import read_areas, read_scored, read_scores
 from kit.scoring.statistics import Scored, compare, together
-from kit.studies.bench.result import MEASURES, ORACLE, SUM, Cell, Gain, Measure, Shop
+from kit.studies.bench.result import MEASURES, ORACLE, SUM, Cell, Measure, PairedGain, Shop
 from kit.tasks import Task
 
 NONE: Final = "none"
@@ -79,7 +79,9 @@ def ceiling_cells(tasks: Sequence[Task], about: Shop) -> list[Cell]:
     return [*cells, total]
 
 
-def gains_of(tasks: Sequence[Task], mine: tuple[Path, str], other: tuple[Path, str], shop: str, row: str) -> list[Gain]:
+def gains_of(
+    tasks: Sequence[Task], mine: tuple[Path, str], other: tuple[Path, str], shop: str, row: str
+) -> list[PairedGain]:
     """A row's differences to the reference in score and in AUROC, paired over clients: per task, and of the challenge's together.
 
     Args:
@@ -103,5 +105,5 @@ def gains_of(tasks: Sequence[Task], mine: tuple[Path, str], other: tuple[Path, s
             low, high = told.interval
             about = {"shop": shop, "row": row, "probe": mine[1], "task": task_name, "measure": measure}
             numbers = {"difference": told.difference, "low": low, "high": high, "verdict": told.verdict}
-            found.append(Gain.model_validate(about | numbers))
+            found.append(PairedGain.model_validate(about | numbers))
     return found

@@ -23,7 +23,7 @@ from kit.store import Store, digest
 from kit.studies.bench.cells import NONE, ceiling_cells, gains_of, scored_cells
 from kit.studies.bench.oracle import write_oracle
 from kit.studies.bench.over_shops import over_shops, reference
-from kit.studies.bench.result import ORACLE, SUM, Bench, Cell, Failure, Gain, Shop
+from kit.studies.bench.result import ORACLE, SUM, Bench, Cell, Failure, PairedGain, Shop
 from kit.submission.forecasts import NoForecasts
 from kit.submission.submission import Submission
 from kit.submission.write import submit
@@ -193,7 +193,7 @@ def _row(asked: Asked, store: Store, shop: DataFolder, about: Shop, row: str, be
         bench.cells += scored_cells(asked.tasks, place, about.name, row, probe)
 
 
-def _gains(asked: Asked, shop: DataFolder, name: str, there: set[tuple[str, str]]) -> list[Gain]:
+def _gains(asked: Asked, shop: DataFolder, name: str, there: set[tuple[str, str]]) -> list[PairedGain]:
     """Every row's differences to the reference on one shop, paired over clients, of the rows and probes that are there."""
     found = []
     for probe in asked.probes:

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.stats import t as student
 
 from kit.errors import KitError
-from kit.studies.bench.result import MEASURES, Bench, Measure, RowMean
+from kit.studies.bench.result import MEASURES, Bench, Measure, OverShops
 
 
 def interval(values: Sequence[float]) -> tuple[float, float | None, float | None]:
@@ -35,7 +35,7 @@ Key = tuple[str, str, str, Measure]
 """Row, probe, task, measure."""
 
 
-def over_shops(bench: Bench) -> list[RowMean]:
+def over_shops(bench: Bench) -> list[OverShops]:
     """`means` of the cells, over shops that nothing was chosen on."""
     reported = {shop.name for shop in bench.shops if not shop.chosen}
     table: dict[Key, dict[str, float]] = {}
@@ -54,7 +54,7 @@ def over_shops(bench: Bench) -> list[RowMean]:
     for key, values in table.items():
         row, probe, task, measure = key
         mean, low, high = interval(list(values.values()))
-        found = RowMean(
+        found = OverShops(
             row=row, probe=probe, task=task, measure=measure, mean=mean, low=low, high=high, shops=len(values)
         )
         found.clients = _of_mean(halves.get(key, {}), list(values))

@@ -71,7 +71,7 @@ class Cell(BaseModel):
     undefined: str | None = None
 
 
-class Gain(BaseModel):
+class PairedGain(BaseModel):
     """A row's score, or AUROC, minus the reference's, paired over the clients of one shop."""
 
     shop: str
@@ -85,7 +85,7 @@ class Gain(BaseModel):
     verdict: str
 
 
-class RowMean(BaseModel):
+class OverShops(BaseModel):
     """One measure of a row over the shops that nothing was chosen on.
 
     Attributes:
@@ -133,11 +133,11 @@ class Bench(BaseModel):
     shops: list[Shop]
     rows: list[str]
     cells: list[Cell] = []
-    gains: list[Gain] = []
-    means: list[RowMean] = []
+    gains: list[PairedGain] = []
+    means: list[OverShops] = []
     failures: list[Failure] = []
 
-    def mean(self, row: str, probe: str, task: str, measure: Measure) -> RowMean | None:
+    def mean(self, row: str, probe: str, task: str, measure: Measure) -> OverShops | None:
         """The entry of `means`; None where no shop has it."""
         wanted = (row, probe, task, measure)
         return next((mean for mean in self.means if (mean.row, mean.probe, mean.task, mean.measure) == wanted), None)

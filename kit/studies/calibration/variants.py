@@ -33,7 +33,7 @@ ORDERED: Final = ("by-activity", "by-id")
 
 
 @dataclass(frozen=True)
-class SourceProfile:
+class ProfileSource:
     """A submission that variants are made from.
 
     Attributes:
@@ -70,7 +70,7 @@ class ProfileVariant:
 
 def read_source(
     submission: Submission, activity: Callable[[NDArray[np.int64]], NDArray[np.int64] | None]
-) -> SourceProfile:
+) -> ProfileSource:
     """A submission with its blocks' columns from the manifest; `activity` counts events of given clients.
 
     Raises:
@@ -78,10 +78,10 @@ def read_source(
     """
     blocks = submission.blocks if len(submission.blocks) > 1 else {}
     values = np.asarray(submission.vectors, dtype=np.float32)
-    return SourceProfile(submission.folder.name, submission.ids, values, blocks, activity(submission.ids))
+    return ProfileSource(submission.folder.name, submission.ids, values, blocks, activity(submission.ids))
 
 
-def variants(sources: Sequence[SourceProfile]) -> list[ProfileVariant]:
+def variants(sources: Sequence[ProfileSource]) -> list[ProfileVariant]:
     """All variants of all sources, the most telling first and sources taking turns, so that the first N differ most."""
     if len({source.name for source in sources}) < len(sources):
         raise KitError("Two of the submissions have the same folder name.", "Rename one: names tell profiles apart.")
@@ -89,7 +89,7 @@ def variants(sources: Sequence[SourceProfile]) -> list[ProfileVariant]:
     return [variant for turn in rounds for variant in turn if variant is not None]
 
 
-def _of(source: SourceProfile) -> list[ProfileVariant]:
+def _of(source: ProfileSource) -> list[ProfileVariant]:
     """Variants of one source: treatments of the whole and selections of blocks in turns."""
     whole = [(f"{source.name}/{kind}", about, partial(act, source)) for kind, about, act in _treatments(source)]
     parts = [
@@ -114,14 +114,14 @@ def _selections(blocks: dict[str, slice]) -> Iterator[tuple[str, ...]]:
     yield from list(combinations(blocks, 2))[:PAIRS] if len(blocks) > 2 else ()
 
 
-def _columns(source: SourceProfile, names: Sequence[str], rng: np.random.Generator) -> Made:
+def _columns(source: ProfileSource, names: Sequence[str], rng: np.random.Generator) -> Made:
     return source.ids, np.concatenate([source.values[:, source.blocks[name]] for name in names], axis=1)
 
 
-Treatment = Callable[[SourceProfile, np.random.Generator], Made]
+Treatment = Callable[[ProfileSource, np.random.Generator], Made]
 
 
-def _treatments(source: SourceProfile) -> list[tuple[str, str, Treatment]]:
+def _treatments(source: ProfileSource) -> list[tuple[str, str, Treatment]]:
     """(kind, description, function) of what can be done to a whole profile, most telling first."""
     found: list[tuple[str, str, Treatment]] = [("whole", "as submitted", lambda s, rng: (s.ids, s.values))]
     if source.activity is not None:
@@ -149,69 +149,69 @@ def _treatments(source: SourceProfile) -> list[tuple[str, str, Treatment]]:
     return found
 
 
-def _by_activity(source: SourceProfile, rng: np.random.Generator) -> Made:
+def _by_activity(source: ProfileSource, rng: np.random.Generator) -> Made:
     assert source.activity is not None
     order = np.argsort(-source.activity, kind="stable")
     return source.ids[order], source.values[order]
 
 
-def _by_id(source: SourceProfile, rng: np.random.Generator) -> Made:
+def _by_id(source: ProfileSource, rng: np.random.Generator) -> Made:
     order = np.argsort(source.ids)
     return source.ids[order], source.values[order]
 
 
-def _noise_columns(source: SourceProfile, rng: np.random.Generator) -> Made:
+def _noise_columns(source: ProfileSource, rng: np.random.Generator) -> Made:
     width = min(source.values.shape[1], MAX_WIDTH - source.values.shape[1])
     noise = rng.normal(size=(len(source.ids), width)) * np.sqrt(np.mean(np.square(source.values, dtype=np.float64)))
     return source.ids, np.concatenate([source.values, noise.astype(np.float32)], axis=1)
 
 
-def _counts(source: SourceProfile, rng: np.random.Generator) -> Made:
+def _counts(source: ProfileSource, rng: np.random.Generator) -> Made:
     share = (rankdata(source.values, axis=0, method="min") - 1) / len(source.ids)
     return source.ids, np.floor(np.expm1(share * np.log(1001))).astype(np.float32)
 
 
-def _some_columns(source: SourceProfile, rng: np.random.Generator, share: float) -> Made:
+def _some_columns(source: ProfileSource, rng: np.random.Generator, share: float) -> Made:
     width = source.values.shape[1]
     chosen = np.sort(rng.permutation(width)[: max(1, int(share * width))])
     return source.ids, source.values[:, chosen]
 
 
-def _norm(source: SourceProfile, rng: np.random.Generator, norm: float) -> Made:
+def _norm(source: ProfileSource, rng: np.random.Generator, norm: float) -> Made:
     median = float(np.median(np.linalg.norm(source.values, axis=1)))
     return source.ids, source.values * np.float32(norm / max(median, 1e-9))
 
 
-def _noise_values(source: SourceProfile, rng: np.random.Generator, share: float) -> Made:
+def _noise_values(source: ProfileSource, rng: np.random.Generator, share: float) -> Made:
     noise = rng.normal(size=source.values.shape).astype(np.float32)
     return source.ids, source.values + share * source.values.std(axis=0) * noise
 
 
-def _pca(source: SourceProfile, rng: np.random.Generator, width: int) -> Made:
+def _pca(source: ProfileSource, rng: np.random.Generator, width: int) -> Made:
     width = min(width, *source.values.shape)
     return source.ids, PCA(width, random_state=0).fit_transform(_standard(source, rng)[1]).astype(np.float32)
 
 
-def _row_l2(source: SourceProfile, rng: np.random.Generator) -> Made:
+def _row_l2(source: ProfileSource, rng: np.random.Generator) -> Made:
     return source.ids, source.values / np.maximum(np.linalg.norm(source.values, axis=1, keepdims=True), 1e-9)
 
 
-def _standard(source: SourceProfile, rng: np.random.Generator) -> Made:
+def _standard(source: ProfileSource, rng: np.random.Generator) -> Made:
     centred = source.values - source.values.mean(axis=0)
     return source.ids, np.clip(centred / np.maximum(source.values.std(axis=0), 1e-6), -6, 6)
 
 
-def _three_levels(source: SourceProfile, rng: np.random.Generator) -> Made:
+def _three_levels(source: ProfileSource, rng: np.random.Generator) -> Made:
     return source.ids, np.sign(np.round(_standard(source, rng)[1])).astype(np.float32)
 
 
-def _spread(source: SourceProfile, rng: np.random.Generator) -> Made:
+def _spread(source: ProfileSource, rng: np.random.Generator) -> Made:
     width = source.values.shape[1]
     basis = rng.normal(size=(width, MAX_WIDTH)).astype(np.float32) / np.sqrt(np.float32(MAX_WIDTH))
     return source.ids, source.values @ basis
 
 
-def _mistaken(source: SourceProfile, rng: np.random.Generator) -> Made:
+def _mistaken(source: ProfileSource, rng: np.random.Generator) -> Made:
     rows = np.arange(len(source.ids))
     wrong = rng.random(len(rows)) < 0.3
     rows[wrong] = rng.permutation(rows[wrong])
