@@ -76,7 +76,7 @@ def ablate(
     from kit.data.layout import DataFolder
     from kit.probes.registry import Options
     from kit.recipe import read_recipe
-    from kit.scoring.cells import Scorer
+    from kit.scoring.scorer import Scorer
     from kit.store import Store
     from kit.studies.ablation.measure import leave_one_out, submission_of
     from kit.studies.ablation.parts import Study

@@ -27,7 +27,7 @@ def calibrate(
     ],
     data: DataOption,
     task: TaskOption = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder of the study; a rerun goes on from it.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of the report.")] = None,
     stand_in: Annotated[
         list[str] | None, typer.Option("--stand-in", help="One candidate; repeat for several. Default: the usual ones.")
     ] = None,
@@ -43,8 +43,8 @@ def calibrate(
 ) -> None:
     """Rank many profiles, made from a few submissions, by the official probe and by cheap stand-ins: which one ranks as it does?
 
-    Results are kept in --out, by default .kit/calibration/DATA: report.md, report.json and a file per score. It can be stopped at
-    any time, and the same command goes on.
+    The report is written to --out, by default .kit/calibration/DATA: report.md and report.json. It can be stopped at any time,
+    and the same command goes on: every score is kept in the store, where `kit score` and searches find it as well.
 
     Example: kit calibrate submissions/baseline submissions/stats --data data/small --profiles 24
     """

@@ -1,233 +1,146 @@
-"""Probe scores of vectors in memory, a task and a seed at a time, each kept in the artefact store.
+"""The one cache of probe scores: a cell is one run, of some vectors by a probe on a task from a seed, kept in the artefact store.
 
-A trial or an ablation that was killed, or that came out equal to an earlier one, finds the scores it already has.
+Vectors are known by their content. So whoever asks (`kit score`, a search, an ablation, a calibration, a bench) finds what any
+other has scored of the same vectors (`kit.scoring.scorer`), and what was killed goes on after its last finished run.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kit.challenge import EventType
+from kit.content import array_digest
 from kit.data.layout import DataFolder
 from kit.errors import KitError
-from kit.probes.registry import PROBES, Options, TaskRun, Vectors
-from kit.scoring.evidence import evidence
-from kit.scoring.statistics import Scored, together
-from kit.store import Artefact, Plan, Store, is_whole
+from kit.probes.registry import Explanation, TaskRun, Vectors
+from kit.store import Plan, Store, digest, is_whole, remove_tree, write_json
 from kit.tasks import Task
-from kit.tasks.labels import TaskData, UndefinedTask, load_task, own_digest
+from kit.tasks.labels import own_digest
+from kit.tasks.metric import TaskMetrics
 
-STAGE: Final = "tune-score"
-Scores = dict[tuple[Task, int], float]
-"""(task, index of the seed) → score."""
-Made = Vectors | Callable[[], Vectors]
+STAGE: Final = "score"
+CONTENT: Final = "score-content"
+"""Stage of what vectors that are only planned will hold: fingerprint of a profile → digest of its ids and vectors."""
+Made: TypeAlias = Vectors | Callable[[], Vectors]
 """Vectors, or how to make them where a score is missing."""
-
-
-class CountingStore(Store):
-    """A store that remembers what was asked of it, for the hit rate.
-
-    Attributes:
-        asked: artefacts in the order in which they were asked for.
-    """
-
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
-        self.asked: list[Artefact] = []
-
-    def make(self, plan: Plan, build: Callable[[Path], None]) -> Artefact:
-        """As Store.make, and counted."""
-        artefact = super().make(plan, build)
-        self.asked.append(artefact)
-        return artefact
-
-    def blocks(self) -> tuple[int, int, float]:
-        """Blocks that were fresh, blocks asked for, and the seconds it takes to make all of them."""
-        blocks = [artefact for artefact in self.asked if artefact.stage.startswith("block-")]
-        fresh = sum(not artefact.made_now for artefact in blocks)
-        distinct = {artefact.folder: artefact for artefact in blocks}.values()
-        return fresh, len(blocks), sum(float(artefact.record()["seconds"]) for artefact in distinct)
+Slices: TypeAlias = dict[str, dict[str, dict[str, Any]]]
 
 
 @dataclass(frozen=True)
-class Measured:
-    """Scores of one matrix, and what each client adds to them.
+class ScoredRun:
+    """What a cell holds, of a run from the official seed with all that is said of clients and cohorts.
 
     Attributes:
-        scores: per task and seed.
-        influence: task → sorted ids of its clients, and each one's influence at the official seed, (m,) both.
+        run: metrics of every epoch, seconds; its predictions are not kept.
+        slices: scores within cohorts; None from other seeds, and where there is no history to make cohorts from.
+        clients, each: sorted ids of the clients that were scored, and what each adds to the score, (m,); empty from other seeds.
+        area: (m,) what each adds to the AUROC, where the score is more than that; else None.
+        known: whether it was found.
+        explanation: what the margins are made of, where that was asked for: never found, always made.
     """
 
-    scores: Scores
-    influence: Mapping[Task, tuple[NDArray[np.int64], NDArray[np.float32]]]
-
-    def scored(self, tasks: Sequence[Task]) -> Scored:
-        """The sum of the scores of `tasks` (of one, where there is one), fit to be compared."""
-        seeds = sorted({seed for _, seed in self.scores})
-        own = [{seed: self.scores[task, seed] for seed in seeds} for task in tasks]
-        return together(
-            [
-                Scored(float(np.mean(list(runs.values()))), runs if len(seeds) > 1 else None, *self.influence[task])
-                for task, runs in zip(tasks, own, strict=True)
-            ]
-        )
+    run: TaskRun
+    slices: Slices | None
+    clients: NDArray[np.int64]
+    each: NDArray[np.float32]
+    area: NDArray[np.float32] | None
+    known: bool = True
+    explanation: Explanation | None = None
 
 
-@dataclass
-class Scorer:
-    """One probe on one data folder.
+@dataclass(frozen=True)
+class Cells:
+    """The cells of one probe on one data folder.
 
     Attributes:
+        store: holds them.
         folder: split data folder.
-        probe: name of the probe.
-        tasks: that count, in order.
-        store: keeps the scores.
-        options: how the probe is run; one that has a single precision uses that. Seeds are asked for by `score`.
+        evidence: all that decides a score besides vectors, task, seed and the order of rows.
+        reorder: whether runs from other seeds than the official one read the rows in orders of their own.
     """
 
-    folder: DataFolder
-    probe: str
-    tasks: Sequence[Task]
     store: Store
-    options: Options = field(default_factory=Options)
+    folder: DataFolder
+    evidence: Mapping[str, Any]
+    reorder: bool
 
-    def __post_init__(self) -> None:
-        self.folder.require_split()
-        self._probe = PROBES.loaded()[self.probe]
-        self.options = replace(self.options, precision=self._probe.knows(self.options.precision))
-        self._labels: dict[bytes, dict[Task, TaskData]] = {}
+    def content(self, vectors: Made, clients: NDArray[np.int64], vectors_key: str) -> str:
+        """Digest of ids and vectors. Once it is known, vectors need not be made to find their scores."""
+        plan = Plan(CONTENT, {"vectors": vectors_key})
+        place = self.store.folder(plan)
+        if is_whole(place):
+            return str(json.loads((place / "content.json").read_text(encoding="utf-8")))
+        found = digest([array_digest(clients), array_digest(vectors() if callable(vectors) else vectors)])
+        with suppress(OSError, KitError):  # a store that cannot be written costs reading the vectors again
+            self.store.make(plan, lambda folder: write_json(folder / "content.json", found))
+        return found
 
-    @cached_property
-    def evidence(self) -> dict[str, Any]:
-        """All that decides a score besides vectors and seed."""
-        return evidence(self.folder, self._probe, self.options.precision)
-
-    def defined(self, clients: NDArray[np.int64]) -> dict[Task, TaskData]:
-        """Labels of the tasks that the data define, for clients in this order.
-
-        Raises:
-            KitError: none of the tasks is defined.
-        """
-        key = clients.tobytes()
-        if key not in self._labels:
-            found, reasons = {}, []
-            for task in self.tasks:
-                try:
-                    found[task] = load_task(task, clients, self.folder)
-                except UndefinedTask as error:
-                    reasons.append(f"{task.name} {error.reason}")
-            if not found:
-                raise KitError(
-                    f"None of the tasks is defined here: {'; '.join(reasons)}.", "Search on other data or tasks."
-                )
-            self._labels = {key: found}  # of the last order only: a study has one, a reference may have another
-        return self._labels[key]
-
-    def score(
-        self,
-        vectors: Made,
-        clients: NDArray[np.int64],
-        vectors_key: str,
-        tasks: Iterable[Task],
-        seeds: Iterable[int],
-    ) -> Scores:
-        """Scores per task and seed; what the store has is not computed.
-
-        Args:
-            vectors: (n, d), row i belongs to clients[i].
-            clients: (n,).
-            vectors_key: fingerprint of vectors and clients.
-            tasks: among `defined`.
-            seeds: indices; 0 is the official seed.
-        """
-        wanted, scores = list(tasks), {}
-        for seed in seeds:
-            for task, place in self._places(vectors, clients, vectors_key, wanted, seed).items():
-                scores[task, seed] = float(json.loads((place / "score.json").read_text(encoding="utf-8"))["score"])
-        return scores
-
-    def measure(
-        self, vectors: Made, clients: NDArray[np.int64], vectors_key: str, tasks: Sequence[Task], seeds: int
-    ) -> Measured:
-        """`score` for the first `seeds` seeds, with what each client adds at the official one."""
-        places = self._places(vectors, clients, vectors_key, tasks, 0, influences=True)
-        found = {task: np.load(place / "influence.npz") for task, place in places.items()}
-        influences = {task: (stored["clients"], stored["each"]) for task, stored in found.items()}
-        return Measured(self.score(vectors, clients, vectors_key, tasks, range(seeds)), influences)
-
-    def _places(
-        self,
-        vectors: Made,
-        clients: NDArray[np.int64],
-        vectors_key: str,
-        tasks: Sequence[Task],
-        seed: int,
-        *,
-        influences: bool = False,
-    ) -> dict[Task, Path]:
-        """task → artefact of its score at a seed; what is missing is computed."""
-        found = {task: self._find(vectors_key, task, seed, influences=influences) for task in tasks}
-        missing = [task for task, place in found.items() if place is None]
-        if missing:
-            labels = self.defined(clients)
-            options = replace(self.options, seeds=1, first_seed=seed, keep_logits=influences)
-            made = vectors() if callable(vectors) else vectors
-
-            def keep(runs: Sequence[TaskRun]) -> None:
-                for run in runs:
-                    self._keep(vectors_key, seed, run, (labels[run.task], clients) if influences else None)
-
-            # as soon as a task is done, and again at the end: some probes make all at once
-            keep(self._probe.run(made, [labels[task] for task in missing], replace(options, finished=keep)))
-        return {
-            task: place or self._place(vectors_key, task, seed, influences=influences) for task, place in found.items()
-        }
-
-    def client_errors(
-        self, vectors: Made, clients: NDArray[np.int64], vectors_key: str, tasks: Sequence[Task]
-    ) -> dict[Task, float]:
-        """task → standard error of the score over clients, at the official seed (`kit.scoring.statistics.influence`)."""
-        found = self.measure(vectors, clients, vectors_key, tasks, 1).influence
-        return {task: float(np.linalg.norm(each)) for task, (_, each) in found.items()}
-
-    def _find(self, vectors_key: str, task: Task, seed: int, *, influences: bool) -> Path | None:
-        """The finished artefact of a score; one with influences serves also where none are asked for."""
-        kinds = (True,) if influences else (False, True)
-        places = (self._place(vectors_key, task, seed, influences=kind) for kind in kinds)
-        return next((place for place in places if is_whole(place)), None)
-
-    def _inputs(self, vectors_key: str, task: Task, seed: int, *, influences: bool) -> dict[str, Any]:
-        extra: dict[str, Any] = {"influence": True} if influences else {}
-        extra |= {"reordered": True} if self.options.reorder and seed else {}
+    def plan(self, content: str, task: Task, seed: int) -> Plan:
+        """Of a cell: all that decides what it holds."""
         own = own_digest(task, self.folder)
+        extra: dict[str, Any] = {"reordered": True} if self.reorder and seed else {}
         extra |= {} if own is None else {"made_of": own}
-        return {"vectors": vectors_key, "task": task.name, "seed": seed, **self.evidence, **extra}
+        events = self.store.files_digest(self.folder.input(kind) for kind in EventType) if seed == 0 else {}
+        inputs = {"content": content, "task": task.name, "seed": seed, "events": events, **self.evidence, **extra}
+        return Plan(STAGE, inputs)
 
-    def _place(self, vectors_key: str, task: Task, seed: int, *, influences: bool) -> Path:
-        return self.store.folder(Plan(STAGE, self._inputs(vectors_key, task, seed, influences=influences)))
+    def find(self, content: str, task: Task, seed: int) -> ScoredRun | None:
+        """What the store has; None where it has nothing, or something damaged."""
+        place = self.store.folder(self.plan(content, task, seed))
+        if not is_whole(place):
+            return None
+        try:
+            return read_cell(place, task)
+        except (OSError, ValueError, KeyError, TypeError, BadZipFile):
+            return None
 
-    def _keep(
-        self, vectors_key: str, seed: int, run: TaskRun, detail: tuple[TaskData, NDArray[np.int64]] | None
-    ) -> None:
-        """score.json of a run and, with the task's data and the clients, influence.npz (`clients` sorted, `each`)."""
-        when = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-        text = json.dumps({"score": run.best.score, "seconds": run.seconds, "when": when})
+    def keep(self, content: str, seed: int, scored: ScoredRun, *, force: bool) -> None:
+        """Write a cell; one that is there stays, unless `force`."""
+        plan = self.plan(content, scored.run.task, seed)
+        if force:
+            remove_tree(self.store.folder(plan))
+        self.store.make(plan, lambda folder: write_cell(folder, scored))
 
-        def write(folder: Path) -> None:
-            (folder / "score.json").write_text(text, encoding="utf-8")
-            if detail is not None:
-                data, clients = detail
-                assert run.logits is not None, "asked for"
-                each = run.task.metric.influence(run.logits, data.validation, data.popularity)
-                order = np.argsort(clients[data.rows])
-                np.savez(folder / "influence.npz", clients=clients[data.rows][order], each=each[order])
 
-        self.store.get(STAGE, self._inputs(vectors_key, run.task, seed, influences=detail is not None), write)
+def plain(run: TaskRun) -> ScoredRun:
+    """A run of which nothing is said but its metrics."""
+    none = np.empty(0)
+    return ScoredRun(replace(run, logits=None), None, none.astype(np.int64), none.astype(np.float32), None, known=False)
+
+
+def write_cell(folder: Path, scored: ScoredRun) -> None:
+    """cell.json, and arrays.npz where there is something of each client."""
+    run = scored.run
+    told = {
+        "seed": run.seed,
+        "epochs": [asdict(epoch) for epoch in run.epochs],
+        "seconds": run.seconds,
+        "slices": scored.slices,
+        "when": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+    (folder / "cell.json").write_text(json.dumps(told, default=float), encoding="utf-8")
+    if len(scored.clients):
+        arrays: dict[str, Any] = {"clients": scored.clients, "each": scored.each}
+        np.savez(folder / "arrays.npz", **arrays | ({} if scored.area is None else {"area": scored.area}))
+
+
+def read_cell(folder: Path, task: Task) -> ScoredRun:
+    """The inverse of `write_cell`; KeyError, ValueError, OSError or BadZipFile where it is damaged."""
+    told = json.loads((folder / "cell.json").read_text(encoding="utf-8"))
+    epochs = tuple(TaskMetrics(**epoch) for epoch in told["epochs"])
+    run = TaskRun(task, int(told["seed"]), epochs, float(told["seconds"]))
+    if not (folder / "arrays.npz").exists():
+        return replace(plain(run), known=True)
+    with np.load(folder / "arrays.npz") as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    return ScoredRun(run, told["slices"], arrays["clients"], arrays["each"], arrays.get("area"))

@@ -17,6 +17,7 @@ from kit.challenge import EventType
 from kit.data.layout import DataFolder
 from kit.errors import KitError
 from kit.history import History
+from kit.store import Store
 from kit.tasks.labels import TaskData
 from kit.tasks.metrics import auroc_multilabel
 
@@ -59,10 +60,10 @@ def count_events(history: History, clients: NDArray[np.int64]) -> EventCounts:
     return EventCounts(clients, events)
 
 
-def read_counts(folder: DataFolder, clients: NDArray[np.int64]) -> EventCounts | None:
+def read_counts(folder: DataFolder, clients: NDArray[np.int64], store: Store | None = None) -> EventCounts | None:
     """Counts from a split folder's input; None where it holds no events that could be counted, whatever the reason."""
     try:
-        return count_events(History.open(folder, "input"), clients)
+        return count_events(History.open(folder, "input", store=store), clients)
     except (KitError, pl.exceptions.PolarsError):
         return None
 

@@ -10,10 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kit.probes.registry import Explanation, TaskRun
-from kit.scoring.cohorts import Masks, slice_scores
+from kit.scoring.cells import ScoredRun
 from kit.scoring.results import Influence
-from kit.tasks.influence import area_influence
-from kit.tasks.labels import TaskData
 
 Entries: TypeAlias = dict[str, dict[str, Any]]
 FIELDS: Final = ("score", "auroc", "novelty", "diversity", "auroc_defined", "labels_without_positives")
@@ -36,21 +34,16 @@ class EntryPart:
 Parts: TypeAlias = dict[str, EntryPart]
 
 
-def part_of(
-    data: TaskData, runs: Sequence[TaskRun], clients: NDArray[np.int64], masks: Masks | None, *, reordered: bool
-) -> EntryPart:
+def part_of(runs: Sequence[ScoredRun], *, reordered: bool) -> EntryPart:
     """What the runs of a task come to; cohorts and influences are of the first, which has the official seed.
 
     Args:
-        data: the task's labels.
-        runs: with their predictions kept.
-        clients: (n,) ids in the order of the vectors.
-        masks: of cohorts; None where there is no history to make them from.
+        runs: in the order of their seeds.
         reordered: whether the runs after the first read the rows in other orders.
     """
     first = runs[0]
-    entry = entry_of(runs, reordered=reordered) | {"slices": _slices(masks, data, first)}
-    return EntryPart(entry, _influence(data, first, clients), first.explanation, _area(data, first, clients))
+    entry = entry_of([scored.run for scored in runs], reordered=reordered) | {"slices": first.slices}
+    return EntryPart(entry, (first.clients, first.each), first.explanation, first.area)
 
 
 def entry_of(runs: Sequence[TaskRun], *, reordered: bool = False) -> dict[str, Any]:
@@ -74,28 +67,6 @@ def undefined_entry(reason: str) -> dict[str, Any]:
     return dict.fromkeys((*FIELDS, "epochs", "seconds", "slices")) | {
         "undefined": f"not defined here, because {reason}"
     }
-
-
-def _slices(masks: Masks | None, data: TaskData, run: TaskRun) -> dict[str, dict[str, dict[str, Any]]] | None:
-    """Scores within cohorts, from the official seed's run; None where there is no history to make cohorts from."""
-    return None if masks is None or run.logits is None else slice_scores(masks, data, run.logits)
-
-
-def _influence(data: TaskData, run: TaskRun, client_ids: NDArray[np.int64]) -> Influence:
-    """Ids of the task's clients, sorted, and what each adds to the score."""
-    if run.logits is None:
-        raise ValueError(f"the probe kept no predictions for {data.task.name}")
-    clients = client_ids[data.rows]
-    order = np.argsort(clients)
-    return clients[order], data.task.metric.influence(run.logits, data.validation, data.popularity)[order]
-
-
-def _area(data: TaskData, run: TaskRun, client_ids: NDArray[np.int64]) -> NDArray[np.float32] | None:
-    """What each client adds to the AUROC, in the order of `_influence`: what a score of three terms does not say."""
-    if run.logits is None or not data.task.metric.spreads:
-        return None
-    order = np.argsort(client_ids[data.rows])
-    return area_influence(run.logits, data.validation)[order].astype(np.float32)
 
 
 def _rounded(value: float | None) -> float | None:

@@ -27,8 +27,13 @@ def evidence(folder: DataFolder, probe: Probe, precision: str) -> dict[str, Any]
         "targets": Store().files_digest(target_files(folder)),
         "probe": probe.name,
         "precision": precision,
-        "code": code_of(probe.run, *SHARED_CODE).digest,
+        "code": probe_code(probe),
     }
+
+
+def probe_code(probe: Probe) -> str:
+    """Digest of the code that decides a probe's scores."""
+    return code_of(probe.run, *SHARED_CODE).digest
 
 
 def fingerprint_of(submission: Submission, folder: DataFolder, decided: dict[str, Any]) -> str:
@@ -38,9 +43,12 @@ def fingerprint_of(submission: Submission, folder: DataFolder, decided: dict[str
         "submission": submission.digest,
         "events": Store().files_digest(folder.input(kind) for kind in EventType),  # for the cohorts
     }
-    reads = PROBES.loaded()[decided["probe"]].reads
-    beside = {} if reads is None else {"reads": reads(Source(submission.folder, folder))}
-    return digest(own | decided | beside)
+    return digest(own | decided | reads_of(PROBES.loaded()[decided["probe"]], Source(submission.folder, folder)))
+
+
+def reads_of(probe: Probe, source: Source) -> dict[str, Any]:
+    """What of a submission decides the probe's scores beside its vectors; empty where nothing does."""
+    return {} if probe.reads is None else {"reads": probe.reads(source)}
 
 
 def still_asks(task: Task, folder: DataFolder, entry: dict[str, Any] | None) -> bool:

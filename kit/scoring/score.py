@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from kit import tracking
 from kit.data.check_split import require_targets
 from kit.data.layout import DataFolder
 from kit.errors import KitError
-from kit.probes.registry import PROBES, Options, Probe, Source, TaskRun
-from kit.scoring.cohorts import EventCounts, Masks, cohorts, read_counts
+from kit.probes.registry import PROBES, Options, Probe, Source
+from kit.scoring.cells import ScoredRun
+from kit.scoring.cohorts import EventCounts
 from kit.scoring.conditions import conditions, precision_notes, require_clients
 from kit.scoring.entry import FIELDS, Entries, EntryPart, Parts, part_of, undefined_entry
 from kit.scoring.evidence import (
@@ -27,10 +29,10 @@ from kit.scoring.evidence import (
     still_asks,
 )
 from kit.scoring.results import ScoreReport, known_tasks, read_scores, require_writable, runs_of
+from kit.scoring.scorer import Scorer
 from kit.store import DEFAULT_ROOT, Store, digest
 from kit.submission.submission import Submission
 from kit.tasks import CHALLENGE, Task
-from kit.tasks.labels import TaskData, UndefinedTask, load_task
 
 Keep = Callable[[ScoreReport], object]
 
@@ -45,8 +47,9 @@ def score_submission(
     force: bool = False,
     keep: Keep | None = None,
 ) -> ScoreReport:
-    """Score a submission with one probe; what scores.json already holds for the same bytes is not computed again: also not
-    where it holds more runs than are asked for, the first of which has the official seed as ever.
+    """Score a submission with one probe. A run that was ever made of the same bytes is not made again: `kit.scoring.cells` keeps
+    each, and scores.json, which travels with the submission, is believed as well: also where it holds more runs than are asked
+    for, the first of which has the official seed as ever.
 
     Args:
         submission: what is scored.
@@ -56,8 +59,8 @@ def score_submission(
         options: how the probe is run. A probe that has one precision only uses that. With `explain`, a probe whose runs have
             explanations trains again what is known.
         force: score again even if the result is known.
-        keep: called with a report of each task as soon as it is done, such as to write it: at full size the next may take an
-            hour, and a run be killed. What is told again at the end is the whole.
+        keep: called with a report of a task as soon as it has one more run, such as to write it: at full size the next may take
+            an hour, and a run be killed. What is told again at the end is the whole.
 
     Raises:
         KitError: bad vectors, ids, labels or options. A task that the data cannot define is no error.
@@ -68,7 +71,7 @@ def score_submission(
     require_targets(folder, Store())
     require_clients(submission.folder, submission.ids, folder)
     source = asked.source or Source(submission.folder, folder)
-    own = replace(asked, precision=chosen.knows(asked.precision), keep_logits=True, source=source)
+    own = replace(asked, precision=chosen.knows(asked.precision), source=source)
     scoring = _Scoring(submission, folder, chosen, own, list(tasks) if tasks else list(CHALLENGE))
     return scoring.report(force=force, keep=keep)
 
@@ -89,7 +92,7 @@ class _Scoring:
 
     Attributes:
         submission, folder, probe: as in `score_submission`.
-        options: in a precision that the probe knows; logits are kept.
+        options: in a precision that the probe knows.
         tasks: wanted.
     """
 
@@ -99,18 +102,22 @@ class _Scoring:
     options: Options
     tasks: list[Task]
 
+    @cached_property
+    def scorer(self) -> Scorer:
+        """The cells of this probe on this folder."""
+        return Scorer(self.folder, self.probe, self.tasks, Store(), self.options)
+
     def report(self, *, force: bool, keep: Keep | None) -> ScoreReport:
         """All tasks: what is known, unless `force`, and what is not."""
-        where, options = self.submission.folder, self.options
-        decided = evidence(self.folder, self.probe, options.precision)
+        where = self.submission.folder
+        decided = evidence(self.folder, self.probe, self.options.precision)
         fingerprint = fingerprint_of(self.submission, self.folder, decided)
-        again = force or (options.explain is not None and self.probe.explains is not None)
-        known = {} if again else self._known(fingerprint)
-        missing = [task for task in self.tasks if task.name not in known]
+        again = force or (self.options.explain is not None and self.probe.explains is not None)
+        told = {} if again else self._told(fingerprint)
+        missing = [task for task in self.tasks if task.name not in told]
         if missing and keep is not None:
             require_writable(where)
-        counts = self._counts(needed=bool(missing))
-        empty = self._empty(decided, fingerprint, counts, reused=not missing)
+        empty = self._empty(decided, fingerprint, self._counts(needed=bool(missing)))
         before = read_scores(where).get(self.probe.name)
         require_replaceable(before, decided, empty.vectors, self.probe, () if force else missing)
 
@@ -119,28 +126,29 @@ class _Scoring:
             if keep is not None:
                 keep(_filled(empty, {name: part.entry}, {name: part}))
 
-        told: dict[str, Any] = {"submission": str(where), "data": str(self.folder.root), "probe": self.probe.name}
-        told |= {"seeds": options.seeds, "precision": options.precision}
         # whoever only asks again needs no folder that can be written
         needless = not missing and not _may_write(DEFAULT_ROOT)
-        with nullcontext() if needless else tracking.run("score", told, DEFAULT_ROOT / "runs"):
-            undefined, parts = self._run(missing, None if counts is None else cohorts(counts), done)
-            found = known | undefined | {name: part.entry for name, part in parts.items()}
-            _track(found, self.tasks, missing, self.probe.name)
-        return _filled(empty, {task.name: found[task.name] for task in self.tasks}, parts)
+        with nullcontext() if needless else tracking.run("score", self._about(), DEFAULT_ROOT / "runs"):
+            undefined, parts, made = self._run(missing, done, force=again)
+            found = told | undefined | {name: part.entry for name, part in parts.items()}
+            _track(found, self.tasks, made, self.probe.name)
+        return replace(_filled(empty, {task.name: found[task.name] for task in self.tasks}, parts), reused=not made)
+
+    def _about(self) -> dict[str, Any]:
+        """What the run's record begins with."""
+        about = {"submission": str(self.submission.folder), "data": str(self.folder.root), "probe": self.probe.name}
+        return about | {"seeds": self.options.seeds, "precision": self.options.precision}
 
     def _counts(self, *, needed: bool) -> EventCounts | None:
         """`read_counts`. They are kept in the store; where nothing is scored and it cannot be written, it goes without."""
         try:
-            return read_counts(self.folder, self.submission.ids)
+            return self.scorer.tables.counts(self.submission.ids)
         except OSError:
             if needed:
                 raise
             return None
 
-    def _empty(
-        self, decided: dict[str, Any], fingerprint: str, counts: EventCounts | None, *, reused: bool
-    ) -> ScoreReport:
+    def _empty(self, decided: dict[str, Any], fingerprint: str, counts: EventCounts | None) -> ScoreReport:
         """A report without tasks."""
         submission, folder = self.submission, self.folder
         return ScoreReport(
@@ -155,12 +163,12 @@ class _Scoring:
             tasks={},
             notes=[*origin_notes(submission, folder), *conditions(submission, folder, counts)],
             precision_matters=bool(precision_notes(submission)),
-            reused=reused,
             **runs_of({}),
         )
 
-    def _known(self, fingerprint: str) -> Entries:
-        """Entries with the runs asked for, or more. A single run is the first of any; further ones have one order or others."""
+    def _told(self, fingerprint: str) -> Entries:
+        """Entries of scores.json with the runs asked for, or more. A single run is the first of any; further ones have one order
+        or others."""
         seeds, reorder = self.options.seeds, self.options.reorder
         found = known_tasks(self.submission.folder, self.probe.name, fingerprint)
         return {
@@ -176,30 +184,32 @@ class _Scoring:
         }
 
     def _run(
-        self, tasks: Sequence[Task], masks: Masks | None, done: Callable[[str, EntryPart], None]
-    ) -> tuple[Entries, Parts]:
-        """Entries of the tasks that are not defined, by name, and what there is to say of the others, told one by one."""
-        defined: dict[Task, TaskData] = {}
-        entries: Entries = {}
-        for task in tasks:
-            try:
-                defined[task] = load_task(task, self.submission.ids, self.folder)
-            except UndefinedTask as error:
-                entries[task.name] = undefined_entry(error.reason) | made_of(task, self.folder)
-        parts: Parts = {}
+        self, tasks: Sequence[Task], done: Callable[[str, EntryPart], None], *, force: bool
+    ) -> tuple[Entries, Parts, list[Task]]:
+        """Entries of the tasks that are not defined, by name; what there is to say of the others, told run by run; and of which
+        tasks a run was made now."""
+        if not tasks:
+            return {}, {}, []
+        submission, parts = self.submission, Parts()
+        defined, reasons = self.scorer.tables.labels(submission.ids)
+        made: list[Task] = []
 
-        def finished(mine: list[TaskRun]) -> None:
-            task = mine[0].task
-            part = part_of(defined[task], mine, self.submission.ids, masks, reordered=self.options.reorder)
+        def finished(task: Task, runs: list[ScoredRun]) -> None:
+            part = part_of(runs, reordered=self.options.reorder)
             parts[task.name] = replace(part, entry=part.entry | made_of(task, self.folder))
+            if not runs[-1].known:
+                made.append(task)
             done(task.name, parts[task.name])
 
-        options = replace(self.options, finished=finished)
-        runs = self.probe.run(self.submission.vectors, list(defined.values()), options) if defined else []
-        for task in defined:
-            if task.name not in parts:  # a probe that makes all at once
-                finished([run for run in runs if run.task is task])
-        return entries, parts
+        wanted = [task for task in tasks if task in defined]
+        seeds = range(self.options.seeds)
+        self.scorer.runs(
+            submission.vectors, submission.ids, submission.digest, wanted, seeds, force=force, finished=finished
+        )
+        entries = {
+            task.name: undefined_entry(reasons[task]) | made_of(task, self.folder) for task in tasks if task in reasons
+        }
+        return entries, parts, made
 
 
 def _may_write(folder: Path) -> bool:
@@ -220,9 +230,9 @@ def _filled(empty: ScoreReport, entries: Entries, parts: Parts) -> ScoreReport:
     )
 
 
-def _track(found: dict[str, dict[str, Any]], wanted: list[Task], missing: list[Task], probe: str) -> None:
+def _track(found: dict[str, dict[str, Any]], wanted: list[Task], made: list[Task], probe: str) -> None:
     """Log the numbers of every task to the run."""
     for task in wanted:
         numbers = {name: found[task.name].get(name) for name in (*FIELDS, "seconds")}
         plain = {name: float(value) for name, value in numbers.items() if value is not None}
-        tracking.log("score", plain, about={"task": task.name, "probe": probe, "known": task not in missing})
+        tracking.log("score", plain, about={"task": task.name, "probe": probe, "known": task not in made})

@@ -15,7 +15,7 @@ from kit.errors import KitError
 from kit.probes.registry import Options
 from kit.progress import say
 from kit.recipe import Recipe, parse
-from kit.scoring.cells import Scorer
+from kit.scoring.scorer import Scorer
 from kit.store import write_atomically
 from kit.tune.gain import Reference
 from kit.tune.objective import BuiltTrial, RecipeObjective

@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 from scipy.stats import norm
 
-from kit.scoring.cells import Scores
+from kit.scoring.scorer import Scores
 from kit.tasks import Task, find_task
 
 LEAST_NOISE: Final = 2e-4

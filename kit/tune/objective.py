@@ -20,13 +20,14 @@ from kit.probes.registry import Options, Vectors
 from kit.profile import build_profile
 from kit.progress import say
 from kit.recipe import Recipe, read_recipe
-from kit.scoring.cells import CountingStore, Scorer
+from kit.scoring.scorer import Scorer
 from kit.store import Store, digest
 from kit.submission.submission import Submission
 from kit.tasks import Task
 from kit.tracking import watching
 from kit.tune.epochs import EpochPruner
 from kit.tune.gain import Reference, task_gain, total_gain
+from kit.tune.hits import CountingStore
 from kit.tune.space import Space, defaults, from_trial
 from kit.tune.storage import StudyPlace, study_lock
 

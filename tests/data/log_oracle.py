@@ -129,7 +129,7 @@ class Log:
 def expected(log: Log) -> list[tuple[str, str, dt.datetime]]:
     """Client, item and time of every purchase that states a client and an item, in the order of files and lines."""
     return [
-        (line.client, line.item, EPOCH + dt.timedelta(seconds=line.seconds))
+        (_written(line.client, log), _written(line.item, log), EPOCH + dt.timedelta(seconds=line.seconds))
         for file in log.files
         for line in file.lines
         if isinstance(line, Event) and line.action == BUY and line.client is not None and line.item is not None
@@ -199,11 +199,18 @@ def _csv_record(line: Event | Broken, file: File, log: Log) -> str:
     return log.separator.join(_cell(cells[name], line.quoted, log) for name in file.order)
 
 
+def _written(text: str, log: Log) -> str:
+    """What of a text a file can hold: in csv where nothing can be quoted, all but separators and line ends."""
+    if log.form != "csv" or log.quote:
+        return text
+    return "".join(mark for mark in text if mark not in (log.separator, "\r", "\n"))
+
+
 def _cell(text: str, quoted: bool, log: Log) -> str:
     """A field, quoted if it must be or may be; where nothing can be quoted, what would need it is left out of the text."""
     needs = any(mark in text for mark in (log.separator, "\r", "\n")) or (log.quote and text.startswith(log.quote))
     if not log.quote:
-        return "".join(mark for mark in text if mark not in (log.separator, "\r", "\n"))
+        return _written(text, log)
     return log.quote + text.replace(log.quote, log.quote * 2) + log.quote if needs or quoted else text
 
 

@@ -20,6 +20,8 @@ from kit.errors import KitError
 from kit.probes.mlp import train
 from kit.probes.network import OFFICIAL, Dense, Shape, build, parameter_groups
 from kit.probes.registry import Options
+from kit.scoring.cells import STAGE
+from kit.store import Store
 from kit.studies.calibration import calibrate as study_room
 from kit.studies.calibration.agreement import agree, limit, seed_noise, tau
 from kit.studies.calibration.calibrate import CalibrationPlan, Contestant, calibrate, plan_study, spread
@@ -273,8 +275,10 @@ def test_a_killed_study_goes_on_where_it_was(world: World, tmp_path: Path, monke
     again = calibrate([Submission(source) for source in sources], world.folder, plan)
     assert calls == []
     assert again == report
-    cell = plan.out / "cells" / "raw--whole" / "official--conversion.json"
-    cell.write_text("{")
+    wanted = {"probe": "official", "task": "conversion", "seed": 0}
+    cells = [record for record in Store().records(STAGE) if wanted.items() <= record["inputs"].items()]
+    assert len(cells) == 4
+    (Path(cells[0]["folder"]) / "cell.json").write_text("{")
     calibrate([Submission(source) for source in sources], world.folder, plan)
     assert calls == [("0", "conversion")], "a damaged result is measured again, alone"
 

@@ -83,6 +83,7 @@ def test_the_spread_holds_the_order_and_is_remembered_apart(world: World, tmp_pa
     assert [report.as_json()["reordered"] for report in reports] == [False, True]
     write_scores(place, [reports[0]])
     again = score_submission(place, world.folder, "fast", [CONVERSION], 2, threads=1, reorder=True)
-    assert not again.reused, "runs in one order are not runs in several"
+    assert again.reordered, "runs in one order are not runs in several"
+    assert again.tasks == reports[1].tasks
     with pytest.raises(KitError, match="--reorder changes the runs after the first"):
         score_submission(place, world.folder, "fast", [CONVERSION], threads=1, reorder=True)

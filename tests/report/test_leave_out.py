@@ -22,8 +22,8 @@ from kit.probes.registry import PROBES, Options
 from kit.profile import build_profile
 from kit.recipe import Recipe, parse
 from kit.report import render
-from kit.scoring.cells import Measured, Scorer
 from kit.scoring.results import read_scored
+from kit.scoring.scorer import Measured, Scorer
 from kit.scoring.statistics import compare
 from kit.store import Store
 from kit.studies.ablation.measure import leave_one_out, measure_ablation, submission_of
@@ -140,7 +140,7 @@ def test_killed_and_resumed_and_nothing_paid_twice(
     object.__setattr__(probe, "run", counted(5))
     try:
         # the code digest of a probe is that of the module of its function
-        monkeypatch.setattr("kit.scoring.cells.evidence", lambda *_: {"precision": PRECISION, "probe": "fast"})
+        monkeypatch.setattr("kit.scoring.scorer.evidence", lambda *_: {"precision": PRECISION, "probe": "fast"})
         with pytest.raises(Killed):
             leave_one_out(study, scorer(toy, study.store), 2)
         object.__setattr__(probe, "run", counted(1000))

@@ -17,9 +17,9 @@ from kit.data.layout import DataFolder
 from kit.errors import KitError
 from kit.probes.registry import PROBES, Options, Vectors
 from kit.progress import track
-from kit.scoring.cells import Measured, Scorer
 from kit.scoring.results import read_scored, write_scores
 from kit.scoring.score import score_submission
+from kit.scoring.scorer import Measured, Scorer
 from kit.scoring.statistics import Scored, compare
 from kit.store import Store, digest
 from kit.studies.ablation.parts import AblatedPart, Study, Variant, silence
@@ -47,7 +47,7 @@ def leave_one_out(study: Study, scorer: Scorer, seeds: int = 1, *, alone: bool =
     def measure(variant: Variant) -> Measured:
         return scorer.measure(variant.make, study.clients, variant.key, tasks, seeds)
 
-    told = {"recipe": study.recipe.model_dump(mode="json"), "data": str(study.folder.root), "probe": scorer.probe}
+    told = {"recipe": study.recipe.model_dump(mode="json"), "data": str(study.folder.root), "probe": scorer.name}
     with tracking.run("ablate", told | {"seeds": seeds, "how": study.how}, study.store.root / "runs"):
         full = measure(study.full)
         rows: dict[bool, list[LeftOut]] = {False: [], True: []}
@@ -58,14 +58,14 @@ def leave_one_out(study: Study, scorer: Scorer, seeds: int = 1, *, alone: bool =
             rows[single].append(row)
             tracking.log("ablation", {"sum": row.total}, about={"part": part.label, "alone": single})
     return Ablation(
-        probe=scorer.probe,
+        probe=scorer.name,
         precision=scorer.evidence["precision"],
         seeds=seeds,
         how=study.how,
         full={task.name: round(full.scored([task]).score, 6) for task in tasks},
         rows=rows[False],
         alone=rows[True],
-        fingerprint=made_from(study.full.key, study.folder, scorer.probe, scorer.evidence["precision"]),
+        fingerprint=made_from(study.full.key, study.folder, scorer.name, scorer.evidence["precision"]),
     )
 
 

@@ -1,13 +1,11 @@
 """The study behind the fast probe: which cheap stand-in ranks profiles as the official probe does, and at what cost.
 
-Every score of a profile by a probe on a task is a small file, written as soon as it is known and named with the fingerprint of
-what decided it. A study can be stopped at any time; the same call goes on, and a changed stand-in is measured again alone.
+Every score of a profile by a probe on a task is a cell (`kit.scoring.cells`), kept as soon as it is known. A study can be stopped
+at any time; the same call goes on, and a changed stand-in is measured again alone.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,23 +13,25 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
 from kit.challenge import PROBE_SEED
+from kit.content import array_digest
 from kit.data.layout import DataFolder
 from kit.errors import KitError
 from kit.fingerprint import code_of, function_code
-from kit.probes.registry import PROBES, Options, Precision, Run, TaskRun
+from kit.probes.registry import PROBES, Options, Precision, Probe, Run, TaskRun, Vectors
 from kit.progress import say
 from kit.scoring.cohorts import read_counts
-from kit.store import DEFAULT_ROOT, digest, write_json
+from kit.scoring.evidence import probe_code
+from kit.scoring.scorer import LabelTables, Scorer
+from kit.store import DEFAULT_ROOT, Store, digest
 from kit.studies.calibration.report import OFFICIAL, CalibrationStudy, write_report
 from kit.studies.calibration.stand_ins import STAND_INS
 from kit.studies.calibration.variants import ProfileVariant, read_source, variants
 from kit.submission.submission import Submission
 from kit.tasks import CHALLENGE, Task
-from kit.tasks.labels import TaskData, UndefinedTask, load_task, own_digest, targets_digest
+from kit.tasks.labels import TaskData, targets_digest
 
 Part = TypeVar("Part")
 USUAL: Final = Options(precision="bf16")
@@ -43,7 +43,7 @@ class CalibrationPlan:
     """What a study covers.
 
     Attributes:
-        out: folder of all results; a rerun goes on from what it holds.
+        out: folder of the report.
         tasks: empty for the challenge's six.
         stand_ins: names; empty for all that are default.
         profiles: only the first so many; None for all.
@@ -72,6 +72,11 @@ class Contestant:
     options: Options
     together: bool
     code: str
+
+    @property
+    def last(self) -> int:
+        """The index after that of its last seed."""
+        return self.options.first_seed + self.options.seeds
 
 
 def calibrate(submissions: Sequence[Submission], folder: DataFolder, plan: CalibrationPlan) -> dict[str, Any]:
@@ -103,7 +108,7 @@ def calibrate(submissions: Sequence[Submission], folder: DataFolder, plan: Calib
         if clock.over():
             break
         seeded = [again] if variant in twice else []
-        work = _Work(variant, folder, plan, targets, clock)
+        work = _Work(variant, folder, plan, clock)
         say(f"  {number + 1} of {len(chosen)}: {variant.name}")
         for contestant in [*stand_ins, official, *seeded]:
             for task, cell in work.measure(contestant).items():
@@ -153,80 +158,61 @@ def check_plan(plan: CalibrationPlan) -> None:
 class _Work:
     """One profile and its tasks; labels are read when the first missing score asks for them."""
 
-    def __init__(
-        self, variant: ProfileVariant, folder: DataFolder, plan: CalibrationPlan, targets: str, clock: _Clock
-    ) -> None:
-        self.variant, self.folder, self.plan, self.targets, self.clock = variant, folder, plan, targets, clock
+    def __init__(self, variant: ProfileVariant, folder: DataFolder, plan: CalibrationPlan, clock: _Clock) -> None:
+        self.folder, self.plan, self.clock = folder, plan, clock
         self.ids, self.vectors = variant.make()
         self.width = int(self.vectors.shape[1])
-        self.bytes = digest([_digest_array(self.ids), _digest_array(self.vectors)])
+        self.key = digest([array_digest(self.ids), array_digest(self.vectors)])
         self.undefined: dict[Task, str] = {}
-        self.tasks: dict[Task, TaskData] = {}
+        self.tasks = list(plan.tasks or CHALLENGE)
+        self.tables = LabelTables(folder, tuple(self.tasks), Store())
 
     def measure(self, contestant: Contestant) -> dict[Task, dict[str, Any]]:
-        """Cells of all tasks that are known or could be measured in time; new ones are written at once."""
-        cells, missing = {}, []
-        for task in self.plan.tasks or CHALLENGE:
-            path, fingerprint = self._cell(contestant, task)
-            known = _read(path)
-            if known is not None and known.get("fingerprint") == fingerprint:
-                cells[task] = known
-            elif (data := self._load(task)) is not None:
-                missing.append(data)
-        groups = [missing] if contestant.together else [[data] for data in missing]
-        for group in groups:
-            if not group or self.clock.over():
-                continue
-            for data, cell in zip(group, _timed(contestant, self.vectors, group), strict=True):
-                path, fingerprint = self._cell(contestant, data.task)
-                cells[data.task] = cell | {"fingerprint": fingerprint}
-                write_json(path, cells[data.task])
-        return cells
+        """Cells of all tasks that are known or could be measured in time; new ones are kept at once."""
+        scorer, seeds = self._scorer(contestant), range(contestant.options.first_seed, contestant.last)
+        about = self.vectors, self.ids, self.key
+        there = [task for task in self.tasks if scorer.knows(*about, task, seeds)]
+        missing = [task for task in self.tasks if task not in there]
+        if missing:
+            labels, reasons = self.tables.labels(self.ids)
+            told = {task: f"{task.name} is not defined here, because {reason}" for task, reason in reasons.items()}
+            self.undefined |= {task: told[task] for task in missing if task in told}
+            missing = [task for task in missing if task in labels]
+        for group in [missing] if contestant.together else [[task] for task in missing]:
+            if group and not self.clock.over():
+                scorer.runs(*about, group, seeds)
+                there += group
+        found = scorer.runs(*about, there, seeds)
+        return {task: _cell_of([scored.run for scored in found[task]]) for task in self.tasks if task in found}
 
-    def _cell(self, contestant: Contestant, task: Task) -> tuple[Path, str]:
-        place = self.plan.out / "cells" / self.variant.name.replace("/", "--")
-        own = own_digest(task, self.folder)
-        decided = [self.bytes, self.targets, contestant.code, contestant.options.precision, contestant.options.seeds]
-        decided += [] if own is None else [own]
-        return place / f"{contestant.name}--{task.name}.json", digest([*decided, contestant.options.first_seed])
-
-    def _load(self, task: Task) -> TaskData | None:
-        if task not in self.tasks and task not in self.undefined:
-            try:
-                self.tasks[task] = load_task(task, self.ids, self.folder)
-            except UndefinedTask as error:
-                self.undefined[task] = f"{task.name} is not defined here, because {error.reason}"
-        return self.tasks.get(task)
+    def _scorer(self, contestant: Contestant) -> Scorer:
+        options = contestant.options
+        name = OFFICIAL if contestant.name.startswith(OFFICIAL) else contestant.name
+        probe = Probe(name, name, _timed(contestant.run), (options.precision,))
+        return Scorer(self.folder, probe, self.tasks, Store(), options, contestant.code, self.tables)
 
 
-def _timed(contestant: Contestant, vectors: NDArray[np.float16], group: list[TaskData]) -> list[dict[str, Any]]:
-    """A cell per task: the mean score over the contestant's seeds, and its share of the time that all took together."""
-    began, busy = time.perf_counter(), _busy()
-    runs = contestant.run(vectors, group, contestant.options)
-    seconds, processor = time.perf_counter() - began, _busy() - busy
-    own = [[run for run in runs if run.task is data.task] for data in group]
-    spent = [sum(run.seconds for run in mine) for mine in own]
-    shares = [part / sum(spent) if sum(spent) else 1 / len(group) for part in spent]
-    return [
-        _cell_of(mine, seconds=share * seconds, cpu_seconds=share * processor)
-        for mine, share in zip(own, shares, strict=True)
-    ]
+def _timed(run: Run) -> Run:
+    """A run whose seconds are each task's share of the time that all took together, what they share included."""
+
+    def timed(vectors: Vectors, tasks: Sequence[TaskData], options: Options) -> list[TaskRun]:
+        began = time.perf_counter()
+        runs = run(vectors, tasks, replace(options, finished=None))
+        whole, spent = time.perf_counter() - began, sum(one.seconds for one in runs)
+        return [replace(one, seconds=whole * (one.seconds / spent if spent else 1 / len(runs))) for one in runs]
+
+    return timed
 
 
-def _cell_of(runs: list[TaskRun], **times: float) -> dict[str, Any]:
+def _cell_of(runs: list[TaskRun]) -> dict[str, Any]:
+    """The mean over a contestant's seeds, and what all of them took."""
     best = [run.best for run in runs]
     return {
         "score": float(np.mean([metrics.score for metrics in best])),
         "auroc": float(np.mean([metrics.auroc for metrics in best])),
         "per_seed": {str(run.seed): run.best.score for run in runs},
-        **times,
+        "seconds": sum(run.seconds for run in runs),
     }
-
-
-def _busy() -> float:
-    """Processor seconds of this process and its ended children."""
-    times = psutil.Process().cpu_times()
-    return float(times.user + times.system + getattr(times, "children_user", 0) + getattr(times, "children_system", 0))
 
 
 class _Clock:
@@ -247,16 +233,15 @@ def _stand_in(name: str, plan: CalibrationPlan) -> Contestant:
     part = STAND_INS[name]
     probes = PROBES.loaded()
     precision: Precision = probes[name].usual if name in probes else "fp32"  # as the machine decides
-    return Contestant(
-        name, part.run, replace(plan.options, seeds=part.seeds, precision=precision), True, _code(part.run)
-    )
+    code = _code(part.run) if name not in probes else probe_code(probes[name])
+    return Contestant(name, part.run, replace(plan.options, seeds=part.seeds, precision=precision), True, code)
 
 
 def _official(plan: CalibrationPlan, first_seed: int) -> Contestant:
-    run = PROBES.loaded()[OFFICIAL].run
+    probe = PROBES.loaded()[OFFICIAL]
     name = OFFICIAL if not first_seed else f"{OFFICIAL}-{PROBE_SEED + first_seed}"
     options = replace(plan.options, seeds=1, first_seed=first_seed, reorder=True)
-    return Contestant(name, run, options, together=False, code=_code(run))
+    return Contestant(name, probe.run, options, together=False, code=probe_code(probe))
 
 
 def _code(run: Callable[..., Any]) -> str:
@@ -267,15 +252,3 @@ def _code(run: Callable[..., Any]) -> str:
 def _activity(folder: DataFolder, ids: NDArray[np.int64]) -> NDArray[np.int64] | None:
     counts = read_counts(folder, ids)
     return None if counts is None else counts.total
-
-
-def _digest_array(values: NDArray[Any]) -> str:
-    head = f"{values.dtype}{values.shape}".encode()
-    return hashlib.blake2b(head + np.ascontiguousarray(values).tobytes(), digest_size=16).hexdigest()
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return None  # absent, or damaged: measured again
