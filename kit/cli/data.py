@@ -24,14 +24,27 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object to s
 def synth(
     root: Folder,
     preset: Annotated[
-        str, typer.Option(help="tiny ≈ 1 k, small ≈ 8 k, medium ≈ 50 k relevant clients, official = 1 M.")
+        str, typer.Option(help="tiny ≈ 1 k, small ≈ 8 k, medium ≈ 50 k, city = 128 k relevant clients, official = 1 M.")
     ] = "small",
     seed: Annotated[int, typer.Option(help="Equal seeds give equal bytes.")] = 0,
     days: Annotated[int, typer.Option("--days", help="Length of each of the two target windows.")] = TARGET_DAYS,
+    clients: Annotated[
+        int | None,
+        typer.Option("--clients", help="Another number of relevant clients; the catalogue and all else follow."),
+    ] = None,
+    vary: Annotated[
+        int | None,
+        typer.Option(
+            "--vary",
+            help="A member of the family of shops, 1, 2, 3 …: behaviour from wide ranges, every third's tastes latent.",
+        ),
+    ] = None,
 ) -> None:
     """Make a synthetic shop, split it, and write the ceiling that its own truth allows.
 
     Example: kit data synth data/small --preset small --seed 1
+
+    Example: kit data synth data/member-3 --vary 3 --clients 32000
     """
     from kit.data.layout import DataFolder
     from kit.data.shop import is_unfinished
@@ -40,8 +53,9 @@ def synth(
     from kit.scoring.ceiling import write_ceiling
     from kit.tasks.labels import list_rules
 
-    if not is_unfinished(root, preset, seed, days):  # else a run was stopped after this step: the same command goes on
-        make_shop(root, preset, seed, days)
+    # if it is, a run was stopped after this step: the same command goes on
+    if not is_unfinished(root, preset, seed, days, clients, vary):
+        make_shop(root, preset, seed, days, clients, vary)
     if not DataFolder(root).split_file.exists():
         split_folder(root, days=days, lists=list_rules())
     write_ceiling(root)

@@ -14,11 +14,13 @@ from kit.challenge import EventType
 from kit.data import shop
 from kit.data.layout import DataFolder
 from kit.data.scan import scan_events, scan_products
+from kit.data.shop.behaviour import BEHAVIOUR, Behaviour
 from kit.data.shop.belief import Belief, believe
 from kit.data.shop.clients import Clients, build_clients
 from kit.data.shop.expect import ExpectedFuture
+from kit.data.shop.family import member
 from kit.data.shop.predict import Targets, predict
-from kit.data.shop.presets import CUT_DAY, DAYS, PRESETS, VALIDATION_DAY
+from kit.data.shop.presets import CUT_DAY, DAYS, PRESETS, VALIDATION_DAY, Preset, sized
 from kit.data.shop.simulate import simulate, simulate_day
 from kit.data.shop.truth import Truth, load_truth
 from kit.data.shop.world import World, build_world
@@ -42,8 +44,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> DataFolder:
 @pytest.fixture(scope="module")
 def state() -> tuple[World, Clients, Clients]:
     """A world, its clients at the cut, and the same with every hidden fact still in it."""
-    preset = dataclasses.replace(PRESETS["tiny"], relevant=3_000, other=10)
-    world = build_world(preset, np.random.default_rng(1))
+    return state_of(dataclasses.replace(PRESETS["tiny"], relevant=3_000, other=10), BEHAVIOUR)
+
+
+def state_of(preset: Preset, behaviour: Behaviour) -> tuple[World, Clients, Clients]:
+    world = build_world(preset, np.random.default_rng(1), behaviour)
     rng = np.random.default_rng(2)
     _, at_cut = simulate(build_clients(world, preset, np.arange(preset.clients), rng), world, rng)
     return world, at_cut, at_cut.take(np.flatnonzero(at_cut.last_day >= 0))
@@ -107,14 +112,22 @@ def targets_of(world: World) -> Targets:
     return Targets(category=few, sku=few, new_sku=np.flatnonzero(world.launch > CUT_DAY)[:20], price=np.arange(100))
 
 
-def test_expectation_equals_many_replays_of_the_future(state: tuple[World, Clients, Clients]) -> None:
-    """Oracle: the simulation itself, run 300 times from the cut with hidden facts drawn from the belief."""
+@pytest.mark.parametrize("number", [None, 2, 3])
+def test_expectation_equals_many_replays_of_the_future(
+    state: tuple[World, Clients, Clients], number: int | None
+) -> None:
+    """Oracle: the simulation itself, run 300 times from the cut with hidden facts drawn from the belief. Also of two members of
+    the family, of which the second has latent tastes."""
+    if number is not None:
+        preset, behaviour = member(sized(PRESETS["tiny"], 3_000), number)
+        state = state_of(dataclasses.replace(preset, other=10, bots=0), behaviour)
     world, _, seen = state
     chosen, copies = np.linspace(0, len(seen) - 1, 60).astype(int), 300
     clients = seen.take(np.repeat(chosen, copies))
-    belief, rng = believe(clients), np.random.default_rng(4)
+    b = world.behaviour
+    belief, rng = believe(clients, b=b), np.random.default_rng(4)
     away = rng.random(len(clients)) >= belief.present
-    clients.here = np.where(away, CUT_DAY + rng.geometric(1 / 250, len(clients)), 0)
+    clients.here = np.where(away, CUT_DAY + rng.geometric(b.comeback, len(clients)), 0)
     clients.follow_on = rng.random(len(clients)) < belief.follow
     clients.wanted_on = rng.random(len(clients)) < belief.wanted
     bought = np.zeros(len(clients), dtype=bool)
@@ -130,7 +143,7 @@ def test_expectation_equals_many_replays_of_the_future(state: tuple[World, Clien
     replayed = bought.reshape(len(chosen), copies).mean(axis=1)
     assert chance.mean() == pytest.approx(replayed.mean(), rel=0.08)
     assert np.corrcoef(chance, replayed)[0, 1] > 0.97
-    expected, future = np.zeros_like(in_category), ExpectedFuture(world, some, believe(some))  # type: ignore[arg-type]
+    expected, future = np.zeros_like(in_category), ExpectedFuture(world, some, believe(some, b=b))  # type: ignore[arg-type]
     for day in future:
         if day.day >= VALIDATION_DAY:
             presence = future.present * day.here + (1 - future.present) * day.back

@@ -16,8 +16,9 @@ from kit.data.check import check_folder
 from kit.data.layout import DataFolder
 from kit.data.scan import codes_expr, scan_events, scan_products
 from kit.data.shop import clients as people
+from kit.data.shop.behaviour import BEHAVIOUR
 from kit.data.shop.codes import LATENT, Quantiser, as_text
-from kit.data.shop.presets import CELLS, CUT_DAY, DAYS, PRESETS, VALIDATION_DAY, sale, traffic
+from kit.data.shop.presets import CELLS, CUT_DAY, DAYS, PRESETS, VALIDATION_DAY
 from kit.data.shop.simulate import Reason, Sessions, simulate
 from kit.data.shop.world import World, build_world
 from kit.data.shop.write import ShopTables
@@ -227,12 +228,12 @@ def test_products_are_never_drawn_before_their_launch(run: Run) -> None:
 
 def test_the_calendar_lifts_the_target_windows() -> None:
     days = np.arange(DAYS)
-    lift = sale(days)
+    lift = BEHAVIOUR.sale(days)
     assert lift.argmax() == 155  # Friday, 25 November
     assert lift[:CUT_DAY].max() == 1.0
     assert lift[VALIDATION_DAY:].mean() > lift[CUT_DAY:VALIDATION_DAY].mean() > 1
-    assert traffic(days[:140]).reshape(-1, 7).std(axis=0).max() < 1e-12  # the same every week, and not flat:
-    assert traffic(days[:7]).std() > 0.05
+    assert BEHAVIOUR.traffic(days[:140]).reshape(-1, 7).std(axis=0).max() < 1e-12  # the same every week, and not flat:
+    assert BEHAVIOUR.traffic(days[:7]).std() > 0.05
 
 
 # --- planted phenomena
@@ -331,7 +332,9 @@ def test_searches_resemble_what_the_client_then_carts(raw: DataFolder) -> None:
 
 
 def test_tastes_weigh_every_cell() -> None:
-    weights = people.taste(np.array([0.1, 0.9]), np.array([0, 2]), np.array([1.0, 3.0]))
+    weights = people.taste(
+        np.array([0.1, 0.9]), np.array([[5.0, 1, 1], [1, 1, 5]]), np.array([1.0, 3.0]), np.full(2, 0.17)
+    )
     assert weights.shape == (2, CELLS)
     assert np.all(weights > 0)
     cheap, dear = weights.reshape(2, 5, 3, 2).sum(axis=(2, 3)).argmax(axis=1)

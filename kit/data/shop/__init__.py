@@ -35,9 +35,11 @@ import numpy as np
 
 from kit.challenge import TARGET_DAYS
 from kit.data.layout import DataFolder
+from kit.data.shop.behaviour import BEHAVIOUR, Behaviour
 from kit.data.shop.clients import Clients, build_clients
 from kit.data.shop.content import fill
-from kit.data.shop.presets import DAYS, PRESETS, Preset, preset_called
+from kit.data.shop.family import member
+from kit.data.shop.presets import DAYS, PRESETS, Preset, preset_called, sized
 from kit.data.shop.simulate import simulate
 from kit.data.shop.truth import kept, made_as, save_truth
 from kit.data.shop.world import World, build_world
@@ -50,14 +52,19 @@ LONGEST = DAYS // 3
 """Days of a target window at most: as much again is left before the cut."""
 
 
-def is_unfinished(root: Path, preset: str, seed: int, days: int = TARGET_DAYS) -> bool:
+def is_unfinished(
+    root: Path, preset: str, seed: int, days: int = TARGET_DAYS, clients: int | None = None, vary: int | None = None
+) -> bool:
     """Whether a folder holds this very shop, whole, but no ceiling yet."""
     made = made_as(root)
-    return made == (preset, seed, days) and not DataFolder(root).ceiling.exists()
+    many = preset_called(preset).relevant if clients is None else clients
+    return made == (preset, seed, days, many, vary) and not DataFolder(root).ceiling.exists()
 
 
-def synth(root: Path, preset: str, seed: int, days: int = TARGET_DAYS) -> None:
-    """Write a synthetic shop in the challenge layout. Same preset and seed: same bytes.
+def synth(
+    root: Path, preset: str, seed: int, days: int = TARGET_DAYS, clients: int | None = None, vary: int | None = None
+) -> None:
+    """Write a synthetic shop in the challenge layout. Same preset, seed, clients and member: same bytes.
 
     Args:
         root: the folder to make.
@@ -65,33 +72,41 @@ def synth(root: Path, preset: str, seed: int, days: int = TARGET_DAYS) -> None:
         seed: 0 or more.
         days: length of the target windows that it will be split into. It decides at which day the truth is kept, and nothing of
             the events.
+        clients: relevant clients, in place of the preset's; catalogue, pages and passers-by follow (`presets.sized`).
+        vary: which member of the family of shops (`family.member`); None for the one that all presets share.
 
     Raises:
-        KitError: the preset does not exist, the seed or the length makes no sense, or `root` exists and is not an empty folder.
+        KitError: the preset does not exist, the seed, the length, the clients or the member make no sense, or `root` exists
+            and is not an empty folder.
     """
-    size = preset_called(preset)
+    size, behaviour = preset_called(preset), BEHAVIOUR
     if seed < 0:
         raise KitError(f"The seed {seed} is negative.", "Choose 0 or more.")
     if not 1 <= days <= LONGEST:
         raise KitError(f"--days {days} does not fit the shop's {DAYS} days.", f"Choose 1 to {LONGEST}.")
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise KitError(f"{str(root)!r} exists and is not empty.", "Choose another folder, or remove it first.")
+    if clients is not None and clients != size.relevant:
+        size = sized(size, clients)
+    if vary is not None:
+        size, behaviour = member(size, vary)
     root.parent.mkdir(parents=True, exist_ok=True)
     building = root.parent / f".{root.name}.building"
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir()
     try:
-        _write(building, size, seed, days)
+        _write(building, size, behaviour, seed, days, vary)
         if root.exists():
             root.rmdir()
         building.replace(root)
     finally:
         shutil.rmtree(building, ignore_errors=True)
-    say(f"  {size.name} shop, seed {seed}: {size.relevant} relevant and {size.other} other clients in {root}")
+    which = f"{size.name} shop" if vary is None else f"{size.name} shop, member {vary} of the family"
+    say(f"  {which}, seed {seed}: {size.relevant} relevant and {size.other} other clients in {root}")
 
 
-def _write(root: Path, preset: Preset, seed: int, days: int) -> None:
-    world = build_world(preset, np.random.default_rng([seed, 0]))
+def _write(root: Path, preset: Preset, behaviour: Behaviour, seed: int, days: int, vary: int | None) -> None:
+    world = build_world(preset, np.random.default_rng([seed, 0]), behaviour)
     folder = DataFolder(root)
     folder.relevant_clients.parent.mkdir()
     write_products(root, world)
@@ -100,7 +115,7 @@ def _write(root: Path, preset: Preset, seed: int, days: int) -> None:
     for shard in track(range(preset.shards), "shards", preset.shards):
         truth.append(_shard(tables, world, preset, seed, shard, DAYS - 2 * days))
     tables.join(preset.shards)
-    save_truth(root, world, seed, truth, days)
+    save_truth(root, world, seed, truth, days, vary)
 
 
 def _shard(tables: ShopTables, world: World, preset: Preset, seed: int, shard: int, cut: int) -> Clients:

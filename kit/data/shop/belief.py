@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kit.data.shop.behaviour import BEHAVIOUR, Behaviour, Floats
 from kit.data.shop.clients import Clients
-from kit.data.shop.presets import BEHAVIOUR, CUT_DAY, Behaviour, traffic
+from kit.data.shop.presets import CUT_DAY
 from kit.data.shop.simulate import restock_hazard
-from kit.data.shop.world import Floats
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def _steady_hazard(clients: Clients, day: int, b: Behaviour) -> Floats:
     age = (day - clients.restock_day).astype(float)
     restock = restock_hazard(age, clients.restock_period, b.restock_shape)
     has = (clients.restock >= 0) & (clients.restock_day >= 0)
-    return np.asarray(clients.rate * traffic(np.array([day]))[0] + np.where(has, restock, 0.0))
+    return np.asarray(clients.rate * b.traffic(np.array([day]))[0] + np.where(has, restock, 0.0))
 
 
 def _silent_day(state: Floats, steady: Floats, extra: Floats) -> Floats:

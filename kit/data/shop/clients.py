@@ -8,17 +8,16 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from kit.data.shop.presets import CELLS, DAYS, INTERESTS, PRICE_BINS, STYLES, Preset, traffic
-from kit.data.shop.world import Floats, Ints, World
+from kit.data.shop.behaviour import Floats, Ints
+from kit.data.shop.nearness import draw_near, liking, positions
+from kit.data.shop.presets import CELLS, DAYS, INTERESTS, PRICE_BINS, STYLES, Preset
+from kit.data.shop.world import World
 
 NEVER: Final = 30_000
 """A day that does not come."""
 EXISTING: Final = 0.2
 """Share of relevant clients who were customers before day 0: they turn up within EXISTING_DAYS."""
 EXISTING_DAYS: Final = 30
-PRICE_SPREAD: Final = 0.17
-STYLE_FACTOR: Final = 5.0
-"""A client chooses from the style that suits this much more often than from each other style."""
 
 
 @dataclass
@@ -44,6 +43,13 @@ class Clients:
     price: Floats
     """Price level sought, 0..1."""
     style: Ints
+    """The style that suits, where tastes are no positions."""
+    liking: Floats
+    """(n, STYLES) how much likelier products of each style are chosen."""
+    spread: Floats
+    """Width of the range of prices that suit."""
+    position: NDArray[np.float32]
+    """(n, K) in the space of tastes; K is 0 where tastes are no positions."""
     fresh: Floats
     """Appetite for products launched lately (1 = neutral)."""
     hour: Floats
@@ -90,16 +96,15 @@ class Clients:
 
     def taste(self, rows: Ints) -> NDArray[np.float32]:
         """(len(rows), CELLS) weights of the cells of a shelf for these clients."""
-        return taste(self.price[rows], self.style[rows], self.fresh[rows])
+        return taste(self.price[rows], self.liking[rows], self.fresh[rows], self.spread[rows])
 
 
-def taste(price: Floats, style: Ints, fresh: Floats) -> NDArray[np.float32]:
+def taste(price: Floats, liking: Floats, fresh: Floats, spread: Floats) -> NDArray[np.float32]:
     """(n, CELLS) weights over (price bin, style, freshness)."""
     middle = (np.arange(PRICE_BINS) + 0.5) / PRICE_BINS
-    by_price = np.exp(-0.5 * ((middle - price[:, None]) / PRICE_SPREAD) ** 2) + 0.03
-    by_style = np.where(np.arange(STYLES) == style[:, None], STYLE_FACTOR, 1.0)
+    by_price = np.exp(-0.5 * ((middle - price[:, None]) / spread[:, None]) ** 2) + 0.03
     by_fresh = np.stack([np.ones(len(fresh)), fresh], axis=1)
-    weights = by_price[:, :, None, None] * by_style[:, None, :, None] * by_fresh[:, None, None, :]
+    weights = by_price[:, :, None, None] * liking[:, None, :, None] * by_fresh[:, None, None, :]
     return weights.reshape(len(price), CELLS).astype(np.float32)
 
 
@@ -118,8 +123,12 @@ def crowd_category(rng: np.random.Generator, world: World, rows: int) -> Ints:
     return np.searchsorted(np.cumsum(world.popularity)[:-1], rng.random(rows), side="right")
 
 
-def new_interests(rng: np.random.Generator, world: World, rows: int) -> Ints:
-    """(rows, INTERESTS) categories out of two departments per client, the second one for the last slots."""
+def new_interests(rng: np.random.Generator, world: World, position: NDArray[np.float32]) -> Ints:
+    """(n, INTERESTS) categories: those near the client's place (n, K), or out of two departments per client, the second one for
+    the last slots."""
+    if world.places.dimensions:
+        return draw_near(rng, world.places, world.popularity, position, world.behaviour.latent)
+    rows = len(position)
     home = world.department[crowd_category(rng, world, rows)]
     away = world.department[crowd_category(rng, world, rows)]
     slots = np.where(np.arange(INTERESTS) < INTERESTS - 1, home[:, None], away[:, None])
@@ -128,15 +137,16 @@ def new_interests(rng: np.random.Generator, world: World, rows: int) -> Ints:
 
 def build_clients(world: World, preset: Preset, rows: Ints, rng: np.random.Generator) -> Clients:
     """The clients of a shard on day 0. `rows` are positions in the whole shop; the first `relevant` ones are asked for."""
-    n, relevant = len(rows), rows < preset.relevant
+    n, relevant, b = len(rows), rows < preset.relevant, world.behaviour
     weight = rng.gamma(0.8, size=(n, INTERESTS)) + 0.02
-    interest = new_interests(rng, world, n)
+    position = positions(rng, world.places, n)
+    interest = new_interests(rng, world, position)
     restockable = world.period[interest] > 0
     slot = restockable.argmax(axis=1)
     has = restockable.any(axis=1) & (rng.random(n) < np.where(relevant, 0.2, 0.02))
     restock = np.where(has, interest[np.arange(n), slot], -1)
     days = np.arange(DAYS)
-    birth = rng.choice(DAYS, size=n, p=traffic(days) / traffic(days).sum())
+    birth = rng.choice(DAYS, size=n, p=b.traffic(days) / b.traffic(days).sum())
     existing = relevant & (rng.random(n) < EXISTING)
     birth[existing] = rng.integers(EXISTING_DAYS, size=int(existing.sum()))
     bot = np.zeros(n, dtype=np.int64)
@@ -151,15 +161,18 @@ def build_clients(world: World, preset: Preset, rows: Ints, rng: np.random.Gener
         order=np.where(relevant, 0.03, 0.01) * preset.density * np.exp(rng.normal(0, 0.9, n)),
         first_order=np.where(relevant, rng.beta(2.2, 2.2, n), preset.other_buy),
         cart=np.where(relevant, 0.06, 0.015),
-        first_leave=np.where(relevant, 0.38, 0.8),
+        first_leave=np.where(relevant, b.first_leave, 0.8),
         interest=interest,
         weight=weight / weight.sum(axis=1, keepdims=True),
         price=price,
-        style=rng.integers(STYLES, size=n),
+        style=(style := rng.integers(STYLES, size=n)),
+        liking=liking(world.places, position, style, b.style),
+        spread=np.full(n, b.price_spread),
+        position=position,
         fresh=np.exp(0.9 * rng.standard_normal(n)),
         hour=np.where(rng.random(n) < 0.6, rng.normal(20, 1.8, n), rng.normal(12, 2.5, n)),
-        size=np.where(relevant, 1.0, 0.2) * np.exp(rng.normal(0, 0.8, n)),
-        search=rng.beta(0.4, 2.0, n) * np.where(relevant, 1.0, 0.7),
+        size=b.pages * np.where(relevant, 1.0, 0.2) * np.exp(rng.normal(0, 0.8, n)),
+        search=np.minimum(b.searching * rng.beta(0.4, 2.0, n) * np.where(relevant, 1.0, 0.7), 1.0),
         bot=bot,
         birth=birth,
         here=birth.copy(),

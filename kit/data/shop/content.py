@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kit.challenge import EventType
+from kit.data.shop.behaviour import Floats, Ints
 from kit.data.shop.clients import Clients
 from kit.data.shop.codes import LATENT
-from kit.data.shop.presets import BEHAVIOUR, DAYS
+from kit.data.shop.presets import DAYS
 from kit.data.shop.simulate import Sessions
-from kit.data.shop.world import CATEGORY_URLS, HOME_URLS, Floats, Ints, World, epoch_of
+from kit.data.shop.world import CATEGORY_URLS, HOME_URLS, World, epoch_of
 
 DAY_SECONDS: Final = 86_400
 QUERY_NOISE: Final = 0.2
@@ -121,8 +122,8 @@ def carts_and_orders(
 ) -> dict[EventType, Events]:
     """Cart additions, removals and purchases. The items of an order share its second, as in a real checkout."""
     ordered, tempted = np.flatnonzero(s.ordered), np.flatnonzero(s.carted)
-    row, main = _items(s, ordered, rng.geometric(1 / BEHAVIOUR.basket, len(ordered)), lead=True)
-    bundle = ordered[rng.random(len(ordered)) < BEHAVIOUR.bundle]
+    row, main = _items(s, ordered, rng.geometric(1 / world.behaviour.basket, len(ordered)), lead=True)
+    bundle = ordered[rng.random(len(ordered)) < world.behaviour.bundle]
     row, main = np.append(row, bundle), np.append(main, np.zeros(len(bundle), dtype=bool))
     category = s.category[row]
     category[len(row) - len(bundle) :] = world.complement[s.category[bundle]]

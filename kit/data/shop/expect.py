@@ -15,12 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kit.challenge import TARGET_DAYS
+from kit.data.shop.behaviour import Behaviour, Floats
 from kit.data.shop.belief import Belief
 from kit.data.shop.clients import Clients
-from kit.data.shop.presets import BEHAVIOUR, DAYS, INTERESTS, Behaviour, sale, traffic
+from kit.data.shop.nearness import attention
+from kit.data.shop.presets import DAYS, INTERESTS
 from kit.data.shop.simulate import cart_chance, restock_hazard
 from kit.data.shop.truth import TrueCatalogue
-from kit.data.shop.world import Floats
 
 Matrix = NDArray[np.float32]
 OLDEST: Final = 90
@@ -59,9 +60,9 @@ class ExpectedFuture:
     """
 
     def __init__(
-        self, shop: TrueCatalogue, clients: Clients, belief: Belief, b: Behaviour = BEHAVIOUR, days: int = TARGET_DAYS
+        self, shop: TrueCatalogue, clients: Clients, belief: Belief, b: Behaviour | None = None, days: int = TARGET_DAYS
     ) -> None:
-        self.shop, self.clients, self.b = shop, clients, b
+        self.shop, self.clients, self.b = shop, clients, b or shop.behaviour
         self.cut, self.window = DAYS - 2 * days, DAYS - days
         self.known = clients.last_day >= 0
         n, k = len(clients), len(shop.popularity)
@@ -91,6 +92,8 @@ class ExpectedFuture:
         clients, shop, n = self.clients, self.shop, len(self.clients)
         own = np.zeros((n, len(shop.popularity)), np.float32)
         np.add.at(own, (np.arange(n)[:, None], clients.interest), clients.weight.astype(np.float32))
+        if shop.places.dimensions:
+            return own, attention(shop.places, shop.popularity, clients.position, self.b.latent)
         of_department = np.zeros((int(shop.department.max()) + 1, len(shop.popularity)), np.float32)
         of_department[shop.department, np.arange(len(shop.popularity))] = shop.popularity
         of_department /= np.maximum(of_department.sum(axis=1, keepdims=True), 1e-12)
@@ -154,7 +157,7 @@ class ExpectedFuture:
         b, n = self.b, len(self.clients)
         fires, restock_rate = self._restock(day)
         begun = self.known | (self.clients.birth < day)
-        steady = np.where(begun, self.clients.rate * traffic(np.array([day]))[0], 0.0)
+        steady = np.where(begun, self.clients.rate * b.traffic(np.array([day]))[0], 0.0)
         other = steady + restock_rate
         pending = (self.plain.sum(axis=1) + self.open.sum(axis=1)).astype(float)
         wanting = self.want.sum(axis=1).astype(float)
@@ -170,7 +173,7 @@ class ExpectedFuture:
             "order_open": followed[:, None] * self.open,
             "order_complement": wanted[:, None] * self.want,
         }
-        lift = sale(np.array([day]))[0]
+        lift = b.sale(np.array([day]))[0]
         scale = (self.clients.order * lift)[:, None].astype(np.float32) * self.shop.readiness.astype(np.float32)
         orders, carts, cart = np.zeros_like(mix), np.zeros_like(mix), self.clients.cart[:, None].astype(np.float32)
         for name, sessions in into.items():

@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kit.challenge import PRICE_BUCKETS, TaskName
+from kit.data.shop.behaviour import Floats, Ints
 from kit.data.shop.belief import believe
 from kit.data.shop.clients import Clients, taste
 from kit.data.shop.expect import Day, ExpectedFuture, Matrix
-from kit.data.shop.presets import BEHAVIOUR, CELLS, DAYS
+from kit.data.shop.presets import CELLS, DAYS
 from kit.data.shop.truth import TrueCatalogue, Truth
-from kit.data.shop.world import Floats, Ints, attraction, epoch_of
+from kit.data.shop.world import attraction, epoch_of
 from kit.progress import track
 
 PAIRS_AT_ONCE: Final = 250_000
@@ -86,7 +87,7 @@ class _Tables:
 
     @classmethod
     def of(cls, shop: TrueCatalogue, epoch: int) -> _Tables:
-        weight, fresh = attraction(shop.launch, shop.appeal, epoch)
+        weight, fresh = attraction(shop.launch, shop.appeal, epoch, shop.behaviour.novelty)
         cell, k = shop.cell + fresh, len(shop.popularity)
         slot = shop.category * CELLS + cell
         mass, squares = (
@@ -106,7 +107,7 @@ def _predict(
     shop: TrueCatalogue, clients: Clients, targets: Targets, shelves: dict[int, _Tables], days: int
 ) -> dict[str, Matrix]:
     """Probabilities of a chunk of clients in the second window of `days`, present and away ones mixed by the posterior."""
-    future = ExpectedFuture(shop, clients, believe(clients, DAYS - 2 * days), days=days)
+    future = ExpectedFuture(shop, clients, believe(clients, DAYS - 2 * days, shop.behaviour), days=days)
     meetings = _Meetings(shop, clients, targets, shelves)
     for day in future:
         if day.day >= future.window:
@@ -135,7 +136,7 @@ class _Meetings:
         self.chained: dict[int, Floats] = {}
         self.once = np.zeros((2, len(clients)))
         """Orders that come at most once in a window, of present clients: restocks, and those that end a first visit."""
-        self.taste = taste(clients.price, clients.style, clients.fresh)
+        self.taste = taste(clients.price, clients.liking, clients.fresh, clients.spread)
         self.bundled = np.argsort(shop.complement)
 
     def add(self, day: Day) -> None:
@@ -163,10 +164,10 @@ class _Meetings:
         return {task: (pair[0], pair[1]) for task, pair in totals.items()}
 
     def _meet(self, epoch: int, orders: Matrix, sums: NDArray[np.float32]) -> dict[str, Matrix]:
-        shelf, bundled = self.shelves[epoch], np.float32(BEHAVIOUR.bundle) * orders[:, self.bundled]
+        shelf, bundled = self.shelves[epoch], np.float32(self.shop.behaviour.bundle) * orders[:, self.bundled]
         demand = self.taste @ shelf.mass.T  # (n, categories)
         per_mass = (self._items(epoch, orders, demand) + bundled) / np.maximum(demand, np.float32(1e-12))
-        again = (BEHAVIOUR.restock_same * self.restocks[epoch]).astype(np.float32)
+        again = (self.shop.behaviour.restock_same * self.restocks[epoch]).astype(np.float32)
         price = np.zeros((len(orders), PRICE_BUCKETS), np.float32)
         for one, (buckets, table) in enumerate(shelf.prices):
             price[:, buckets] += self.taste[:, one, None] * (per_mass @ table)
@@ -186,7 +187,7 @@ class _Meetings:
         Adds to the meetings of present clients what makes up for that.
         """
         restock, entry = _deficit(self.once)
-        again = _deficit(BEHAVIOUR.restock_same * self.once[0])[:, None]
+        again = _deficit(self.shop.behaviour.restock_same * self.once[0])[:, None]
         totals[TaskName.CONVERSION][0] += (restock + entry)[:, None]
         totals[TaskName.CATEGORY][0] += restock[:, None] * (self.clients.restock[:, None] == self.targets.category)
         for task, wanted in ((TaskName.SKU, self.targets.sku), (TaskName.NEW_SKU, self.targets.new_sku)):
@@ -201,11 +202,11 @@ class _Meetings:
         Of B draws with chances q, q B / (1 + q (B - 1)) on average hit a product if B is geometric; here with the mean q
         of a category's products, weighted by q. Restocks of the same product are not drawn.
         """
-        more = np.float32(BEHAVIOUR.basket - 1)
+        more = np.float32(self.shop.behaviour.basket - 1)
         alike = (self.taste**2 @ self.shelves[epoch].squares.T) / np.maximum(demand, np.float32(1e-12)) ** 2
         items = (1 + more) * orders / (1 + more * alike)
         has = np.flatnonzero(self.restocks[epoch])
-        again = BEHAVIOUR.restock_same * self.restocks[epoch][has]
+        again = self.shop.behaviour.restock_same * self.restocks[epoch][has]
         items[has, self.clients.restock[has]] -= again.astype(np.float32)
         return np.asarray(np.maximum(items, 0))
 

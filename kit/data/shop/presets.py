@@ -5,12 +5,11 @@ What is matched to the published figures (CHALLENGE.md section 7) and what is no
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kit.challenge import TARGET_DAYS
 from kit.errors import KitError, nearest
@@ -121,6 +120,21 @@ _MEDIUM: Final = Preset(
     shard=175_000,
     truth_clients=20_000,
 )
+_CITY: Final = Preset(
+    name="city",
+    relevant=128_000,
+    other=1_000_000,
+    skus=110_000,
+    categories=1_600,
+    departments=30,
+    tail_urls=1_000_000,
+    density=0.75,
+    other_buy=0.014,
+    bots=16,
+    bot_visits=24_000,
+    shard=188_000,
+    truth_clients=20_000,
+)
 _OFFICIAL: Final = Preset(
     name="official",
     relevant=1_000_000,
@@ -136,7 +150,7 @@ _OFFICIAL: Final = Preset(
     shard=512_500,
     truth_clients=20_000,
 )
-PRESETS: Final = {preset.name: preset for preset in (_TINY, _SMALL, _MEDIUM, _OFFICIAL)}
+PRESETS: Final = {preset.name: preset for preset in (_TINY, _SMALL, _MEDIUM, _CITY, _OFFICIAL)}
 
 
 def preset_called(name: str) -> Preset:
@@ -150,59 +164,36 @@ def preset_called(name: str) -> Preset:
     return PRESETS[name]
 
 
-def sale(days: NDArray[np.int64]) -> NDArray[np.float64]:
-    """How much readier clients are to buy on each day: 1 outside November, 2.4 on Black Friday."""
-    warm = np.where((days >= BLACK_FRIDAY - 14) & (days < BLACK_FRIDAY - 4), 1.15, 1.0)
-    week = np.where((days >= BLACK_FRIDAY - 4) & (days <= BLACK_FRIDAY + 3), 1.6, 1.0)
-    after = np.where(days > BLACK_FRIDAY + 3, 1.2, 1.0)
-    return warm * week * after * np.where(days == BLACK_FRIDAY, 1.5, 1.0)
+FEWEST: Final = 200
+"""Relevant clients of a shop at least."""
+MOST_IN_SHARD: Final = 200_000
 
 
-def traffic(days: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Visits per client on each day against an average day: weekly rhythm and a share of the sale."""
-    weekday = (days + FIRST_DAY.weekday()) % 7
-    rhythm = np.array([1.12, 1.05, 1.02, 0.98, 0.9, 0.86, 1.07])[weekday]
-    return rhythm * np.sqrt(sale(days))
+def sized(preset: Preset, clients: int) -> Preset:
+    """The preset's shop with another number of relevant clients: catalogue, pages and passers-by follow by the powers by which
+    they grow from `small` to `official`; how densely people buy stays the preset's.
 
+    Raises:
+        KitError: fewer than FEWEST clients.
+    """
+    if clients < FEWEST:
+        raise KitError(f"--clients {clients} is too few for a shop.", f"Give {FEWEST} or more.")
+    times = clients / preset.relevant
 
-@dataclass(frozen=True)
-class Behaviour:
-    """Rates shared by all clients and sizes. Per day unless stated."""
+    def grown(name: str) -> int:
+        power = np.log(getattr(_OFFICIAL, name) / getattr(_SMALL, name)) / np.log(_OFFICIAL.relevant / _SMALL.relevant)
+        return max(1, round(float(getattr(preset, name) * times**power)))
 
-    leave: float = 1 / 110
-    """Hazard of silently leaving while present."""
-    comeback: float = 1 / 250
-    """Hazard of coming back after having left."""
-    switch: float = 1 / 70
-    """An interest slot is replaced."""
-    drift: float = 1 / 10
-    """A client's interest weights are jolted."""
-    path: float = 0.35
-    """Share of browsing sessions whose category follows from the previous session's (order matters)."""
-    crowd: float = 0.15
-    """Share of the remaining sessions that follow popularity instead of the client's own interests."""
-    follow: float = 0.45
-    """A session without order is continued later."""
-    follow_open: float = 0.65
-    """The same after a cart was left open."""
-    follow_rate: float = 0.5
-    """Hazard of that continuation while it is pending."""
-    complement: float = 0.35
-    """An order is followed by interest in the category's complement."""
-    complement_rate: float = 1 / 7
-    restock_shape: float = 6.0
-    """Weibull shape of restock gaps (spread about a fifth of the period)."""
-    restock_same: float = 0.75
-    """A restock buys the same sku again."""
-    bundle: float = 0.15
-    """An order holds something from the complement category at once."""
-    basket: float = 1.7
-    """Mean items of the main category per order."""
-    order_base: float = 1.0
-    order_follow: float = 1.6
-    order_open: float = 5.0
-    order_complement: float = 5.0
-    order_restock: float = 60.0
-
-
-BEHAVIOUR: Final = Behaviour()
+    categories = grown("categories")
+    return replace(
+        preset,
+        relevant=clients,
+        other=grown("other"),
+        skus=max(grown("skus"), 4 * categories),
+        categories=categories,
+        departments=grown("departments"),
+        tail_urls=grown("tail_urls"),
+        bots=grown("bots"),
+        shard=min(MOST_IN_SHARD, clients + grown("other")),
+        truth_clients=min(clients, 20_000),
+    )

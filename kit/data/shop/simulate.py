@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kit.data.shop.behaviour import Behaviour, Floats, Ints
 from kit.data.shop.clients import NEVER, Clients, category_of_department, crowd_category
-from kit.data.shop.presets import BEHAVIOUR, CUT_DAY, DAYS, INTERESTS, Behaviour, sale, traffic
-from kit.data.shop.world import Floats, Ints, World, epoch_of
+from kit.data.shop.nearness import draw_near
+from kit.data.shop.presets import CUT_DAY, DAYS, INTERESTS
+from kit.data.shop.world import World, epoch_of
 
 
 class Reason(IntEnum):
@@ -55,9 +57,9 @@ def restock_hazard(age: Floats, period: Floats, shape: float) -> Floats:
 
 def order_chance(clients: Clients, world: World, rows: Ints, day: int, reason: Ints, category: Ints) -> Floats:
     """Chance that a session ends in an order."""
-    b = BEHAVIOUR
+    b = world.behaviour
     factor = np.array([b.order_base, b.order_follow, b.order_open, b.order_complement, b.order_restock, 0.0])[reason]
-    lift = sale(np.array([day]))[0]
+    lift = b.sale(np.array([day]))[0]
     scale = clients.order[rows] * world.readiness[category] * lift * factor
     first = np.minimum(clients.first_order[rows] * np.sqrt(lift), 0.95)
     return np.asarray(np.where(reason == Reason.FIRST, first, -np.expm1(-scale)))
@@ -71,7 +73,7 @@ def cart_chance(cart: Any, order: Any) -> Any:  # noqa: ANN401
 def _hazards(clients: Clients, here: Ints, day: int, b: Behaviour) -> Floats:
     """(len(here), 5) hazards of browsing, following up, (unused), complement, restock."""
     hazards = np.zeros((len(here), 5))
-    hazards[:, Reason.BROWSE] = clients.rate[here] * traffic(np.array([day]))[0]
+    hazards[:, Reason.BROWSE] = clients.rate[here] * b.traffic(np.array([day]))[0]
     hazards[:, Reason.FOLLOW] = b.follow_rate * clients.follow_on[here]
     hazards[:, Reason.COMPLEMENT] = b.complement_rate * clients.wanted_on[here]
     stocked = np.flatnonzero((clients.restock[here] >= 0) & (clients.restock_day[here] >= 0))
@@ -101,6 +103,11 @@ def _drift(clients: Clients, world: World, rng: np.random.Generator, b: Behaviou
     clients.weight[jolted] = weight / weight.sum(axis=1, keepdims=True)
     switched = rng.integers(n, size=rng.binomial(n, b.switch))
     slot = rng.integers(INTERESTS, size=len(switched))
+    if world.places.dimensions:
+        there = clients.position[switched]
+        turned = draw_near(rng, world.places, world.popularity, there, b.latent, each=1)
+        clients.interest[switched, slot] = turned[:, 0]
+        return
     near = world.department[clients.interest[switched, (slot + 1) % INTERESTS]]
     fresh = category_of_department(rng, world, near)
     far = rng.random(len(switched)) < 0.5
@@ -133,9 +140,10 @@ def _remember(clients: Clients, world: World, s: Sessions, rng: np.random.Genera
 
 
 def simulate_day(
-    clients: Clients, world: World, day: int, rng: np.random.Generator, b: Behaviour = BEHAVIOUR
+    clients: Clients, world: World, day: int, rng: np.random.Generator, behaviour: Behaviour | None = None
 ) -> Sessions:
-    """One day: changes the state of `clients` and returns the day's sessions."""
+    """One day: changes the state of `clients` and returns the day's sessions. Without a `behaviour` it is the world's."""
+    b = behaviour or world.behaviour
     here = np.flatnonzero((clients.here <= day) & (clients.birth <= day))
     hazards = _hazards(clients, here, day, b)
     total = hazards.sum(axis=1)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from kit.challenge import TARGET_DAYS
+from kit.data.shop.behaviour import BEHAVIOUR, Behaviour, Floats, Ints
 from kit.data.shop.clients import Clients
+from kit.data.shop.nearness import Places, liking
 from kit.data.shop.presets import CELLS, PRICE_BINS, STYLES, Preset, preset_called
-from kit.data.shop.world import Floats, Ints, World, cell_of
+from kit.data.shop.world import World, cell_of
 from kit.errors import KitError
 
 FOLDER: Final = "truth"
@@ -39,6 +41,8 @@ class TrueCatalogue:
     appeal: Floats
     sku_ids: Ints
     category_ids: Ints
+    places: Places
+    behaviour: Behaviour
 
     @property
     def cell(self) -> Ints:
@@ -48,7 +52,7 @@ class TrueCatalogue:
 
 @dataclass(frozen=True)
 class Truth:
-    """Catalogue and clients, with the preset and seed they came from.
+    """Catalogue and clients, with the preset and seed they came from, and which of the family of shops it is (`vary`).
 
     `days` is the length of the target windows: the clients are as they stood two of them before the end.
     """
@@ -58,6 +62,7 @@ class Truth:
     catalogue: TrueCatalogue
     clients: Clients
     days: int = TARGET_DAYS
+    vary: int | None = None
 
 
 def kept(preset: Preset, clients_at_cut: Clients, shard: int) -> Clients:
@@ -66,24 +71,37 @@ def kept(preset: Preset, clients_at_cut: Clients, shard: int) -> Clients:
     return clients_at_cut.take(np.arange(min(share, len(clients_at_cut))))
 
 
-def save_truth(root: Path, world: World, seed: int, shards: list[Clients], days: int = TARGET_DAYS) -> None:
+def save_truth(
+    root: Path, world: World, seed: int, shards: list[Clients], days: int = TARGET_DAYS, vary: int | None = None
+) -> None:
     """Write truth/: shop.json, catalogue.npz, clients.npz."""
     folder = root / FOLDER
     folder.mkdir()
-    shop = {"preset": world.preset.name, "seed": seed, "cells": [PRICE_BINS, STYLES, CELLS], "days": days}
-    (folder / "shop.json").write_text(json.dumps(shop) + "\n", encoding="utf-8")
+    shop = {
+        "preset": world.preset.name,
+        "seed": seed,
+        "cells": [PRICE_BINS, STYLES, CELLS],
+        "days": days,
+        "vary": vary,
+        "size": asdict(world.preset),
+        "behaviour": asdict(world.behaviour),
+    }
+    (folder / "shop.json").write_text(json.dumps(shop, indent=1) + "\n", encoding="utf-8")
     catalogue: dict[str, Any] = {name: getattr(world, name) for name in CATALOGUE}
+    catalogue |= {"place": world.places.category, "style_place": world.places.style}
     np.savez_compressed(folder / "catalogue.npz", **catalogue)
     names = [f.name for f in fields(Clients)]
     columns: dict[str, Any] = {name: np.concatenate([getattr(shard, name) for shard in shards]) for name in names}
     np.savez_compressed(folder / "clients.npz", **columns)
 
 
-def made_as(root: Path) -> tuple[str, int, int] | None:
-    """Preset and seed of the shop in a folder, and the windows' length it was made for; None where there is none."""
+def made_as(root: Path) -> tuple[str, int, int, int, int | None] | None:
+    """Preset and seed of the shop in a folder, the windows' length it was made for, its relevant clients, and which of the family
+    it is; None where there is none."""
     try:
         shop = json.loads((root / FOLDER / "shop.json").read_text(encoding="utf-8"))
-        return str(shop["preset"]), int(shop["seed"]), int(shop.get("days", TARGET_DAYS))
+        clients = int(shop["size"]["relevant"]) if "size" in shop else preset_called(shop["preset"]).relevant
+        return str(shop["preset"]), int(shop["seed"]), int(shop.get("days", TARGET_DAYS)), clients, shop.get("vary")
     except (OSError, ValueError, KeyError):
         return None
 
@@ -100,13 +118,31 @@ def load_truth(root: Path) -> Truth:
     shop = json.loads((folder / "shop.json").read_text(encoding="utf-8"))
     try:
         with np.load(folder / "catalogue.npz") as arrays:
-            catalogue = TrueCatalogue(**{name: arrays[name] for name in CATALOGUE})
+            none = Places(np.zeros((len(arrays["department"]), 0), np.float32), np.zeros((STYLES, 0), np.float32))
+            places = Places(arrays["place"], arrays["style_place"]) if "place" in arrays else none
+            behaviour = Behaviour(**shop["behaviour"]) if "behaviour" in shop else BEHAVIOUR
+            catalogue = TrueCatalogue(**{name: arrays[name] for name in CATALOGUE}, places=places, behaviour=behaviour)
         with np.load(folder / "clients.npz") as arrays:
-            clients = Clients(**{f.name: arrays[f.name] for f in fields(Clients)})
-    except (KeyError, ValueError, OSError) as error:
+            found = dict(arrays.items())
+            clients = Clients(
+                **_tastes(found, places) | {f.name: found[f.name] for f in fields(Clients) if f.name in found}
+            )
+    except (KeyError, TypeError, ValueError, OSError) as error:
         raise KitError(f"{folder} cannot be read ({error}).", "Make the shop again with this version.") from error
     if shop["cells"] != [PRICE_BINS, STYLES, CELLS]:
         raise KitError(f"{folder} was written by another version of the shop.", "Make the shop again.")
-    return Truth(
-        preset_called(shop["preset"]), int(shop["seed"]), catalogue, clients, int(shop.get("days", TARGET_DAYS))
-    )
+    size = Preset(**shop["size"]) if "size" in shop else preset_called(shop["preset"])
+    return Truth(size, int(shop["seed"]), catalogue, clients, int(shop.get("days", TARGET_DAYS)), shop.get("vary"))
+
+
+def _tastes(clients: dict[str, Any], places: Places) -> dict[str, Any]:
+    """Fields that a truth written before there was a family of shops has not: all shops were alike then."""
+    if "liking" in clients:
+        return {}
+    n = len(clients["style"])
+    position = np.zeros((n, 0), np.float32)
+    return {
+        "position": position,
+        "spread": np.full(n, BEHAVIOUR.price_spread),
+        "liking": liking(places, position, clients["style"], BEHAVIOUR.style),
+    }

@@ -9,19 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kit.challenge import PRICE_BUCKETS
+from kit.data.shop.behaviour import BEHAVIOUR, Behaviour, Floats, Ints
 from kit.data.shop.codes import LATENT, Quantiser
+from kit.data.shop.nearness import Places, draw_places
 from kit.data.shop.presets import CELLS, DAYS, EPOCH_DAYS, FRESH_DAYS, PRICE_BINS, STYLES, Preset
 
 HOME_URLS: Final = 6
 CATEGORY_URLS: Final = 3
-LAUNCHED: Final = 0.4
-"""Share of the catalogue that is launched after the first day."""
-NOVELTY_BOOST: Final = 20.0
-"""A product just launched draws this much more attention, fading by half every three weeks."""
 HALF_LIFE: Final = 21.0
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -86,6 +81,9 @@ class World:
     url_ids: NDArray[np.int32]
     pages: Ints
     """(skus + 1,): the pages of product s are [pages[s], pages[s + 1])."""
+    places: Places
+    """Where categories and styles lie, if tastes are positions."""
+    behaviour: Behaviour = BEHAVIOUR
     shelves: dict[int, Shelf] = field(default_factory=dict)
 
     @property
@@ -100,7 +98,7 @@ class World:
 
     def attraction(self, epoch: int) -> tuple[Floats, NDArray[np.bool_]]:
         """(skus,) attraction in an epoch (0 = not yet there) and whether the product counts as fresh."""
-        return attraction(self.launch, self.appeal, epoch)
+        return attraction(self.launch, self.appeal, epoch, self.behaviour.novelty)
 
     def shelf(self, epoch: int) -> Shelf:
         """The shelf of an epoch; built once."""
@@ -125,11 +123,13 @@ def cell_of(price: Ints, style: Ints) -> Ints:
     return cell
 
 
-def attraction(launch: Ints, appeal: Floats, epoch: int) -> tuple[Floats, NDArray[np.bool_]]:
+def attraction(
+    launch: Ints, appeal: Floats, epoch: int, novelty: float = BEHAVIOUR.novelty
+) -> tuple[Floats, NDArray[np.bool_]]:
     """Attraction of products in an epoch (0 = not yet there) and whether they count as fresh."""
     age = epoch * EPOCH_DAYS - launch
     new = launch > 0
-    boost = 1.0 + NOVELTY_BOOST * new * 0.5 ** (np.maximum(age, 0) / HALF_LIFE)
+    boost = 1.0 + novelty * new * 0.5 ** (np.maximum(age, 0) / HALF_LIFE)
     return np.where(age >= 0, appeal * boost, 0.0), new & (age >= 0) & (age < FRESH_DAYS)
 
 
@@ -142,7 +142,7 @@ def _normal(rng: np.random.Generator, rows: int) -> NDArray[np.float32]:
     return rng.standard_normal((rows, LATENT), dtype=np.float32)
 
 
-def build_world(preset: Preset, rng: np.random.Generator) -> World:
+def build_world(preset: Preset, rng: np.random.Generator, behaviour: Behaviour = BEHAVIOUR) -> World:
     """Draw a catalogue of the preset's size."""
     categories, skus = preset.categories, preset.skus
     department = rng.integers(preset.departments, size=categories)
@@ -151,7 +151,9 @@ def build_world(preset: Preset, rng: np.random.Generator) -> World:
     depth = np.maximum(5, rng.multinomial(skus, popularity**0.6 / (popularity**0.6).sum()))
     category = np.repeat(np.arange(categories), depth)[rng.permutation(depth.sum())][:skus]
     category[: 2 * categories] = np.repeat(np.arange(categories), 2)  # none is ever empty: these are there from day 0
-    launch = np.where(rng.random(skus) < LAUNCHED, rng.integers(1, DAYS // EPOCH_DAYS + 1, skus) * EPOCH_DAYS, 0)
+    launch = np.where(
+        rng.random(skus) < behaviour.launched, rng.integers(1, DAYS // EPOCH_DAYS + 1, skus) * EPOCH_DAYS, 0
+    )
     launch[: 2 * categories] = 0
     level = rng.standard_normal(categories)[category] * 0.8 + rng.standard_normal(skus)
     price = np.argsort(np.argsort(level)) * PRICE_BUCKETS // skus
@@ -182,6 +184,8 @@ def build_world(preset: Preset, rng: np.random.Generator) -> World:
         client_ids=rng.permutation(np.int32(preset.clients * 1.15))[: preset.clients].astype(np.int32),
         url_ids=rng.permutation(np.int32(pages[-1] + preset.tail_urls)).astype(np.int32),
         pages=pages,
+        places=draw_places(rng, behaviour, department, category, style, latent),
+        behaviour=behaviour,
     )
 
 

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from kit.challenge import EventType
 from kit.data.layout import DataFolder
 from kit.data.scan import columns_of
+from kit.data.shop.behaviour import Ints
 from kit.data.shop.codes import as_text
 from kit.data.shop.content import DAY_SECONDS, Events
 from kit.data.shop.presets import DAYS, FIRST_DAY
-from kit.data.shop.world import Ints, World
+from kit.data.shop.world import World
 
 ROW_GROUP: Final = 250_000
 BROKEN: Final = 0.1
