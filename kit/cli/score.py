@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -83,7 +82,7 @@ def score(
     with Store().in_use(f"The scoring of {submissions[0]}"):
         submission, rival = Submission.open(submissions[0]), Submission.open(against) if against else None
         call = Call(folder, tasks_named(task), options, force, explain, clients)
-        check_call(names, [submission, *([rival] if rival else [])], call, precision)
+        check_call(names, call, precision)
         reports = [(_scored(submission, name, call), _beside(rival, name, call)) for name in names]
     show(reports, folder, as_json=as_json, quiet=quiet)
     if all("undefined" in entry for own, _ in reports for entry in own.tasks.values()):
@@ -123,29 +122,22 @@ def _beside(rival: Submission | None, name: str, call: Call) -> ScoreReport | No
 def _scored(submission: Submission, name: str, call: Call) -> ScoreReport:
     """Score a submission with a probe, remember it, explain it where that was asked for."""
     from kit.probes.registry import PROBES
-    from kit.scoring.results import write_scores
-    from kit.scoring.score import score_submission
+    from kit.scoring.score import score_and_keep
     from kit.studies.attributions import client_rows, explain_report
 
     explained = call.explain and PROBES.loaded()[name].explaining is not None
     rows = client_rows(submission, call.clients, call.folder.root) if explained else None
     options = replace(call.options, explain=rows)
-    keep = None if call.explain else lambda part: write_scores(submission, [part])
-    report = score_submission(submission, call.folder, name, call.tasks, options, force=call.force, keep=keep)
-    if not report.reused or os.access(
-        submission.folder, os.W_OK
-    ):  # what is all known needs no folder that can be written
-        write_scores(submission, [report])
+    report = score_and_keep(submission, call.folder, name, call.tasks, options, force=call.force)
     return explain_report(report, submission, call.folder, options) if explained else report
 
 
-def check_call(names: list[str], submissions: list[Submission], call: Call, precision: str | None) -> None:
-    """What would be found out only after something was trained: probes, precision, device, places to write.
+def check_call(names: list[str], call: Call, precision: str | None) -> None:
+    """What would be found out only after something was trained: probes, precision, device.
     Vectors are not read here: that is a pass over all of them, and scoring begins with it."""
     from kit.errors import KitError
     from kit.probes.mlp import pick_device
     from kit.probes.registry import PROBES
-    from kit.scoring.results import require_writable
     from kit.studies.attributions import check_explainable
 
     if call.explain or call.clients:
@@ -158,5 +150,3 @@ def check_call(names: list[str], submissions: list[Submission], call: Call, prec
                 "Leave --precision out, or give --probe official.",
             )
     pick_device(call.options.device)
-    for submission in submissions if call.explain or call.force else ():
-        require_writable(submission.folder)

@@ -28,7 +28,7 @@ from kit.scoring.evidence import (
     require_same_targets,
     still_asks,
 )
-from kit.scoring.results import ScoreReport, known_tasks, read_scores, require_writable, runs_of
+from kit.scoring.results import ScoreReport, known_tasks, read_scores, require_writable, runs_of, write_scores
 from kit.scoring.scorer import Scorer
 from kit.store import DEFAULT_ROOT, Store, digest
 from kit.submission.submission import Submission
@@ -76,6 +76,31 @@ def score_submission(
     return scoring.report(force=force, keep=keep)
 
 
+def score_and_keep(
+    submission: Submission,
+    folder: DataFolder,
+    probe: str = "fast",
+    tasks: Sequence[Task] | None = None,
+    options: Options | None = None,
+    *,
+    force: bool = False,
+) -> ScoreReport:
+    """`score_submission`, and every result goes into scores.json as soon as it is there.
+
+    Raises:
+        KitError: also, before anything is trained, where the submission's folder cannot be written.
+    """
+
+    def keep(part: ScoreReport) -> None:
+        write_scores(submission, [part])
+
+    report = score_submission(submission, folder, probe, tasks, options, force=force, keep=keep)
+    # whoever only asks again needs no folder that can be written
+    if not report.reused or _may_write(submission.folder):
+        keep(report)
+    return report
+
+
 def _require_runs(options: Options) -> None:
     """KitError for numbers of runs that make no sense."""
     if options.seeds < 1:
@@ -115,7 +140,7 @@ class _Scoring:
         again = force or (self.options.explain is not None and self.probe.explains is not None)
         told = {} if again else self._told(fingerprint)
         missing = [task for task in self.tasks if task.name not in told]
-        if missing and keep is not None:
+        if keep is not None and (missing or self.options.explain is not None):  # what explains is written beside, too
             require_writable(where)
         empty = self._empty(decided, fingerprint, self._counts(needed=bool(missing)))
         before = read_scores(where).get(self.probe.name)

@@ -17,8 +17,8 @@ from kit.data.layout import DataFolder
 from kit.errors import KitError
 from kit.probes.registry import PROBES, Options, Vectors
 from kit.progress import track
-from kit.scoring.results import read_scored, write_scores
-from kit.scoring.score import score_submission
+from kit.scoring.results import read_scored
+from kit.scoring.score import score_and_keep
 from kit.scoring.scorer import Measured, Scorer
 from kit.scoring.statistics import Scored, compare
 from kit.store import Store, digest
@@ -117,8 +117,7 @@ def measure_ablation(
     if known is not None and (known.probe, known.precision, known.fingerprint) == (probe, precision, decided):
         return known
     options = replace(options or Options(), seeds=1, precision=precision)
-    whole = score_submission(submission, folder, probe, options=options)
-    write_scores(submission, [whole])
+    whole = score_and_keep(submission, folder, probe, options=options)
     stored = read_scored(submission.folder, probe)
     full = {
         task: item.single for task, item in stored.items() if task.name in whole.tasks

@@ -17,8 +17,8 @@ from kit.errors import KitError
 from kit.probes.registry import PROBES, Options, Source
 from kit.progress import say
 from kit.recipe import Recipe
-from kit.scoring.results import read_ceiling, require_writable, write_scores
-from kit.scoring.score import score_submission
+from kit.scoring.results import read_ceiling
+from kit.scoring.score import score_and_keep
 from kit.store import Store, digest
 from kit.studies.bench.cells import NONE, ceiling_cells, gains_of, scored_cells
 from kit.studies.bench.oracle import write_oracle
@@ -182,14 +182,11 @@ def _row(asked: Asked, store: Store, shop: DataFolder, about: Shop, row: str, be
             bench.cells += ceiling_cells(asked.tasks, about)
             continue
         try:
-            require_writable(place)
             options = replace(asked.options, source=Source(place, shop, store))
-            keep = lambda part: write_scores(submission, [part])  # noqa: E731
-            report = score_submission(submission, shop, probe, asked.tasks, options, keep=keep)
+            score_and_keep(submission, shop, probe, asked.tasks, options)
         except NoForecasts as error:
             bench.cells.append(Cell(shop=about.name, row=row, probe=probe, task=SUM, undefined=error.what))
             continue
-        write_scores(submission, [report])
         bench.cells += scored_cells(asked.tasks, place, about.name, row, probe)
 
 
