@@ -11,6 +11,10 @@ shares with visits, carts, purchases, removals and searches and the means of vis
 visits; one-day clients; minutes from cart to purchase; removals per cart; clients without history; the busiest bot; price
 quartiles.
 
+`kit data synth --vary N` makes another member of a family of shops (`family`): behaviour drawn from wide ranges, every third
+with tastes that are positions in a space (`nearness`). What was drawn is said, and kept in truth/shop.json. `--clients N` makes
+any of them at another size (`presets.sized`). What follows is said of the presets as they are.
+
 Not matched, on purpose, in the sizes below official:
 - denser buying (`Preset.density`): past buyers churn at about .82 (tiny), .80 (small), .91 (medium) instead of .94, so that
   most of the 100 labels per task have buyers in both windows (at tiny, and for new products at small, many have none);
@@ -29,6 +33,7 @@ tail, and relevant clients have 21 events in the median and 9 visits (published:
 from __future__ import annotations
 
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +107,11 @@ def synth(
     finally:
         shutil.rmtree(building, ignore_errors=True)
     which = f"{size.name} shop" if vary is None else f"{size.name} shop, member {vary} of the family"
+    if vary is not None:
+        drawn = ", ".join(
+            f"{name} {value:.3g}" for name, value in asdict(behaviour).items() if value != getattr(BEHAVIOUR, name)
+        )
+        say(f"  behaviour: density {size.density:.3g}, {drawn}")
     say(f"  {which}, seed {seed}: {size.relevant} relevant and {size.other} other clients in {root}")
 
 
