@@ -11,7 +11,7 @@ SIZES ?= 10000,100000,1000000
 KIT := .venv/bin/kit
 
 .DEFAULT_GOAL := help
-.PHONY: help submission data install test check browser bench format reference clean
+.PHONY: help submission data install test check browser bench format reference figures clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -66,6 +66,9 @@ format: .venv/installed-dev ## let ruff format and sort
 
 reference: .venv/installed-dev ## write docs/reference anew from the commands and the schema
 	.venv/bin/python -m kit.cli.reference docs/reference
+
+figures: .venv/installed ## draw the figures of README and docs from their JSON (TAKE=bench.json: official scores from it)
+	.venv/bin/python docs/figures.py $(if $(TAKE),--take $(TAKE))
 
 clean: .venv/installed ## remove stored stages; data, submissions and searches stay
 	@$(KIT) clean --all --yes

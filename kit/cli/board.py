@@ -12,7 +12,7 @@ from kit.cli.common import JsonOption, print_json
 
 if TYPE_CHECKING:
     from kit.scoring.board import Row
-    from kit.scoring.statistics import Difference, Scored
+    from kit.scoring.compared import Compared
 
 ProbeOption = Annotated[str, typer.Option("--probe", help="Which probe's scores: official, fast or gbm.")]
 
@@ -30,40 +30,30 @@ def compare(
 
     Example: kit compare submissions/stats submissions/baseline
     """
-    from kit.errors import KitError
+    from kit.scoring.compared import compared
     from kit.scoring.remarks import notes_on
-    from kit.scoring.results import moved_on, read_scored, read_scores
-    from kit.scoring.statistics import compare as difference_of
-    from kit.scoring.statistics import together
+    from kit.scoring.results import moved_on, read_scores
 
-    one, two = read_scored(first, probe), read_scored(second, probe)
+    pairs = compared(first, second, probe)
     notes = notes_on({str(path): read_scores(path)[probe] for path in (first, second)})
     if (moved := moved_on(read_scores(first)[probe])) is not None:
         notes.append(moved)
-    common = [task for task in one if task in two]
-    if not common:
-        raise KitError(f"{first} and {second} share no scored task.", "Score both on the same tasks.")
-    pairs = {task.name: (one[task], two[task]) for task in common}
-    six = [task for task in common if task.in_challenge]
-    if len(six) > 1:
-        pairs["sum"] = (together([one[task] for task in six]), together([two[task] for task in six]))
-    rows = {name: difference_of(*pair) for name, pair in pairs.items()}
     if as_json:
-        tasks = {name: _compared(*pairs[name], row) for name, row in rows.items()}
+        tasks = {name: _compared(pair) for name, pair in pairs.items()}
         last = {"sum": tasks.pop("sum")} if "sum" in tasks else {}
         print_json({"first": str(first), "second": str(second), "probe": probe, "tasks": tasks, "notes": notes} | last)
         return
     typer.echo(f"{first} against {second}, {probe} probe, 95 % intervals paired over clients")
-    for name, row in rows.items():
+    for name, pair in pairs.items():
+        row = pair.difference
         low, high = row.interval
-        left, right = pairs[name]
         typer.echo(
-            f"  {name:<20} {left.score:.4f} − {right.score:.4f} = {row.difference:+.4f} [{low:+.4f}, {high:+.4f}] "
+            f"  {name:<20} {pair.first.score:.4f} − {pair.second.score:.4f} = {row.difference:+.4f} [{low:+.4f}, {high:+.4f}] "
             f"{row.verdict} (told from noise from {row.detectable:.4f})"
         )
     for note in notes:
         typer.echo(f"  note: {note}")
-    if any(side.runs is None for pair in pairs.values() for side in pair):
+    if any(side.runs is None for pair in pairs.values() for side in (pair.first, pair.second)):
         typer.echo(
             "  One run of a score: the noise of the probe's start and of the row order is not in the intervals; "
             "`kit score --seeds 3 --reorder` adds it."
@@ -72,11 +62,12 @@ def compare(
         typer.echo("  Runs in one row order: `kit score --reorder` adds the noise of the order.")
 
 
-def _compared(first: Scored, second: Scored, row: Difference) -> dict[str, Any]:
+def _compared(pair: Compared) -> dict[str, Any]:
     """One row for --json."""
+    row = pair.difference
     return {
-        "first": first.score,
-        "second": second.score,
+        "first": pair.first.score,
+        "second": pair.second.score,
         "difference": row.difference,
         "interval": list(row.interval),
         "detectable": row.detectable,

@@ -1,0 +1,118 @@
+"""The first screen is short, its figures are drawn from their JSON, its Python runs, and no link of any page is dead."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from fresh import python
+from guide import blocks
+
+from kit.data.shop import synth
+from kit.data.split import split_folder
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def script(name: str) -> ModuleType:
+    """A script of docs/ as a module."""
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", ROOT / "docs" / f"{name}.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+FIGURES, PAGES = script("figures"), script("pages")
+
+
+def test_the_readme_is_short():
+    lines = README.splitlines()
+    rows = [line for line in lines if line.startswith("|") and not set(line) <= set("|- ")]
+    assert len(lines) <= 120
+    assert len(README.split()) <= 900
+    assert len(rows) <= 20
+    assert [line for line in lines if len(line) > 100] == []
+
+
+def test_the_first_screen_holds_what_decides():
+    first = "\n".join(README.splitlines()[:35])
+    for part in ("docs/img/scores-dark.svg", "docs/img/scores-light.svg", "make submission", "make test", "→ board"):
+        assert part in first, part
+    assert "http" not in re.sub(r"xmlns=\S+", "", first), "the first screen needs no server"
+
+
+def test_figures_and_tables_are_what_their_json_says():
+    assert FIGURES.stale() == []
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "docs" / "measured" / "figures").glob("*.json")), ids=lambda path: path.stem
+)
+def test_every_number_of_a_figure_stands_on_its_page(path: Path):
+    figure = json.loads(path.read_text(encoding="utf-8"))
+    page = (ROOT / "docs" / "measured" / figure["page"]).read_text(encoding="utf-8")
+    assert f"img/{path.stem}.svg" in page
+    lines = [*figure["series"].values(), *([figure["mark"]["values"]] if "mark" in figure else [])]
+    numbers = set(re.findall(r"\d*\.?\d+", page.replace(",", "")))
+    known = {float(number) for number in numbers}
+    assert [value for line in lines for value in line if value is not None and value not in known] == []
+
+
+def test_a_changed_number_is_noticed(monkeypatch: pytest.MonkeyPatch):
+    found = FIGURES.official()
+    found["tasks"]["churn"]["score"][1] += 0.01
+    monkeypatch.setattr(FIGURES, "official", lambda: found)
+    assert FIGURES.stale() == ["README.md", "docs/measured/scores.md"], "AUROC is drawn, scores are in tables"
+
+
+def test_official_scores_are_taken_from_a_bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    bench = json.loads((ROOT / "docs" / "measured" / "bench-small.json").read_text(encoding="utf-8"))
+    means = [mean | {"probe": "official"} for mean in bench["means"] if mean["probe"] == "fast"]
+    means += [mean | {"row": "baseline", "mean": mean["mean"] - 0.1} for mean in means if mean["row"] == "blend"]
+    (tmp_path / "bench.json").write_text(json.dumps(bench | {"means": means}))
+    monkeypatch.setattr(FIGURES, "OFFICIAL", tmp_path / "official.json")
+    FIGURES.take(tmp_path / "bench.json")
+    churn = FIGURES.official()["tasks"]["churn"]
+    blend = next(m["mean"] for m in means if (m["row"], m["task"], m["measure"]) == ("blend", "churn", "auroc"))
+    ceiling = [shop["ceiling"]["churn"]["auroc"] for shop in bench["shops"]]
+    assert churn["auroc"] == [round(blend - 0.1, 4), round(blend, 4)]
+    assert churn["ceiling"] == round(sum(ceiling) / 2, 4)
+    (tmp_path / "none.json").write_text(json.dumps(bench | {"means": []}))
+    with pytest.raises(SystemExit, match="needs --probe official"):
+        FIGURES.take(tmp_path / "none.json")
+
+
+def test_no_link_is_dead():
+    assert PAGES.dead_links() == []
+
+
+def test_a_dead_link_is_noticed(tmp_path: Path):
+    (tmp_path / "there.md").write_text("# A head, with `code`\n\n```\n[in code](nowhere.md)\n```\n## Again\n## Again\n")
+    page = tmp_path / "page.md"
+    page.write_text("[a](there.md) [b](there.md#a-head-with-code) [c](there.md#again-1) [d](https://x.y)\n")
+    assert PAGES.dead_in(page) == []
+    page.write_text("[a](gone.md) [b](there.md#another) ![c](no.svg)\n")
+    assert PAGES.dead_in(page) == ["gone.md", "there.md#another", "no.svg"]
+
+
+@pytest.mark.slow
+def test_the_python_of_the_readme(tmp_path: Path):
+    """Its lines at the tiny size, with one task."""
+    synth(tmp_path / "data" / "tiny", "tiny", 0)
+    split_folder(tmp_path / "data" / "tiny")
+    (tmp_path / "pipelines").symlink_to(ROOT / "pipelines")
+    text = "\n".join(block.text for block in blocks(ROOT / "README.md") if block.language == "python")
+    one = text.replace("small", "tiny").replace('probe="fast"', 'probe="fast", tasks=["churn"]')
+    assert one.count("tiny") == 1 and "tasks=" in one
+    done = python(tmp_path, one, path=ROOT, environment={"PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0, done.stderr
+    shape, total = done.stdout.rsplit(maxsplit=1)
+    assert re.match(r"\(\d+, \d+\)", shape) and 0.5 < float(total) < 1.0
