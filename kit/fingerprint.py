@@ -34,6 +34,7 @@ INERT: Final = frozenset(
     {
         "kit",  # `kit/__init__.py` alone: the version, and how memory is asked for
         "kit.cli",  # reads what was asked for; settings are inputs of their own
+        "kit.claims",  # what parts are tested for
         "kit.errors",  # wording, and how bad a finding is
         "kit.progress",  # what is said while work goes on
         "kit.tracking",  # logs of runs

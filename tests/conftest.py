@@ -28,8 +28,12 @@ def pytest_configure(config: pytest.Config) -> None:
             os.environ.setdefault(name, str(max(1, cores // workers)))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow ones first: a long test begun last would leave the other workers without work."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Slow ones first: one begun last would leave the other workers without work. Further seeds run when asked for."""
+    if "planted" not in (config.getoption("markexpr") or ""):
+        further = [item for item in items if item.get_closest_marker("planted")]
+        config.hook.pytest_deselected(items=further)
+        items[:] = [item for item in items if item not in further]
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 

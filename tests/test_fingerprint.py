@@ -73,6 +73,13 @@ def test_a_statement_makes_one(old: str, new: str):
     assert says(TEXT) != says(TEXT.replace(old, new))
 
 
+def test_what_a_class_claims_to_solve_makes_no_difference_and_its_other_attributes_do():
+    plain = "class Part:\n    kind = 'x'\n"
+    assert says(plain) == says(plain + "    solves: tuple = (1,)\n")
+    assert says(plain) != says(plain + "    solver: tuple = (1,)\n")
+    assert says("x = 1") != says("x = 1\nsolves = 2")
+
+
 FILES = {
     "__init__": "",
     "part": "from typing import TYPE_CHECKING\n"

@@ -20,6 +20,7 @@ from scipy import sparse
 from kit.arrays import read_array
 from kit.blocks.base import Block, BlockOutput, block
 from kit.challenge import EventType
+from kit.claims import Claim
 from kit.errors import require_known
 from kit.history import History
 from kit.limits.need import Counts, Need, matrix
@@ -62,6 +63,10 @@ class ALS(Block):
     kind = "als"
     description = "Matrix factorisation (ALS) of client × category, sku or url."
     Settings: ClassVar[type[Strict]] = ALSSettings
+    solves: ClassVar[tuple[Claim, ...]] = (
+        Claim("communities", margin=0.3, twin={"factors": 1}, given={"items": "sku", "factors": 8}),
+        Claim("drift", margin=0.1, twin={"half_life": 10_000.0}, given={"factors": 8, "half_life": 3.0}),
+    )
 
     def fit(self, history: History) -> ALS:
         """Factorise the history's client × item matrix. With fewer than two items there is nothing to tell clients apart by:

@@ -14,6 +14,7 @@ from pydantic import Field, field_validator
 from kit.blocks.base import block
 from kit.blocks.graph import GraphBlock, GraphSettings
 from kit.blocks.sizes import graph_size
+from kit.claims import Claim
 from kit.errors import require_known
 from kit.limits.need import Counts, Need, matrix
 from kit.models.checkpoint import TrainReport
@@ -79,6 +80,9 @@ class GCNBlock(GraphBlock):
     description = "Graph convolution (LightGCN) over clients, products, urls, categories, prices and codes."
     prefix = "gcn"
     Settings: ClassVar[type[Strict]] = GCNSettings
+    solves: ClassVar[tuple[Claim, ...]] = (
+        Claim("communities", margin=0.04, twin={"train": {"lr": 1e-9}}, given={"dim": 8, "layers": 2, "steps": 6}),
+    )
 
     def learn(self, graph: Graph) -> TrainReport | None:
         """Sampled softmax or BPR on clients' items."""

@@ -12,6 +12,7 @@ from pydantic import Field, field_validator
 
 from kit.blocks.base import block
 from kit.blocks.graph import GraphBlock, GraphSettings
+from kit.claims import Claim
 from kit.models.checkpoint import TrainReport
 from kit.models.graph.edges import CLIENT, Edges, Graph
 from kit.models.graph.inductive import Tables, embed_heads
@@ -55,6 +56,9 @@ class TwHINBlock(GraphBlock):
     description = "Translating graph embeddings (TwHIN) over buys, carts, removes, visits, searches and the catalogue."
     prefix = "twhin"
     Settings: ClassVar[type[Strict]] = TwHINSettings
+    solves: ClassVar[tuple[Claim, ...]] = (
+        Claim("communities", margin=0.08, twin={"train": {"lr": 1e-9}}, given={"dim": 8}),
+    )
 
     def learn(self, graph: Graph) -> TrainReport | None:
         """Row-wise Adagrad on batches of edges of all relations."""

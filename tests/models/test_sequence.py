@@ -47,7 +47,8 @@ def inputs(rows: int, steps: int):
     torch.manual_seed(1)
     x = torch.randn(rows, steps, WIDTH)
     time = torch.randint(0, 10**12, (rows, steps)).sort(dim=1).values
-    return x, {"mask": torch.ones(rows, steps, dtype=torch.bool), "time": time}
+    told = {"kind": torch.full((rows, steps), 2), "product": torch.ones(rows, steps, dtype=torch.int64)}
+    return x, {"mask": torch.ones(rows, steps, dtype=torch.bool), "time": time, **told}
 
 
 @pytest.mark.parametrize("kind", KINDS)

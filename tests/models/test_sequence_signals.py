@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
 
 import numpy as np
 import pytest
 import torch
+from planted.sequences import HOUR, carts
 
 from kit.models.events import EventSettings
 from kit.models.objectives import SequenceModel, make_objectives
@@ -15,40 +15,9 @@ from kit.models.objectives.timing import TimingSettings
 from kit.models.objectives.upcoming import UpcomingSettings
 from kit.models.sequence import ENCODERS, ClientEncoder, EncoderSettings
 from kit.models.training import TrainSettings, train
-from kit.tokens import Catalogue, Tokens, Vocabulary, Words, length_buckets
+from kit.tokens import Tokens, length_buckets
 
-HOUR = 3600 * 1_000_000
 WIDTH = 16
-
-
-def carts(products: np.ndarray, category: np.ndarray, codes: np.ndarray, unknown: np.ndarray | None = None) -> Tokens:
-    """Clients (rows) that cart these products (1 …), one an hour; `unknown` ones have no word."""
-    n, steps = products.shape
-    p = len(category)
-    known = np.setdiff1d(np.arange(1, p + 1), [] if unknown is None else unknown)
-    words = Words(known.astype(np.int64), np.zeros(len(known), dtype=np.int64))
-    catalogue = Catalogue(
-        sku=np.append(-1, np.arange(1, p + 1)),
-        category=np.append(0, category + 1).astype(np.int32),
-        price=np.append(0, np.full(p, 5)).astype(np.uint8),
-        codes=np.vstack([np.zeros(16), codes]).astype(np.uint8),
-        word=np.append(0, words.index(np.arange(1, p + 1))).astype(np.int32),
-        categories=np.unique(category),
-    )
-    flat = products.ravel().astype(np.int32)
-    return Tokens(
-        clients=np.arange(n),
-        offsets=np.arange(n + 1) * steps,
-        time=np.tile(np.arange(1, steps + 1) * HOUR, n),
-        kind=np.full(n * steps, 2, dtype=np.uint8),
-        sku=catalogue.word[flat],
-        product=flat,
-        url=np.zeros(n * steps, dtype=np.int32),
-        query=np.zeros(n * steps, dtype=np.int32),
-        queries=np.zeros((1, 16), dtype=np.uint8),
-        vocabulary=Vocabulary(words, Words(np.empty(0, np.int64), np.empty(0, np.int64)), catalogue),
-        cut=(steps + 1) * HOUR,
-    )
 
 
 def small_encoder(kind: str, length: int) -> EncoderSettings:
@@ -87,30 +56,6 @@ def scores(model: SequenceModel, tokens: Tokens, rows: np.ndarray, step: int, li
         head, items = model.objectives[0].head, model.client.embedding.items
         user = torch.nn.functional.normalize(head(states), dim=-1)
         return (user @ torch.nn.functional.normalize(items.vectors(None, live), dim=-1).T).numpy()
-
-
-@cache
-def order_accuracy(kind: str, seed: int) -> float:
-    """The next category is a permutation of the last one, four times out of five; held-out clients."""
-    rng = np.random.default_rng(seed)
-    kinds, n, steps = 10, 400, 16
-    follows = rng.permutation(kinds)
-    seen = np.zeros((n, steps), dtype=np.int64)
-    seen[:, 0] = rng.integers(0, kinds, n)
-    for t in range(1, steps):
-        seen[:, t] = np.where(rng.random(n) < 0.8, follows[seen[:, t - 1]], rng.integers(0, kinds, n))
-    tokens = carts(seen + 1, np.arange(kinds), rng.integers(0, 256, (kinds, 16)))
-    model = trained(tokens, np.arange(300), kind, seed, epochs=4)
-    test = np.arange(300, n)
-    return float((scores(model, tokens, test, steps - 2).argmax(axis=1) == seen[test, steps - 1]).mean())
-
-
-@pytest.mark.parametrize("kind", ["transformer", "gru", "hstu"])
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_order_tells_the_next_category_and_a_bag_does_not_know_it(kind: str, seed: int):
-    with_order, without = order_accuracy(kind, seed), order_accuracy("bag", seed)
-    assert with_order > 0.65
-    assert with_order > 1.5 * without
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

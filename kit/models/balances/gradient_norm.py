@@ -12,6 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from kit.claims import Claim
 from kit.models.balances.base import BalanceSettings, balance
 from kit.models.balances.fixed import Fixed
 
@@ -30,6 +31,7 @@ class GradientNorm(Fixed):
     kind: ClassVar[str] = "gradient-norm"
     description: ClassVar[str] = "Gradients at the shared vector rescaled to one norm, then weighted."
     Settings: ClassVar[type[BalanceSettings]] = GradientNormSettings
+    solves: ClassVar[tuple[Claim, ...]] = (Claim("dominance", margin=0.1, twin={"kind": "fixed"}),)
 
     norms: Tensor
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from kit.challenge import CODE_VALUES, CODES
+from kit.claims import Claim
 from kit.models.items.base import ItemEncoder, ItemSettings, item_encoder
 from kit.models.table import Fields, TableSettings
 from kit.tokens import Catalogue, Vocabulary
@@ -27,6 +28,7 @@ class ItemTower(ItemEncoder):
     kind: ClassVar[str] = "tower"
     description: ClassVar[str] = "Normalised sum of word, category, price and name codes, by the rows that events use."
     Settings: ClassVar[type[ItemSettings]] = TowerSettings
+    solves: ClassVar[tuple[Claim, ...]] = (Claim("codes", margin=0.4, twin={"kind": "word"}),)
 
     word: Tensor
     rest: Tensor

@@ -21,6 +21,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from kit.claims import Claim
 from kit.models.losses.base import LossSettings, PairLoss, PairScores, loss
 
 Correction = Literal["none", "logq", "negatives", "refined"]
@@ -40,6 +41,10 @@ class Softmax(PairLoss):
     kind: ClassVar[str] = "softmax"
     description: ClassVar[str] = "Cross-entropy of the positive among its negatives, corrected for how they were drawn."
     Settings: ClassVar[type[LossSettings]] = SoftmaxSettings
+    solves: ClassVar[tuple[Claim, ...]] = (
+        Claim("exposure", margin=0.15, twin={"correction": "none"}, given={"correction": "refined"}),
+        Claim("exposure", margin=0.15, twin={"correction": "none"}, given={"correction": "logq"}),
+    )
 
     def __call__(self, scores: PairScores) -> Tensor:
         """See PairLoss.

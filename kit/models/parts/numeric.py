@@ -12,6 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from kit.claims import Claim
 from kit.kinds import OneOf, register
 from kit.recipe import Strict
 from kit.registry import Registry
@@ -102,6 +103,7 @@ class Piecewise(NumericEncoding):
     kind: ClassVar[str] = "piecewise"
     description: ClassVar[str] = "Features piecewise-linearly encoded, each by a map of its own."
     Settings: ClassVar[type[NumericSettings]] = PiecewiseSettings
+    solves: ClassVar[tuple[Claim, ...]] = (Claim("bands", margin=0.05, twin={"kind": "quantile"}, given={"bins": 12}),)
 
     def __init__(self, columns: int, settings: PiecewiseSettings) -> None:
         super().__init__(columns, settings)

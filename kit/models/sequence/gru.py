@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
+from kit.claims import Claim
 from kit.models.events import Batch
 from kit.models.sequence.base import EncoderSettings, SequenceEncoder, encoder
 
@@ -26,6 +27,7 @@ class GRU(SequenceEncoder):
     kind: ClassVar[str] = "gru"
     description: ClassVar[str] = "Gated recurrent units."
     Settings: ClassVar[type[EncoderSettings]] = GRUSettings
+    solves: ClassVar[tuple[Claim, ...]] = (Claim("order", margin=0.4, twin={"kind": "bag"}),)
 
     def __init__(self, width: int, settings: GRUSettings) -> None:
         super().__init__(width, settings)

@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kit.claims import Claim
 from kit.errors import KitError
 from kit.models.events import Batch
 from kit.models.sequence.base import EncoderSettings, SequenceEncoder, encoder
@@ -72,6 +73,7 @@ class HSTU(SequenceEncoder):
     kind: ClassVar[str] = "hstu"
     description: ClassVar[str] = "Pointwise (softmax-free) attention that keeps counts."
     Settings: ClassVar[type[EncoderSettings]] = HSTUSettings
+    solves: ClassVar[tuple[Claim, ...]] = (Claim("order", margin=0.4, twin={"kind": "bag"}),)
 
     def __init__(self, width: int, settings: HSTUSettings) -> None:
         super().__init__(width, settings)

@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kit.claims import Claim
 from kit.errors import KitError
 from kit.models.events import Batch
 from kit.models.sequence.base import EncoderSettings, SequenceEncoder, encoder
@@ -73,6 +74,7 @@ class Transformer(SequenceEncoder):
     kind: ClassVar[str] = "transformer"
     description: ClassVar[str] = "Pre-norm causal transformer."
     Settings: ClassVar[type[EncoderSettings]] = TransformerSettings
+    solves: ClassVar[tuple[Claim, ...]] = (Claim("order", margin=0.4, twin={"kind": "bag"}),)
 
     def __init__(self, width: int, settings: TransformerSettings) -> None:
         super().__init__(width, settings)

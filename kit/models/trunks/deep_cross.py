@@ -13,6 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from kit.claims import Claim
 from kit.models.trunks.base import Trunk, TrunkSettings, trunk
 
 
@@ -73,6 +74,10 @@ class DeepCross(Trunk):
     kind: ClassVar[str] = "deep_cross"
     description: ClassVar[str] = "Cross layers and deep layers side by side (DCN-v2)."
     Settings: ClassVar[type[TrunkSettings]] = DeepCrossSettings
+    solves: ClassVar[tuple[Claim, ...]] = (
+        Claim("xor", margin=0.15, twin={"layers": 0}, given={"hidden": 24, "depth": 0, "rank": 4}),
+        Claim("xor", margin=0.15, twin={"layers": 0}, given={"hidden": 24, "depth": 0, "rank": 0}),
+    )
 
     def __init__(self, width: int, out: int, settings: DeepCrossSettings) -> None:
         super().__init__(width, out, settings)
