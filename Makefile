@@ -11,7 +11,7 @@ SIZES ?= 10000,100000,1000000
 KIT := .venv/bin/kit
 
 .DEFAULT_GOAL := help
-.PHONY: help submission data install test check browser bench format reference figures clean
+.PHONY: help submission data install test check browser bench format reference figures docs clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -66,6 +66,10 @@ format: .venv/installed-dev ## let ruff format and sort
 
 reference: .venv/installed-dev ## write docs/reference anew from the commands and the schema
 	.venv/bin/python -m kit.cli.reference docs/reference
+
+docs: .venv/installed-dev ## build the site → data/site (offline; warnings and dead links are errors); then: python -m http.server -d data/site/site
+	.venv/bin/python docs/pages.py data/site
+	cd data/site && $(CURDIR)/.venv/bin/zensical build --clean --strict
 
 figures: .venv/installed ## draw the figures of README and docs from their JSON (TAKE=bench.json: official scores from it)
 	.venv/bin/python docs/figures.py $(if $(TAKE),--take $(TAKE))

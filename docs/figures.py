@@ -38,14 +38,14 @@ DARK = {
     "grid": "#3d444d",
     "dots": ("#d29922", "#58a6ff", "#bc8cff", "#3fb950", "#f85149"),
 }
-WIDTH, NAMES, EDGE, LINE, HEAD, FOOT = 760, 150, 24, 30, 58, 30
+WIDTH, NAMES, EDGE, LINE, HEAD, FOOT = 640, 136, 18, 30, 62, 32
 
 
 def style(colours: Mapping[str, Any]) -> str:
     """CSS rules of one colour scheme."""
     rules = [
-        f"text{{font:13px system-ui,sans-serif;fill:{colours['ink']}}}",
-        f".s{{fill:{colours['soft']};font-size:11px}}",
+        f"text{{font:15px system-ui,sans-serif;fill:{colours['ink']}}}",
+        f".s{{fill:{colours['soft']};font-size:13px}}",
     ]
     rules += [f".g{{stroke:{colours['grid']}}}", f".m{{stroke:{colours['ink']};stroke-width:2}}"]
     for k, colour in enumerate(colours["dots"]):
@@ -100,7 +100,7 @@ def legend(names: Sequence[str], mark: str | None) -> Iterator[str]:
     x = EDGE
     for k, name in enumerate(names):
         yield f'<circle class="f{k}" cx="{x + 5}" cy="38" r="5"/><text class="s" x="{x + 15}" y="42">{escape(name)}</text>'
-        x += 34 + round(6.2 * len(name))
+        x += 34 + round(7.0 * len(name))
     if mark:
         yield f'<line class="m" x1="{x + 5}" x2="{x + 5}" y1="31" y2="45"/>'
         yield f'<text class="s" x="{x + 13}" y="42">{escape(mark)}</text>'

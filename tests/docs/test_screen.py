@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -101,6 +102,21 @@ def test_a_dead_link_is_noticed(tmp_path: Path):
     assert PAGES.dead_in(page) == []
     page.write_text("[a](gone.md) [b](there.md#another) ![c](no.svg)\n")
     assert PAGES.dead_in(page) == ["gone.md", "there.md#another", "no.svg"]
+
+
+def test_the_site_is_built_without_a_warning_or_another_host(tmp_path: Path):
+    zensical = Path(sys.executable).with_name("zensical")
+    PAGES.stage(tmp_path)
+    done = subprocess.run([zensical, "build", "--strict"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "No issues found" in done.stdout + done.stderr, done.stdout + done.stderr
+    built = sorted((tmp_path / "site").rglob("*.html"))
+    pages = sorted((tmp_path / "docs").rglob("*.md"))
+    assert len(built) == len(pages) + 1, "each page, and the one for none"
+    told = "\n".join(path.read_text(encoding="utf-8") for path in built)
+    assert re.findall(r'<(?:script|link|img|iframe)[^>]*(?:src|href)="(?:https?:)?//[^"]*"', told) == []
+    (tmp_path / "docs" / "start.md").write_text("[nowhere](gone.md)\n")
+    done = subprocess.run([zensical, "build", "--strict"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode != 0, "strict: a dead link is an error"
 
 
 @pytest.mark.slow
