@@ -15,6 +15,9 @@ from kit.arrays import read_array
 from kit.challenge import TARGET_DAYS, EventType
 from kit.errors import KitError
 
+CEILING_VERSION = 2
+"""Version of what a synthetic shop's ceiling may know. The first knew the tastes of clients whom history hardly shows."""
+
 
 @dataclass(frozen=True)
 class Split:
@@ -142,6 +145,14 @@ class DataFolder:
     def ceiling(self) -> Path:
         """Scores of a near-optimal prediction; synthetic shops only."""
         return self.root / "ceiling.json"
+
+    @property
+    def has_ceiling(self) -> bool:
+        """Whether there is a ceiling of this version."""
+        try:
+            return bool(json.loads(self.ceiling.read_text(encoding="utf-8")).get("version") == CEILING_VERSION)
+        except (OSError, ValueError, AttributeError):
+            return False
 
     @property
     def is_split(self) -> bool:

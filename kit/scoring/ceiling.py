@@ -1,7 +1,9 @@
 """The ceiling of a synthetic shop: the scores of a prediction made from the generator's own probabilities.
 
-It knows every client's tastes and rates at the cut and nothing that history cannot show (see `kit.data.shop.belief` and
-`expect`). Written beside the data: `ceiling.json` and the probabilities, which can be sent through a probe as a profile.
+It knows the tastes and rates at the cut of clients who came more than once, and of the others what history shows: of those who
+came once the posterior of both (`kit.data.shop.posterior`), of those who never came their group's mean. Whether somebody has left
+and what else is hidden enters as a posterior for all (`belief`, `expect`). Written beside the data: `ceiling.json` and the
+probabilities, which can be sent through a probe as a profile.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from kit.data.layout import DataFolder
+from kit.data.layout import CEILING_VERSION, DataFolder
+from kit.data.shop.evidence import seen_cells
 from kit.data.shop.predict import Targets, predict
 from kit.data.shop.truth import FOLDER, Truth, load_truth
 from kit.data.targets import CHALLENGE_LISTS
@@ -25,9 +28,10 @@ from kit.tasks.labels import UndefinedTask, load_targets, load_task, targets_dig
 
 PROBABILITIES: Final = "ceiling_probabilities.npz"
 HOW: Final = (
-    "Analytic expectation of the generating process in the validation window, given each client's tastes, rates and "
-    "restock rhythm at the cut. Whether a silent client has left, and what else history does not show, enters as a "
-    "posterior; changes after the cut are averaged over; clients without history share one prediction."
+    "Analytic expectation of the generating process in the validation window, given tastes, rates and restock rhythm at the "
+    "cut of clients who came more than once; of those who came once, tastes and rates enter as the posterior that their visit "
+    "allows. Whether a silent client has left, and what else history does not show, enters as a posterior; changes after the "
+    "cut are averaged over; clients without history share one prediction."
 )
 
 
@@ -52,6 +56,7 @@ def write_ceiling(root: Path) -> None:
     _save(root / FOLDER / PROBABILITIES, ids, chances)
     sampled = len(ids) < truth.preset.relevant
     result = {
+        "version": CEILING_VERSION,
         "preset": truth.preset.name,
         "seed": truth.seed,
         "days": truth.days,
@@ -68,7 +73,7 @@ def write_ceiling(root: Path) -> None:
 def ceiling_probabilities(folder: DataFolder, truth: Truth) -> tuple[NDArray[np.int64], dict[str, NDArray[np.float32]]]:
     """Sorted client ids (n,) and per task (n, labels) probabilities; churn and conversion: of no purchase."""
     lists = {name: load_targets(folder.targets(name)) for name in CHALLENGE_LISTS if folder.targets(name).exists()}
-    chances = predict(truth, Targets.of(truth.catalogue, lists))
+    chances = predict(truth, Targets.of(truth.catalogue, lists), seen_cells(folder, truth))
     order = np.argsort(truth.clients.id)
     return truth.clients.id[order], {task: values[order] for task, values in chances.items()}
 

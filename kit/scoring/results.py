@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from kit.challenge import TARGET_DAYS, TaskName
 from kit.contract import vectors_digest
-from kit.data.layout import DataFolder
+from kit.data.layout import CEILING_VERSION, DataFolder
 from kit.errors import KitError
 from kit.probes.registry import Explanation
 from kit.progress import say
@@ -341,10 +341,15 @@ def read_ceiling(folder: DataFolder) -> dict[str, dict[str, Any]]:
 
 
 def ceiling_note(folder: DataFolder) -> str | None:
-    """Why a ceiling of windows of another length is not shown; None where there is none, or one of this length."""
+    """Why a ceiling of windows of another length, or of an earlier version, is not shown; None where there is none, or it is."""
     found = _ceiling(folder)
     if found is None or not folder.is_split:
         return None
+    if "preset" in found and found.get("version") != CEILING_VERSION:
+        return (
+            f"no ceiling is shown: {folder.ceiling} is of an earlier version, which knew what no history shows; "
+            "the `kit data synth` command that made the shop makes its ceiling anew"
+        )
     made, now = int(found.get("days", TARGET_DAYS)), folder.split().days
     if made == now:
         return None

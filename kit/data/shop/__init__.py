@@ -60,10 +60,10 @@ LONGEST = DAYS // 3
 def is_unfinished(
     root: Path, preset: str, seed: int, days: int = TARGET_DAYS, clients: int | None = None, vary: int | None = None
 ) -> bool:
-    """Whether a folder holds this very shop, whole, but no ceiling yet."""
+    """Whether a folder holds this very shop, whole, but no ceiling yet, or one of an earlier version."""
     made = made_as(root)
     many = preset_called(preset).relevant if clients is None else clients
-    return made == (preset, seed, days, many, vary) and not DataFolder(root).ceiling.exists()
+    return made == (preset, seed, days, many, vary) and not DataFolder(root).has_ceiling
 
 
 def synth(

@@ -27,16 +27,20 @@ class Belief:
     """That a continuation is pending, given presence."""
     wanted: Floats
     """That a complement is wanted, given presence."""
+    silence: Floats
+    """Logarithm of the chance of no session since the last one."""
 
 
 def believe(clients: Clients, cut: int = CUT_DAY, b: Behaviour = BEHAVIOUR) -> Belief:
     """Posterior of the hidden state of each client at `cut`, from its visible past."""
     state = _after_last_session(clients, b)
     pending = np.array([[[0.0, b.complement_rate], [b.follow_rate, b.follow_rate + b.complement_rate]]])  # (1, 2, 2)
+    silence = np.where(clients.last_day >= 0, 0.0, np.nan)
     began = clients.last_day[clients.last_day >= 0]
     for day in range(int(began.min(initial=cut)), cut):
         silent = (clients.last_day >= 0) & (clients.last_day < day)
-        state[silent] = _silent_day(state[silent], _steady_hazard(clients, day, b)[silent], pending)
+        state[silent], chance = _silent_day(state[silent], _steady_hazard(clients, day, b)[silent], pending)
+        silence[silent] += np.log(chance)
         gone = (
             clients.last_day <= day
         )  # leaving and coming back happen at the end of every day from the last session on
@@ -45,7 +49,7 @@ def believe(clients: Clients, cut: int = CUT_DAY, b: Behaviour = BEHAVIOUR) -> B
     here = state[:, 1]
     present = here.sum(axis=(1, 2))
     with np.errstate(invalid="ignore", divide="ignore"):
-        return Belief(present, here[:, 1].sum(axis=1) / present, here[:, :, 1].sum(axis=1) / present)
+        return Belief(present, here[:, 1].sum(axis=1) / present, here[:, :, 1].sum(axis=1) / present, silence)
 
 
 def _after_last_session(clients: Clients, b: Behaviour) -> Floats:
@@ -72,11 +76,15 @@ def _steady_hazard(clients: Clients, day: int, b: Behaviour) -> Floats:
     return np.asarray(clients.rate * b.traffic(np.array([day]))[0] + np.where(has, restock, 0.0))
 
 
-def _silent_day(state: Floats, steady: Floats, extra: Floats) -> Floats:
-    """Bayes: the chance that a present client stays silent all day falls with its hazards; an absent one always does."""
+def _silent_day(state: Floats, steady: Floats, extra: Floats) -> tuple[Floats, Floats]:
+    """Bayes: the chance that a present client stays silent all day falls with its hazards; an absent one always does.
+
+    The state after that day, and the chance of its silence (n,).
+    """
     state = state.copy()
     state[:, 1] *= np.exp(-(steady[:, None, None] + extra))
-    return np.asarray(state / state.sum(axis=(1, 2, 3), keepdims=True))
+    chance = state.sum(axis=(1, 2, 3))
+    return state / chance[:, None, None, None], chance
 
 
 def _presence_step(state: Floats, b: Behaviour) -> Floats:

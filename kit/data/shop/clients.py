@@ -18,6 +18,12 @@ NEVER: Final = 30_000
 EXISTING: Final = 0.2
 """Share of relevant clients who were customers before day 0: they turn up within EXISTING_DAYS."""
 EXISTING_DAYS: Final = 30
+RATE: Final = 0.075
+"""Median browsing sessions of relevant clients per present day, and the spread of their logarithm."""
+RATE_SPREAD: Final = 1.25
+ORDER: Final = 0.03
+"""Median chance scale of an order where density is 1, and the spread of its logarithm."""
+ORDER_SPREAD: Final = 0.9
 
 
 @dataclass
@@ -157,8 +163,8 @@ def build_clients(world: World, preset: Preset, rows: Ints, rng: np.random.Gener
     clients = Clients(
         id=world.client_ids[rows].astype(np.int64),
         relevant=relevant,
-        rate=np.where(relevant, 0.075, 0.03) * np.exp(rng.normal(0, np.where(relevant, 1.25, 0.8))),
-        order=np.where(relevant, 0.03, 0.01) * preset.density * np.exp(rng.normal(0, 0.9, n)),
+        rate=np.where(relevant, RATE, 0.03) * np.exp(rng.normal(0, np.where(relevant, RATE_SPREAD, 0.8))),
+        order=np.where(relevant, ORDER, 0.01) * preset.density * np.exp(rng.normal(0, ORDER_SPREAD, n)),
         first_order=np.where(relevant, rng.beta(2.2, 2.2, n), preset.other_buy),
         cart=np.where(relevant, 0.06, 0.015),
         first_leave=np.where(relevant, b.first_leave, 0.8),

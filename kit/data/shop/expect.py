@@ -57,10 +57,17 @@ class ExpectedFuture:
         clients: as they stood at the cut.
         belief: what is believed about them then.
         days: length of each target window: the cut lies two of them before the end.
+        interests: instead of the clients' own, what `interests_of` returns.
     """
 
     def __init__(
-        self, shop: TrueCatalogue, clients: Clients, belief: Belief, b: Behaviour | None = None, days: int = TARGET_DAYS
+        self,
+        shop: TrueCatalogue,
+        clients: Clients,
+        belief: Belief,
+        b: Behaviour | None = None,
+        days: int = TARGET_DAYS,
+        interests: tuple[Matrix, Matrix] | None = None,
     ) -> None:
         self.shop, self.clients, self.b = shop, clients, b or shop.behaviour
         self.cut, self.window = DAYS - 2 * days, DAYS - days
@@ -77,7 +84,7 @@ class ExpectedFuture:
             slot[follow, clients.follow[follow]] = belief.follow[follow]
         wants = rows[self.known & (clients.wanted >= 0)]
         self.want[wants, clients.wanted[wants]] = belief.wanted[wants]
-        self.interest, self.stray = self._interests()
+        self.interest, self.stray = interests_of(shop, clients) if interests is None else interests
         self.age = np.zeros((n, OLDEST + 1), np.float32)
         stocked = rows[(clients.restock >= 0) & (clients.restock_day >= 0)]
         self.age[stocked, np.minimum(self.cut - clients.restock_day[stocked], OLDEST)] = 1.0
@@ -86,22 +93,6 @@ class ExpectedFuture:
         self.back = np.zeros(n)
         self.present = np.where(self.known, belief.present, 1.0)
         """Chance of presence when the window begins; 1 for clients who first come later."""
-
-    def _interests(self) -> tuple[Matrix, Matrix]:
-        """(n, categories) attention to own interests at the cut, and what slots that switch will turn to."""
-        clients, shop, n = self.clients, self.shop, len(self.clients)
-        own = np.zeros((n, len(shop.popularity)), np.float32)
-        np.add.at(own, (np.arange(n)[:, None], clients.interest), clients.weight.astype(np.float32))
-        if shop.places.dimensions:
-            return own, attention(shop.places, shop.popularity, clients.position, self.b.latent)
-        of_department = np.zeros((int(shop.department.max()) + 1, len(shop.popularity)), np.float32)
-        of_department[shop.department, np.arange(len(shop.popularity))] = shop.popularity
-        of_department /= np.maximum(of_department.sum(axis=1, keepdims=True), 1e-12)
-        near = np.zeros_like(own)
-        for slot in range(INTERESTS):
-            neighbour = shop.department[clients.interest[:, (slot + 1) % INTERESTS]]
-            near += clients.weight[:, slot, None].astype(np.float32) * of_department[neighbour]
-        return own, 0.5 * near + 0.5 * shop.popularity.astype(np.float32)
 
     def __iter__(self) -> Iterator[Day]:
         for day in range(self.cut, DAYS):
@@ -205,6 +196,23 @@ class ExpectedFuture:
         self.open = self.open * quiet + np.float32(b.follow_open) * carts
         self.plain = self.plain * quiet + np.float32(b.follow) * (sessions - orders - carts)
         self.want = (self.want - fired) * no_order + np.float32(b.complement) * orders[:, self.wanted_by]
+
+
+def interests_of(shop: TrueCatalogue, clients: Clients) -> tuple[Matrix, Matrix]:
+    """(n, categories) attention to own interests at the cut, and what slots that switch will turn to."""
+    n = len(clients.interest)
+    own = np.zeros((n, len(shop.popularity)), np.float32)
+    np.add.at(own, (np.arange(n)[:, None], clients.interest), clients.weight.astype(np.float32))
+    if shop.places.dimensions:
+        return own, attention(shop.places, shop.popularity, clients.position, shop.behaviour.latent)
+    of_department = np.zeros((int(shop.department.max()) + 1, len(shop.popularity)), np.float32)
+    of_department[shop.department, np.arange(len(shop.popularity))] = shop.popularity
+    of_department /= np.maximum(of_department.sum(axis=1, keepdims=True), 1e-12)
+    near = np.zeros_like(own)
+    for slot in range(INTERESTS):
+        neighbour = shop.department[clients.interest[:, (slot + 1) % INTERESTS]]
+        near += clients.weight[:, slot, None].astype(np.float32) * of_department[neighbour]
+    return own, 0.5 * near + 0.5 * shop.popularity.astype(np.float32)
 
 
 def _share(other: Floats, own: float) -> Floats:

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from kit.challenge import PRICE_BUCKETS, TaskName
 from kit.data.shop.behaviour import Floats, Ints
-from kit.data.shop.belief import believe
+from kit.data.shop.belief import Belief, believe
 from kit.data.shop.clients import Clients, taste
 from kit.data.shop.expect import Day, ExpectedFuture, Matrix
-from kit.data.shop.presets import CELLS, DAYS
+from kit.data.shop.posterior import Pool, Tastes, came_once, guesses, nothing_seen
+from kit.data.shop.presets import CELLS, DAYS, INTERESTS
 from kit.data.shop.truth import TrueCatalogue, Truth
 from kit.data.shop.world import attraction, epoch_of
 from kit.progress import track
@@ -49,10 +50,15 @@ def _positions(ids: Ints, wanted: Ints) -> Ints:
     return np.where(ids[at] == wanted, at, -1)
 
 
-def predict(truth: Truth, targets: Targets) -> dict[str, Matrix]:
+def predict(truth: Truth, targets: Targets, seen: Matrix | None = None) -> dict[str, Matrix]:
     """(n, labels) probabilities per task, rows as in `truth.clients`; churn and conversion: of no purchase.
 
-    Clients without a session before the cut all get the mean of their group's.
+    Clients without a session before the cut all get the mean of their group's, those with one what it shows (`posterior`).
+
+    Args:
+        truth: the shop, and its clients at the cut.
+        targets: what is asked for.
+        seen: (n, CELLS) how many products of each cell the clients met in their last session; none by default.
     """
     clients, shop = truth.clients, truth.catalogue
     shelves = {
@@ -64,6 +70,14 @@ def predict(truth: Truth, targets: Targets) -> dict[str, Matrix]:
         for start in track(range(0, len(clients), size), "expected orders", -(-len(clients) // size))
     ]
     whole = {task.value: np.concatenate([chunk[task] for chunk in chunks]) for task in TaskName}
+    once = np.flatnonzero(came_once(clients))
+    if len(once):
+        tastes = _tastes(truth, clients.take(once), nothing_seen(clients)[once] if seen is None else seen[once])
+        parts = [np.arange(len(once))[start : start + size] for start in range(0, len(once), size)]
+        for part in track(parts, "those who came once", len(parts)):
+            some = _guess(truth, clients.take(once[part]), targets, shelves, tastes.take(part))
+            for task, values in some.items():
+                whole[task][once[part]] = values
     unseen = clients.last_day < 0
     for chances in whole.values():
         if unseen.any():
@@ -104,11 +118,23 @@ class _Tables:
 
 
 def _predict(
-    shop: TrueCatalogue, clients: Clients, targets: Targets, shelves: dict[int, _Tables], days: int
+    shop: TrueCatalogue,
+    clients: Clients,
+    targets: Targets,
+    shelves: dict[int, _Tables],
+    days: int,
+    belief: Belief | None = None,
+    tastes: Tastes | None = None,
 ) -> dict[str, Matrix]:
-    """Probabilities of a chunk of clients in the second window of `days`, present and away ones mixed by the posterior."""
-    future = ExpectedFuture(shop, clients, believe(clients, DAYS - 2 * days, shop.behaviour), days=days)
-    meetings = _Meetings(shop, clients, targets, shelves)
+    """Probabilities of a chunk of clients in the second window of `days`, present and away ones mixed by the posterior.
+
+    `belief` and `tastes` are known already for those whose own traits are not to be read.
+    """
+    if belief is None:
+        belief = believe(clients, DAYS - 2 * days, shop.behaviour)
+    interests = None if tastes is None else (tastes.own, tastes.stray)
+    future = ExpectedFuture(shop, clients, belief, days=days, interests=interests)
+    meetings = _Meetings(shop, clients, targets, shelves, None if tastes is None else tastes.cells)
     for day in future:
         if day.day >= future.window:
             meetings.add(day)
@@ -124,10 +150,42 @@ def _predict(
     }
 
 
+def _tastes(truth: Truth, clients: Clients, seen: Matrix) -> Tastes:
+    """What the one session of these clients shows of their tastes, the shelves' attraction taken at the cut."""
+    shop, cut = truth.catalogue, DAYS - 2 * truth.days
+    kept = np.exp(-(cut - clients.birth) * shop.behaviour.switch / INTERESTS)
+    mass = _Tables.of(shop, int(epoch_of(cut))).mass
+    return Pool(truth).tastes(clients.last, seen, mass, kept)
+
+
+def _guess(
+    truth: Truth, clients: Clients, targets: Targets, shelves: dict[int, _Tables], tastes: Tastes
+) -> dict[str, Matrix]:
+    """Probabilities of clients who came once, averaged over how often they may come."""
+    shop, logs, found = truth.catalogue, [], []
+    for some, share in guesses(clients, truth.preset.density):
+        belief = believe(some, DAYS - 2 * truth.days, shop.behaviour)
+        logs.append(belief.silence + np.log(share))
+        found.append(_predict(shop, some, targets, shelves, truth.days, belief, tastes))
+    weight = np.exp(np.stack(logs) - np.max(logs, axis=0))
+    weight /= weight.sum(axis=0)
+    return {
+        task: np.asarray(sum(w[:, None] * one[task] for w, one in zip(weight, found, strict=True)), dtype=np.float32)
+        for task in found[0]
+    }
+
+
 class _Meetings:
     """Adds up how often clients are expected to meet each target; the orders of one epoch share a shelf."""
 
-    def __init__(self, shop: TrueCatalogue, clients: Clients, targets: Targets, shelves: dict[int, _Tables]) -> None:
+    def __init__(
+        self,
+        shop: TrueCatalogue,
+        clients: Clients,
+        targets: Targets,
+        shelves: dict[int, _Tables],
+        cells: Matrix | None = None,
+    ) -> None:
         self.shop, self.clients, self.targets, self.shelves = shop, clients, targets, shelves
         self.orders: dict[int, Matrix] = {}
         self.restocks: dict[int, Floats] = {}
@@ -136,7 +194,7 @@ class _Meetings:
         self.chained: dict[int, Floats] = {}
         self.once = np.zeros((2, len(clients)))
         """Orders that come at most once in a window, of present clients: restocks, and those that end a first visit."""
-        self.taste = taste(clients.price, clients.liking, clients.fresh, clients.spread)
+        self.taste = taste(clients.price, clients.liking, clients.fresh, clients.spread) if cells is None else cells
         self.bundled = np.argsort(shop.complement)
 
     def add(self, day: Day) -> None:
