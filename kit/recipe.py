@@ -226,16 +226,39 @@ def require_name(name: str) -> None:
         )
 
 
+SHIPPED = Path(__file__).parent / "pipelines"
+"""The recipes that come with the kit; in a checkout a link to pipelines/."""
+
+
+def shipped(path: Path) -> Path:
+    """`path`, or for a bare name that is no file, such as `blend` or `tune/profile`, the recipe of that name that comes with the
+    kit, so that an installed kit needs no checkout."""
+    bare = path.name and not path.suffix and not path.is_absolute() and ".." not in path.parts
+    named = SHIPPED / path.with_name(f"{path.name}.toml") if bare else path
+    return named if not path.is_file() and named.is_file() else path
+
+
+def recipe_file(path: Path) -> Path:
+    """The file of a recipe, `shipped` ones by name.
+
+    Raises:
+        KitError: there is none; the nearest name is suggested.
+    """
+    found = shipped(path)
+    if not found.is_file():
+        beside = sorted({p.stem for folder in (Path("pipelines"), SHIPPED) for p in folder.glob("*.toml")})
+        raise KitError(f"There is no recipe {str(path)!r};", nearest(path.stem, beside) + " (in pipelines/).")
+    return found
+
+
 def read_recipe(path: Path) -> Recipe:
-    """Read and check a recipe.
+    """Read and check a recipe: a file's, or one that comes with the kit by its name.
 
     Raises:
         KitError: missing file, TOML syntax, unknown or ill-typed key (the message names file, key and nearest valid key), or a
             plugin that cannot be imported.
     """
-    if not path.is_file():
-        beside = sorted(p.stem for p in Path("pipelines").glob("*.toml"))
-        raise KitError(f"There is no recipe {str(path)!r};", nearest(path.stem, beside) + " (in pipelines/).")
+    path = recipe_file(path)
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

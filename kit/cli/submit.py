@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 
 def submit(
-    recipe: Annotated[Path, typer.Argument(help="A recipe, such as pipelines/stats.toml.")],
+    recipe: Annotated[
+        Path,
+        typer.Argument(help="A recipe: a file, or the name of one that comes with the kit (`blend`)."),
+    ],
     data: DataOption,
     name: Annotated[str | None, typer.Option(help="Name under submissions/; the recipe's name by default.")] = None,
     out: Annotated[Path | None, typer.Option(help="Another folder than submissions/NAME.")] = None,

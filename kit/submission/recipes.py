@@ -22,7 +22,7 @@ from kit.history import History
 from kit.lineage import changes
 from kit.profile.assemble import select
 from kit.profile.build import plan_block
-from kit.recipe import BlockEntry, Recipe, keys_beside, read_recipe
+from kit.recipe import BlockEntry, Recipe, keys_beside, read_recipe, recipe_file
 from kit.store import Store, is_whole, remove_tree
 from kit.trouble import number_of
 
@@ -58,6 +58,7 @@ def check_recipe(path: Path, data: Path | None = None, store: Store | None = Non
     Raises:
         KitError: the file is missing or no TOML; the data folder cannot be opened.
     """
+    path = recipe_file(path)
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -23,7 +23,7 @@ from pydantic import Field, PlainSerializer, PlainValidator, field_validator, mo
 from kit.blocks.base import make_block
 from kit.errors import KitError, nearest
 from kit.plugins import use_plugins
-from kit.recipe import Recipe, Strict, parse
+from kit.recipe import Recipe, Strict, parse, shipped
 from kit.store import digest
 from kit.tasks import CHALLENGE, Task, find_task
 from kit.tune.leaves import ABSENT, Leaf, Pick, Scalar, as_leaf
@@ -198,6 +198,7 @@ def read_space(path: Path, overrides: Mapping[str, Any] | None = None) -> Space:
     Raises:
         KitError: missing file, TOML syntax, unknown or ill-typed key (names the nearest), nothing to search.
     """
+    path = shipped(path)
     if not path.is_file():
         beside = sorted(str(p) for p in Path("pipelines/tune").glob("*.toml"))
         raise KitError(f"There is no search space {str(path)!r};", nearest(str(path), beside))
