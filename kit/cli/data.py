@@ -135,7 +135,7 @@ def convert(
         str,
         typer.Argument(
             metavar="SOURCE_OR_MAPPING",
-            help="A ready mapping (online-retail, retailrocket, rees46, otto) or the path of your own mapping.toml.",
+            help="Ready (online-retail, retailrocket, rees46, otto, hm, ta-feng, ga4), or the path of your own mapping.toml.",
         ),
     ],
     source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder with the shop's own files.")],
