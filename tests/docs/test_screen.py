@@ -119,14 +119,37 @@ def test_the_site_is_built_without_a_warning_or_another_host(tmp_path: Path):
     assert done.returncode != 0, "strict: a dead link is an error"
 
 
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("screen") / "tiny"
+    synth(root, "tiny", 0)
+    split_folder(root)
+    return root
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs" / "tutorials").glob("*.py")), ids=lambda path: path.stem)
+def test_the_tutorial_runs(path: Path, tmp_path: Path, tiny: Path):
+    text = path.read_text(encoding="utf-8")
+    assert text.count("# %% ") >= 3 and path.name in (path.parent / "README.md").read_text(encoding="utf-8")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "tiny").symlink_to(tiny)
+    code = f"import runpy; runpy.run_path({str(path)!r}, run_name='__main__')"
+    done = python(tmp_path, code, path=ROOT, environment={"PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.slow
-def test_the_python_of_the_readme(tmp_path: Path):
-    """Its lines at the tiny size, with one task."""
-    synth(tmp_path / "data" / "tiny", "tiny", 0)
-    split_folder(tmp_path / "data" / "tiny")
+def test_the_python_of_the_readme(tmp_path: Path, tiny: Path):
+    """Its lines at the tiny size, with the quickest recipe and one task."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "tiny").symlink_to(tiny)
     (tmp_path / "pipelines").symlink_to(ROOT / "pipelines")
     text = "\n".join(block.text for block in blocks(ROOT / "README.md") if block.language == "python")
-    one = text.replace("small", "tiny").replace('probe="fast"', 'probe="fast", tasks=["churn"]')
+    one = (
+        text.replace("small", "tiny")
+        .replace("stats.toml", "baseline.toml")
+        .replace('probe="fast"', 'probe="fast", tasks=["churn"]')
+    )
     assert one.count("tiny") == 1 and "tasks=" in one
     done = python(tmp_path, one, path=ROOT, environment={"PYTHONPATH": str(ROOT)})
     assert done.returncode == 0, done.stderr
