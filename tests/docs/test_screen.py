@@ -14,6 +14,7 @@ import pytest
 from fresh import python
 from guide import blocks
 
+import kit
 from kit.data.shop import synth
 from kit.data.split import split_folder
 
@@ -136,6 +137,26 @@ def test_the_tutorial_runs(path: Path, tmp_path: Path, tiny: Path):
     code = f"import runpy; runpy.run_path({str(path)!r}, run_name='__main__')"
     done = python(tmp_path, code, path=ROOT, environment={"PYTHONPATH": str(ROOT)})
     assert done.returncode == 0, done.stderr
+
+
+def test_the_first_row_of_the_leaderboard_is_made_again(tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch):
+    """Three of its tasks; sums are those of their rows."""
+    text = (ROOT / "LEADERBOARD.md").read_text(encoding="utf-8")
+    table = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")
+    ]
+    rows = [dict(zip(table[0], row, strict=True)) for row in table[2:]]
+    for row in rows:
+        assert round(sum(float(row[task]) for task in FIGURES.official()["tasks"]), 3) == pytest.approx(
+            float(row["sum"]), abs=2e-3
+        )
+    first = rows[0]
+    assert first["shop"] == "tiny"
+    monkeypatch.setenv("KIT_STORE", str(tmp_path / "store"))
+    submission = kit.submit(first["recipe"], tiny, tmp_path / "submission")
+    report = kit.score(submission, tiny, first["probe"], ["churn", "propensity_category", "conversion"])
+    for task, entry in report.tasks.items():
+        assert entry["score"] == pytest.approx(float(first[task.removeprefix("propensity_")]), abs=0.012), task
 
 
 @pytest.mark.slow
