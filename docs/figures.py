@@ -214,6 +214,8 @@ def table() -> str:
         f"Means over {shops}, {found['precision']}, {found['made']}: denser than",
         "life, so they say nothing of scores in the challenge.",
     ]
+    if "note" in found:
+        lines.append(found["note"])
     return "\n".join(lines) + "\n"
 
 
