@@ -64,8 +64,9 @@ format: .venv/installed-dev ## let ruff format and sort
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
 
-reference: .venv/installed-dev ## write docs/reference anew from the commands and the schema
+reference: .venv/installed-dev ## write docs/reference and docs/techniques.md anew from the commands, the schema and the parts
 	.venv/bin/python -m kit.cli.reference docs/reference
+	@$(KIT) techniques --write docs/techniques.md
 
 docs: .venv/installed-dev ## build the site → data/site (offline; warnings and dead links are errors); then: python -m http.server -d data/site/site
 	.venv/bin/python docs/pages.py data/site

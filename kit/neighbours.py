@@ -1,6 +1,8 @@
 """The clients most similar to a client, by the cosine of their profiles, and what makes them similar.
 
 A cosine is a sum over columns of products of the two normalised rows, so it falls apart into blocks and columns exactly.
+
+Technique I1.
 """
 
 from __future__ import annotations

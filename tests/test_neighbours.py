@@ -116,6 +116,7 @@ def test_a_submission_from_elsewhere_is_one_block(tmp_path: Path):
     assert (list(profiles.blocks), profiles.names[1]) == (["profile"], "profile.column_1")
 
 
+@pytest.mark.technique("I1")
 def test_the_index_finds_nearly_all_and_is_kept(random_folder: Path, store: Store):
     pytest.importorskip("faiss")
     profiles = open_profiles(random_folder)
@@ -128,6 +129,7 @@ def test_the_index_finds_nearly_all_and_is_kept(random_folder: Path, store: Stor
     assert [record["made"] for record in store.records("neighbours")] == made
 
 
+@pytest.mark.technique("I1")
 def test_recall_notices_a_bad_index(random_folder: Path):
     class Bad:
         def search(self, profiles: Profiles, rows: np.ndarray, k: int) -> list[np.ndarray]:

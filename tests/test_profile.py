@@ -89,12 +89,14 @@ def test_mean_imputation_flags_and_constant_columns_by_hand():
     np.testing.assert_array_equal(part.values, np.array([[1, 3, 1], [3, 2, 0], [5, 4, 0]], dtype=np.float32))
 
 
+@pytest.mark.technique("A1")
 def test_row_l2_and_weight():
     values = np.array([[3, 4], [0, 0], [6, 8]], dtype=np.float32)
     part = prepare_block(values, ("a", "b"), entry(row_l2=True, weight=2.0), 0)
     np.testing.assert_allclose(part.values, [[1.2, 1.6], [0, 0], [1.2, 1.6]], rtol=1e-6)
 
 
+@pytest.mark.technique("A1")
 def test_scales_by_hand():
     column = np.array([[0.0], [1.0], [10.0], [np.nan]], dtype=np.float32)
     np.testing.assert_allclose(scale_columns(column[:3], "quantile", 0)[:, 0], [-1, 0, 1], atol=1e-6)

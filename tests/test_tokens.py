@@ -58,6 +58,7 @@ def slow_words(events: dict[int, list[tuple]], codes: list[int], threshold: int)
     return {value: sorted(t)[threshold - 1] for value, t in times.items() if len(t) >= threshold}
 
 
+@pytest.mark.technique("A2")
 @pytest.mark.parametrize("collapse", [True, False])
 def test_equals_the_slow_definition(toy_history: History, collapse: bool):
     tokens = tokenise(toy_history, TokenSettings(min_sku=2, min_url=3, collapse=collapse))
@@ -125,6 +126,7 @@ def test_batches_at_a_cut_equal_batches_of_the_rewound_history(toy_history: Hist
         np.testing.assert_array_equal(one[key], two[key], err_msg=key)
 
 
+@pytest.mark.technique("A2", "A4")
 def test_a_batch_by_hand(toy_history: History, tokens: Tokens):
     events = slow_events(toy_history, True)
     cuts = tokens.cut - DAY * np.array([0, 3, 10, 59])

@@ -1,9 +1,11 @@
-"""Block `als`: implicit-feedback matrix factorisation of client × category, sku or url (TECHNIQUES C4).
+"""Block `als`: implicit-feedback matrix factorisation of client × category, sku or url.
 
 Hu, Koren & Volinsky 2008, "Collaborative Filtering for Implicit Feedback Datasets", solved by the `implicit` library.
 An entry's confidence is 1 + alpha · log(1 + w), w = Σ over the client's events of weight[type] · 2^(−age / half_life); the
 logarithm keeps a wholesaler's thousand orders from making the equations singular in float32. Clients are embedded by one
 least-squares step on the fitted item factors, so new clients and other cuts need no refit.
+
+Technique C4.
 """
 
 from __future__ import annotations

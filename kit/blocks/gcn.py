@@ -1,4 +1,7 @@
-"""Block `gcn`: LightGCN on clients, products, urls and their side nodes (TECHNIQUES C2)."""
+"""Block `gcn`: LightGCN on clients, products, urls and their side nodes.
+
+Technique C2.
+"""
 
 from __future__ import annotations
 

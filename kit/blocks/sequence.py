@@ -1,4 +1,4 @@
-"""Block `sequence`: states of a causal encoder trained on the clients' own histories (TECHNIQUES B1–B4).
+"""Block `sequence`: states of a causal encoder trained on the clients' own histories.
 
 Self-supervised: what comes next, what happens to it and when, all of it before the cut. Nothing from a target window enters.
 """

@@ -1,4 +1,7 @@
-"""Block `twhin`: translating embeddings of the client–product–url–code graph (TECHNIQUES C1)."""
+"""Block `twhin`: translating embeddings of the client–product–url–code graph.
+
+Technique C1.
+"""
 
 from __future__ import annotations
 

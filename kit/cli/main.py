@@ -22,6 +22,7 @@ from kit.cli.net import caught
 from kit.cli.report import report
 from kit.cli.score import score
 from kit.cli.submit import submit, validate
+from kit.cli.techniques import techniques
 
 app = typer.Typer(
     cls=Interruptible,
@@ -45,6 +46,7 @@ app.command()(compare)
 app.command()(calibrate)
 app.command()(ablate)
 app.add_typer(bench.app, name="bench")
+app.command()(techniques)
 app.command()(board)
 app.command()(neighbours)
 app.command()(report)

@@ -1,9 +1,11 @@
 """What the 16 x 256 codes are: product- or residual-quantised, and whether queries and names share one quantiser.
 
-Two measurements (TECHNIQUES E1). (1) Mutual information between each code and the product's category: about equal over the
+Two measurements. (1) Mutual information between each code and the product's category: about equal over the
 positions means a product quantiser (positions are exchangeable parts), falling means a residual one (a prefix says most).
 (2) Agreeing positions between a query and the name of the product carted within 30 minutes, against the same queries with
 names of other pairs: only if the interval of the difference excludes 0 may both look their codes up in the same table.
+
+Technique E1.
 """
 
 from __future__ import annotations

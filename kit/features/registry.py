@@ -1,6 +1,8 @@
 """Families of hand-made features: each a function from a History to a lazy frame keyed by client, registered by name.
 
 A new family is one file in this folder, or in a plugin, that decorates a function with `family`; it is found by itself.
+
+Technique A3.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Searching and finding: do searches lead to cart adds, do their codes agree with what is carted, and what is still sought."""
+"""Searching and finding: do searches lead to cart adds, do their codes agree with what is carted, and what is still sought.
+
+Technique E5.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""Embedding of events: where tokens become vectors."""
+"""Embedding of events: where tokens become vectors.
+
+Technique B11.
+
+NOTE[DIFF]: words, category, price and codes are the modalities; the data have no images.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
 """The one embedding table: every field of events and products is a range of its rows.
 
 A token or a product is the sum of its fields' rows: one gather forward and one scatter backward whatever the number of fields.
-Events and products share the rows, so a product without history is carried by its codes, category and price (TECHNIQUES E1, E2).
+Events and products share the rows, so a product without history is carried by its codes, category and price.
+
+Technique E2.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 Source: section 6 of the challenge contract. Vectors stay in their memory map and are converted a block of rows at a time,
 logits go to files (`kit.probes.scratch`), and the tasks share these passes over the data. Everything that decides the result
 is per task, so scores do not depend on which tasks run together.
+
+Technique D5.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 The official probe neither scales its inputs nor shuffles its rows, so the scale of a block is its weight. The usual winners'
 choice is quantile-uniform for hand-made columns and row L2 for learned ones.
+
+Technique A1.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 A single score hides whom a profile serves: long histories or short ones, buyers or browsers, clients without any event. Each
 group of cohorts covers all clients and its cohorts do not overlap.
+
+Technique I8.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@
 For the boosted trees (gbm) the weight is the gain of the splits, and a contribution is exact (TreeSHAP): base and blocks add
 up to the margin, the log-odds of the label. For the network (fast) the weight is the mean size of the contributions to the most
 likely labels of a sample of clients, and these are expected gradients: what the draws leave of the margin is `unexplained`.
+
+Technique I6.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 Blocks are fitted at the earlier cut and transform both: two fits would span two spaces, and every column would seem to move.
 PSI per column, and the AUROC of a classifier that tells the cuts apart (0.5 = it cannot), cross-validated over clients.
+
+Technique I4.
 """
 
 from __future__ import annotations

@@ -1,4 +1,9 @@
-"""Padded batches of token sequences, by index arithmetic: no loop over clients or events."""
+"""Padded batches of token sequences, by index arithmetic: no loop over clients or events.
+
+Technique A4.
+
+NOTE[DIFF]: time and gaps are the only context; the data have neither device nor place.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,8 @@
 Events come sorted by client, so the tokens of a range of clients are a stretch of the arrays, whatever the range. Ids get
 their indices in a second pass, when it is known which of them have a word: counted by residues of the ids, so that no pass
 holds more than a part of the occurrences. The bytes do not depend on the ranges.
+
+Technique A2.
 """
 
 from __future__ import annotations

@@ -185,6 +185,7 @@ def test_organisers_features_by_hand(toy_history: History):
         np.testing.assert_allclose(output.values[i, [column[f"query_{j}"] for j in range(16)]], expected, rtol=1e-5)
 
 
+@pytest.mark.technique("C4")
 def test_als_confidence_is_the_decayed_weighted_sum(toy_history: History):
     """1 + alpha · log(1 + Σ weight · 2^(−age / half_life)), summed by hand for every pair."""
     settings = ALSSettings(half_life=10.0, alpha=2.0, min_clients=1, weights={"buy": 3.0, "cart": 1.0}, factors=2)

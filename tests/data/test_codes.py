@@ -50,6 +50,7 @@ def residual_quantised(rng: np.random.Generator, category: np.ndarray) -> np.nda
     return codes
 
 
+@pytest.mark.technique("E1")
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_quantisers_are_told_apart_and_sharing_is_found(tmp_path: Path, seed: int):
     rng = np.random.default_rng(seed)

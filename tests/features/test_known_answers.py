@@ -123,6 +123,7 @@ ANSWERS = {
 }
 
 
+@pytest.mark.technique("A3")
 @pytest.mark.parametrize("column", ANSWERS)
 def test_answer(frame: pl.DataFrame, column: str) -> None:
     expected = ANSWERS[column]

@@ -30,6 +30,7 @@ def shared_gradients(kind: str, scale: float, steps: int = 300) -> dict[str, flo
     return norms
 
 
+@pytest.mark.technique("G2")
 def test_fixed_lets_a_loud_task_dominate_and_gradient_norm_does_not():
     loud = shared_gradients("fixed", 1000.0)
     assert loud["a"] / loud["b"] > 500

@@ -14,6 +14,7 @@ from kit.models.training import TrainSettings, train
 from kit.models.trunks.deep_cross import CrossLayer, CrossMixture, DeepCross, DeepCrossSettings
 
 
+@pytest.mark.technique("D1")
 def test_full_layer_by_hand():
     layer = CrossLayer(2)
     with torch.no_grad():
@@ -32,6 +33,7 @@ def test_mixture_with_one_expert_is_the_written_formula():
     torch.testing.assert_close(layer(x0, x), slow)
 
 
+@pytest.mark.technique("D1")
 @pytest.mark.parametrize("layers", [1, 2, 3])
 def test_l_layers_give_a_polynomial_of_degree_l_plus_one(layers: int):
     """Along a ray t·v the output is a polynomial in t: its (L+2)-th finite difference vanishes, the (L+1)-th does not."""
@@ -84,6 +86,7 @@ def test_a_planted_product_is_found_where_a_linear_twin_fails(rank: int, seed: i
     assert roc_auc_score(y[2_000:], scores) > 0.85
 
 
+@pytest.mark.technique("K5")
 def test_piecewise_linear_by_hand():
     edges = torch.tensor([[0.0, 1.0, 3.0], [5.0, 5.0, 6.0]])
     layer = PiecewiseLinear(edges, 1)

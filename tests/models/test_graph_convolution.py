@@ -71,6 +71,7 @@ def model_of(graph: Graph, layers: int, dim: int = 8, seed: int = 0, **options) 
     return LightGCN(clients, adjacency.shape[0] - clients, dim, layers, adjacency, **options)
 
 
+@pytest.mark.technique("C2")
 def test_one_layer_is_the_normalised_adjacency_times_the_vectors():
     graph = random_graph()
     model = model_of(graph, 1)
@@ -80,6 +81,7 @@ def test_one_layer_is_the_normalised_adjacency_times_the_vectors():
     np.testing.assert_allclose(one, dense_normalised(graph) @ zero, atol=1e-6)
 
 
+@pytest.mark.technique("C2")
 def test_layers_equal_pyg_and_the_final_vector_is_their_mean():
     """Oracle: PyG's LGConv on the edge list, with its own normalisation."""
     graph = random_graph(1)
@@ -116,6 +118,7 @@ def test_gradient_equals_the_dense_one():
     torch.testing.assert_close(ours, model.table.grad, atol=1e-6, rtol=1e-4)
 
 
+@pytest.mark.technique("F7")
 def test_bpr_by_hand():
     graph = random_graph(2)
     model = model_of(graph, 1, loss=BPR(BPRSettings()), temperature=0.5)
@@ -243,6 +246,7 @@ def recovered(graph: Graph, alone: np.ndarray, b: np.ndarray, layers: int, seed:
     return float(roc_auc_score(np.eye(len(b)).ravel(), scores.ravel()))
 
 
+@pytest.mark.technique("C2")
 @pytest.mark.parametrize("seed", range(3))
 def test_two_hop_complements_need_the_convolution(seed: int):
     graph, alone, b = complements(seed)

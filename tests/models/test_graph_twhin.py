@@ -44,6 +44,7 @@ def batch(head, tail, heads, tails, share=1.0) -> RelationBatch:
     return RelationBatch(*(torch.tensor(part) for part in (head, tail, heads, tails)), share)
 
 
+@pytest.mark.technique("C1")
 def test_loss_by_hand():
     """Every score written out: the translation is in positives and in both kinds of negatives; their label is 0; a negative
     that is the positive itself is left out; shares weigh relations."""
@@ -97,6 +98,7 @@ def test_own_gradient_equals_autograd():
             torch.testing.assert_close(ours[name], parameter.grad.to_dense())
 
 
+@pytest.mark.technique("C1")
 def test_translations_receive_gradient_from_positives_and_from_negatives():
     """The public release reads them through `.data`: no gradient at all."""
     model = tiny_model()
@@ -111,6 +113,7 @@ def test_translations_receive_gradient_from_positives_and_from_negatives():
     assert model.translations.grad[0].abs().max() > 1e-4
 
 
+@pytest.mark.technique("C1")
 def test_negatives_have_label_zero():
     """Descent along a negative's own vector lowers its score, along a positive's raises it. (The release labels both 1.)"""
     model = tiny_model()
@@ -213,6 +216,7 @@ def test_planted_communities(seed: int):
     assert roc_auc_score((group[:, None] == kind[None, -16:]).ravel(), cold.ravel()) >= 0.9
 
 
+@pytest.mark.technique("C1")
 @pytest.mark.parametrize("seed", range(3))
 def test_cart_edges_improve_the_ranking_of_held_out_buys(seed: int):
     """Clients cart what they like and buy one in eight of it: with few buys, cart edges carry the taste."""

@@ -44,6 +44,7 @@ def batch_of(values: torch.Tensor, known: torch.Tensor, share: list[float]) -> C
     return CombinedBatch(torch.zeros(len(values)), {}, None, {}, None, labels)
 
 
+@pytest.mark.technique("F9")
 def test_losses_of_windows_that_are_known_in_part_by_hand(vocabulary: Vocabulary):
     head = intensity(vocabulary)
     head.spread.data[:] = torch.tensor([1.0, 0.5, 1.0, 1.0])

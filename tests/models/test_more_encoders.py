@@ -12,6 +12,7 @@ from kit.models.sequence.min_gru import scan
 from kit.models.sequence.ruled import Ruled, RuledSettings, broken
 
 
+@pytest.mark.technique("B6")
 def test_the_scan_is_the_recurrence():
     torch.manual_seed(0)
     keep, add = torch.rand(2, 13, 3, dtype=torch.float64), torch.randn(2, 13, 3, dtype=torch.float64)
@@ -22,6 +23,7 @@ def test_the_scan_is_the_recurrence():
     torch.testing.assert_close(scan(keep, add), torch.stack(slow, dim=1))
 
 
+@pytest.mark.technique("B6")
 def test_what_is_not_updated_halves_in_a_channels_half_life_and_not_at_all_without_a_clock():
     schema = ENCODERS.loaded()["min_gru"].Settings
     for clock, left in ((True, 0.5), (False, 1.0)):
@@ -30,6 +32,7 @@ def test_what_is_not_updated_halves_in_a_channels_half_life_and_not_at_all_witho
         assert layer.kept(torch.zeros(1, 1, 4), hours)[0, 0, 2].item() == pytest.approx(left)
 
 
+@pytest.mark.technique("B7")
 def test_a_horizontal_filter_fires_on_a_union_and_a_vertical_one_on_a_skip():
     """[1, 1] on channel 0 sees a pair wherever it is in the window; the vertical filter sees the third last."""
     model = Caser(2, CaserSettings(window=4, heights=(2,), horizontal=1, vertical=1)).eval()
@@ -46,6 +49,7 @@ def test_a_horizontal_filter_fires_on_a_union_and_a_vertical_one_on_a_skip():
     assert skip.tolist() == [0, 0, 0, 0, 0, 0, 0, 7.0]  # two events after it
 
 
+@pytest.mark.technique("B9")
 def test_512_events_are_at_most_80_keys_and_every_old_event_is_in_one_of_them():
     raw, fine, coarse = visible(512, 16, 64, 2, 4)
     keys = raw.sum(1) + fine.sum(1) + coarse.sum(1)
@@ -66,6 +70,7 @@ def rule_batch() -> dict[str, torch.Tensor]:
     }
 
 
+@pytest.mark.technique("B10")
 def test_rules_take_out_what_was_known_to_break_them():
     batch = rule_batch()
     back = broken(batch, "taken_back")[0]
@@ -74,6 +79,7 @@ def test_rules_take_out_what_was_known_to_break_them():
     assert broken(batch, "bursts")[0, 0].tolist() == [False, False, False, True, False]
 
 
+@pytest.mark.technique("B10")
 def test_banned_events_get_no_attention_and_the_bias_is_monotone():
     batch, mass = rule_batch(), []
     for weight in (0.0, 1.0, 3.0):

@@ -11,6 +11,7 @@ from kit.models.parts.periodic import Periodic, PeriodicSettings
 from kit.models.trunks.dlrm import DLRM, DLRMSettings
 
 
+@pytest.mark.technique("D4")
 def test_dlrm_has_every_dot_product_once():
     torch.manual_seed(0)
     trunk = DLRM(5, 4, DLRMSettings(fields=4, size=3))
@@ -20,6 +21,7 @@ def test_dlrm_has_every_dot_product_once():
     torch.testing.assert_close(trunk.products(x), torch.tensor(slow))
 
 
+@pytest.mark.technique("G2")
 def test_least_norm_of_two_is_the_closed_form_and_of_many_the_brute_force():
     torch.manual_seed(0)
     one, two = torch.randn(2, 6, dtype=torch.float64)
@@ -48,6 +50,7 @@ def test_the_trunk_gets_the_combination_of_gradients_and_a_loud_task_no_more_tha
     assert -z.grad[0, 0].item() == pytest.approx(-z.grad[0, 1].item(), rel=0.02)  # orthogonal, of one norm: half each
 
 
+@pytest.mark.technique("G2")
 def test_a_conflict_is_settled_so_that_neither_task_gets_worse():
     balance = make_balance({"a": 1.0, "b": 1.0}, BALANCES.loaded()["min-norm"].Settings()).train()
     gradients = torch.tensor([[[1.0, 0.0]], [[-0.8, 0.6]]])
@@ -55,6 +58,7 @@ def test_a_conflict_is_settled_so_that_neither_task_gets_worse():
     assert all(float((combined * gradient).sum()) >= -1e-6 for gradient in gradients)
 
 
+@pytest.mark.technique("K5")
 def test_periodic_by_hand_and_missing_values():
     layer = Periodic(1, PeriodicSettings(frequencies=1, size=2))
     with torch.no_grad():

@@ -56,6 +56,7 @@ def drawn_gradient(f: torch.Tensor, q: torch.Tensor, p: int, drawn: torch.Tensor
     return gradient(loss.sum(), leaf)
 
 
+@pytest.mark.technique("F5")
 @pytest.mark.parametrize("p", [0, 3, 39])
 def test_refined_is_exact_when_every_other_candidate_is_there_once(p: int):
     """Identity of TECHNIQUES 5.2: enumerate all d ≠ p with uniform Q' and the gradient is that of the full softmax."""
@@ -91,6 +92,7 @@ def bias() -> dict[tuple[str, str], float]:
     return found
 
 
+@pytest.mark.technique("F4", "F5")
 @pytest.mark.parametrize("place", ["head", "mid", "tail"])
 def test_corrections_remove_the_bias_of_sampling(bias: dict[tuple[str, str], float], place: str):
     assert bias[place, "refined"] < 0.03
@@ -115,6 +117,7 @@ def test_drawn_positives_are_left_out_and_nothing_else_remains():
         assert torch.isfinite(f.grad).all()
 
 
+@pytest.mark.technique("F2", "F3")
 def test_sampling_without_correction_is_cross_entropy():
     torch.manual_seed(0)
     f = torch.randn(5, 9)
@@ -123,6 +126,7 @@ def test_sampling_without_correction_is_cross_entropy():
     torch.testing.assert_close(got, full_softmax(f, torch.zeros(5)))
 
 
+@pytest.mark.technique("F3")
 @pytest.mark.parametrize("uniform", [0.0, 0.5, 1.0])
 def test_negatives_are_drawn_with_the_probability_that_is_corrected_for(tokens: Tokens, uniform: float):
     settings = UpcomingSettings(negatives="sampled", samples=60_000, sampler=FrequencySettings(uniform=uniform))
@@ -149,6 +153,7 @@ ROWS = np.array([3, 9, 20, 41, 3])
 BACK = np.array([0, 5, 14, 30, 59])
 
 
+@pytest.mark.technique("A5")
 @pytest.mark.parametrize("target", ["next", "window"])
 @pytest.mark.parametrize("cls", [NextItem, NextUrl])
 def test_upcoming_targets_by_the_slow_definition(tokens: Tokens, cls: type, target: str):
@@ -181,6 +186,7 @@ def test_upcoming_targets_by_the_slow_definition(tokens: Tokens, cls: type, targ
                 assert bool(got) == bool(allowed) and got <= set(allowed)
 
 
+@pytest.mark.technique("B2")
 def test_cart_fates_by_the_slow_definition(tokens: Tokens):
     within = 7 * DAY
     fates = cart_fates(tokens, within)

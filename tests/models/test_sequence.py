@@ -51,6 +51,7 @@ def inputs(rows: int, steps: int):
     return x, {"mask": torch.ones(rows, steps, dtype=torch.bool), "time": time, **told}
 
 
+@pytest.mark.technique("B1", "B3", "B4", "B5", "B6", "B7", "B9", "B10", "B12")
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_future_changes_no_bit_of_the_past(kind: str):
     model = encoder(kind)
@@ -147,6 +148,7 @@ def test_pools_by_hand():
         pool(states, batch, ("recent",))
 
 
+@pytest.mark.technique("B3")
 @pytest.mark.parametrize(("kind", "knows"), [("hstu", True), ("transformer", False)])
 def test_pointwise_attention_keeps_how_often_and_softmax_does_not(kind: str, knows: bool):
     """Intensity: n equal tokens, all at one instant and without positions. The last state must depend on n, or cannot."""
@@ -179,6 +181,7 @@ def test_unknown_and_impossible_settings():
         settings_of("transformer", layer=2)
 
 
+@pytest.mark.technique("B11")
 def test_an_event_is_the_normalised_sum_of_its_fields(tokens: Tokens):
     """Slow definition of the event vector, one token at a time."""
     torch.manual_seed(0)
@@ -207,6 +210,7 @@ def test_an_event_is_the_normalised_sum_of_its_fields(tokens: Tokens):
             torch.testing.assert_close(got[b, t], embedding.norm(total), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.technique("E2")
 def test_the_product_tower_knows_ids_only_when_they_are_live(tokens: Tokens):
     torch.manual_seed(0)
     items = EventEmbedding(tokens.vocabulary, EventSettings(width=WIDTH)).items.eval()

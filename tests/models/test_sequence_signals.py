@@ -58,6 +58,7 @@ def scores(model: SequenceModel, tokens: Tokens, rows: np.ndarray, step: int, li
         return (user @ torch.nn.functional.normalize(items.vectors(None, live), dim=-1).T).numpy()
 
 
+@pytest.mark.technique("E2")
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_products_without_history_are_found_by_their_codes(seed: int):
     """A client keeps to one style, which only the codes show; 60 of 360 products never occur before the last event."""

@@ -29,6 +29,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.mark.technique("I6")
 @pytest.mark.parametrize("labels", [1, 5])
 def test_contributions_add_up_to_every_margin(labels: int) -> None:
     """Also where negatives are sampled, a label is never bought, and another has too few positives for trees of its own."""

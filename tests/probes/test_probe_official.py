@@ -64,6 +64,7 @@ def small_task(world: World, task: Task, profile: str = "scaled") -> tuple[np.nd
     return vectors, load_task(task, ids, world.folder)
 
 
+@pytest.mark.technique("D5")
 @pytest.mark.parametrize("task", [CHURN, SKU])
 def test_training_equals_a_plain_pytorch_loop(world: World, task: Task) -> None:
     """The definition, written down with autograd and an ordinary AdamW."""

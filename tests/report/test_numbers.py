@@ -81,6 +81,7 @@ def test_a_sample_is_always_the_same_and_never_repeats():
     np.testing.assert_array_equal(sample_rows(5, 100), np.arange(5))
 
 
+@pytest.mark.technique("I4")
 def test_psi_by_hand():
     """Two deciles hold everything: half and half before, a tenth and nine tenths after."""
     before = np.repeat([0.0, 1.0], [50, 50])
@@ -100,6 +101,7 @@ def test_psi_does_not_depend_on_the_scale(seed: int, factor: float, shift: float
     assert psi(before, after) >= 0
 
 
+@pytest.mark.technique("I4")
 def test_the_domain_classifier_knows_moved_from_unmoved():
     rng = np.random.default_rng(3)
     before = rng.normal(size=(400, 4)).astype(np.float32)

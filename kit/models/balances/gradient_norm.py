@@ -1,6 +1,10 @@
 """Equal gradient norms, after MultiBalance (arXiv 2411.11871): gradients with respect to the *shared representation* are rescaled
 by a moving average of their norms, so that no task dominates the trunk by its scale. Our variant of its norm-equalising mode; the
 exact rule of the paper was not available.
+
+Technique G2.
+
+NOTE[DIFF]: the norm-equalising mode alone, and the exact rule of the paper was not available; `min-norm` has the others.
 """
 
 from __future__ import annotations

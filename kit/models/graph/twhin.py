@@ -1,4 +1,4 @@
-"""TwHIN: translating embeddings of a typed graph (El-Kishky et al. 2022, arXiv 2202.05387; equations in TECHNIQUES 4.2).
+"""TwHIN: translating embeddings of a typed graph (El-Kishky et al. 2022, arXiv 2202.05387).
 
     f(s, r, t) = (θ_s + θ_r) · θ_t        L = −Σ_edges [ log σ(f) + ½ Σ_sides mean_negatives log σ(−f') ]
 

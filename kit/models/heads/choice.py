@@ -11,6 +11,8 @@ Columns:
                 nobody has bought yet; the rate is that of the head `intensity`, without which they are the choices
     choice_*    the same without the client's rate: what will be bought if anything is. A probe of few steps reads rate and
                 choice better apart than multiplied into a hundred columns
+
+Technique G1.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Head `contrast`: past to future, contrastively (TECHNIQUES D2)."""
+"""Head `contrast`: past to future, contrastively.
+
+Techniques D2, F8.
+"""
 
 from __future__ import annotations
 

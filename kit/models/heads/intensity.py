@@ -4,6 +4,8 @@ Few cuts know the whole second window: of seven, a week apart, four. So its ques
 and learns the difference (`tied`); and a window that is known in part teaches by that part (`partial`): a client whose expected
 purchases in the window are r has none in a share s of it with probability exp(−s^a · r), a learned per question, as purchases are
 not spread evenly over the days after a cut.
+
+Technique F9.
 """
 
 from __future__ import annotations

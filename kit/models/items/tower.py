@@ -1,4 +1,7 @@
-"""The product tower: a product is the normalised sum of its fields' rows."""
+"""The product tower: a product is the normalised sum of its fields' rows.
+
+Technique E2.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Bayesian personalised ranking (Rendle et al. 2009, arXiv 1205.2618): −log σ(positive − negative)."""
+"""Bayesian personalised ranking (Rendle et al. 2009, arXiv 1205.2618): −log σ(positive − negative).
+
+Technique F7.
+"""
 
 from __future__ import annotations
 

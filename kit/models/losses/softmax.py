@@ -1,6 +1,6 @@
 """Softmax losses over many candidates: full, and sampled with or without correction for how negatives were drawn.
 
-Corrections (TECHNIQUES F4, F5): Q(d) is the probability with which a negative was drawn, n how many were, p the positive.
+Corrections: Q(d) is the probability with which a negative was drawn, n how many were, p the positive.
 
 - none: cross-entropy over the positive and its negatives as they are.
 - logq: Yi et al. 2019: log(n·Q) is taken off all logits, the positive's included.
@@ -9,6 +9,8 @@ Corrections (TECHNIQUES F4, F5): Q(d) is the probability with which a negative w
 - refined: arXiv 2507.09331. With Q'(d) = Q(d) / (1 − Q(p)) and draws equal to p left out,
   L = sg(1 − P̂) · [−f(p) + log Σ exp(f(d) − log Q'(d))], where P̂ is the estimated softmax at p and sg stops gradients.
   Its value may be negative: compare gradients or rankings, not losses.
+
+Techniques F4, F5.
 """
 
 from __future__ import annotations

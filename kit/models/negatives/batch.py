@@ -1,4 +1,7 @@
-"""Negatives from the batch: a part uniform over the pool, the rest other positives of the batch."""
+"""Negatives from the batch: a part uniform over the pool, the rest other positives of the batch.
+
+Technique F3.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Negatives by frequency: a part uniform over the pool, the rest in proportion to how often they are positives."""
+"""Negatives by frequency: a part uniform over the pool, the rest in proportion to how often they are positives.
+
+Technique F3.
+"""
 
 from __future__ import annotations
 

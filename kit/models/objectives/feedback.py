@@ -1,4 +1,7 @@
-"""Feedback (TECHNIQUES B2): what happens to a product once it is met."""
+"""Feedback: what happens to a product once it is met.
+
+Technique B2.
+"""
 
 from __future__ import annotations
 

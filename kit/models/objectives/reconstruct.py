@@ -67,7 +67,7 @@ class Masked(Objective):
 class Autoencode(Objective):
     """The last state must tell which products and event types its sequence held: cross-entropy against their shares.
 
-    A bag, not an order: Mult-VAE's likelihood without its noise (our variant of the sequence autoencoders of TECHNIQUES B4).
+    A bag, not an order: Mult-VAE's likelihood without its noise (NOTE[DIFF]: our variant of the sequence autoencoders).
     """
 
     kind: ClassVar[str] = "autoencode"

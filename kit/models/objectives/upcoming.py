@@ -1,4 +1,7 @@
-"""What comes next: the next product (or url), or one drawn from the days ahead, by a softmax over the product tower."""
+"""What comes next: the next product (or url), or one drawn from the days ahead, by a softmax over the product tower.
+
+Techniques A5, F2.
+"""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ class PiecewiseSettings(NumericSettings):
 
 @numeric_encoding
 class Piecewise(NumericEncoding):
-    """Every feature over equal bins of its quantiles, then a linear map of its own."""
+    """Every feature over equal bins of its quantiles, then a linear map of its own. Technique K5."""
 
     kind: ClassVar[str] = "piecewise"
     description: ClassVar[str] = "Features piecewise-linearly encoded, each by a map of its own."

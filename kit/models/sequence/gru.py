@@ -1,4 +1,7 @@
-"""Gated recurrent units (TECHNIQUES B4)."""
+"""Gated recurrent units.
+
+Technique B4.
+"""
 
 from __future__ import annotations
 

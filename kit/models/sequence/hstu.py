@@ -1,9 +1,13 @@
-"""Pointwise attention that keeps intensity: our reading of HSTU (TECHNIQUES B3; Zhai et al. 2024, arXiv 2402.17152).
+"""Pointwise attention that keeps intensity: our reading of HSTU (Zhai et al. 2024, arXiv 2402.17152).
 
 Per layer: U, V, Q, K = split(SiLU(W₁ norm x)); A = SiLU(QKᵀ + rab_pos + rab_time) / n, causal; y = x + W₂(U ⊙ norm(A V)).
 There is no softmax, so how often something occurred survives. Two deviations, so that a row does not depend on its batch or on
 the future: n is the longest sequence of the settings instead of the batch's, and time differences are taken between the
 events themselves instead of to the next event.
+
+Technique B3.
+
+NOTE[DIFF]: the longest sequence of the settings instead of the batch's, and time differences between the events themselves.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Pre-norm causal transformer (TECHNIQUES B1) on scaled_dot_product_attention, with rotary or learned positions."""
+"""Pre-norm causal transformer on scaled_dot_product_attention, with rotary or learned positions.
+
+Technique B1.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,8 @@
 Wang et al. 2021, "DCN V2: Improved Deep & Cross Network" (arXiv 2008.13535):
     full:              x_{l+1} = x_0 ⊙ (W_l x_l + b_l) + x_l
     low-rank mixture:  x_{l+1} = Σ_i G_i(x_l) · x_0 ⊙ (U_i g(C_i g(V_iᵀ x_l)) + b_l) + x_l
+
+Technique D1.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""A plain feed-forward trunk: what crossing has to beat."""
+"""A plain feed-forward trunk: what crossing has to beat.
+
+Technique D5.
+"""
 
 from __future__ import annotations
 

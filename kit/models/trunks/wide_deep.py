@@ -1,4 +1,7 @@
-"""Wide & deep (Cheng et al. 2016, arXiv 1606.07792): a linear path beside a deep one, summed."""
+"""Wide & deep (Cheng et al. 2016, arXiv 1606.07792): a linear path beside a deep one, summed.
+
+Technique D3.
+"""
 
 from __future__ import annotations
 
