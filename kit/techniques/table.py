@@ -149,8 +149,8 @@ def markdown(rows: list[Row]) -> str:
         "and measurements; do not edit.\n\n"
         f"{len(rows)} rows: {', '.join(f'{count} {status}' for status, count in counts.items())}. *Key* is what chooses it "
         "under `[blocks.NAME]`; *U*: how many tests show what must hold exactly; *S*: planted worlds in which a part beats "
-        "itself with the mechanism switched off (`tests/planted`); *R*: difference in the sum of the scores to the same recipe without "
-        "it, with its 95 % interval. A negative R is a finding, not a fault.\n\n"
+        "itself with the mechanism switched off (`tests/planted`); *R*: difference in the sum of the scores to the same recipe "
+        "without it, with its 95 % interval. A negative R is a finding, not a fault.\n\n"
         "| id | technique | source | status | key | U | S | R | note |\n|---|---|---|---|---|---|---|---|---|\n"
     )
     return head + "".join(_line(row) for row in rows)

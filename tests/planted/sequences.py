@@ -140,17 +140,17 @@ def interests(part, settings, seed: int) -> float:
 
 @cache
 def bursty(seed: int) -> Told:
-    """Views a minute or forty days apart; the answer is the product with most views since the last long silence."""
+    """Views a minute apart, and one silence of forty days; the answer is the product with most views since."""
     rng = np.random.default_rng(seed)
-    kinds, n, steps = 6, 900, 10
+    kinds, n, steps = 3, 900, 10
     seen = rng.integers(0, kinds, (n, steps))
-    gaps = np.where(rng.random((n, steps)) < 0.7, 60, 40 * 86_400) * 1_000_000  # a minute, or forty days
-    gaps[:, -1] = 60_000_000
-    time = gaps.cumsum(axis=1)
-    age = (time[:, -1:] - time) / (7 * DAY)
-    weight = np.exp2(-age)
+    start = rng.integers(1, steps, n)
+    gaps = np.where(np.arange(steps) == start[:, None], 40 * 24 * 60, 1) * 60_000_000
+    session = np.arange(steps) >= start[:, None]
+    weight = session * (1 + 0.1 * np.arange(steps) / steps)  # of equally many, those seen later
     each = np.stack([(weight * (seen == kind)).sum(axis=1) for kind in range(kinds)], axis=1)
     tokens = one_by_one(seen, kinds, rng)
+    time = gaps.cumsum(axis=1)
     return Told(replace(tokens, time=time.ravel(), cut=int(time.max()) + 1), each.argmax(axis=1), kinds, clocks=False)
 
 
