@@ -7,6 +7,7 @@ import torch
 
 from kit.models.sequence import ENCODERS, make_encoder
 from kit.models.sequence.caser import Caser, CaserSettings
+from kit.models.sequence.history_tokens import bottleneck
 from kit.models.sequence.kuaiformer import visible
 from kit.models.sequence.min_gru import scan
 from kit.models.sequence.ruled import Ruled, RuledSettings, broken
@@ -90,3 +91,45 @@ def test_banned_events_get_no_attention_and_the_bias_is_monotone():
     assert mass[0] > mass[1] > mass[2] > 0
     assert forbidden[4, 2].item() <= 1e-6
     assert forbidden[2, 2].item() > 0  # an event sees itself
+
+
+@pytest.mark.technique("B8")
+def test_loops_begin_as_the_identity_halt_for_certain_and_cost_no_weights():
+    schema = ENCODERS.loaded()["looped"].Settings
+    torch.manual_seed(0)
+    three = make_encoder(8, schema.model_validate({"heads": 2, "loops": 3, "start": -7.0})).eval()
+    one = make_encoder(8, schema.model_validate({"heads": 2, "loops": 1}))
+    x, batch = torch.randn(2, 5, 8), {"mask": torch.ones(2, 5, dtype=torch.bool)}
+    with torch.no_grad():
+        out = three(x, batch)
+        states = [torch.randn(2, 5, 8) for _ in range(3)]
+        torch.testing.assert_close(three.halting(states).sum(dim=0), torch.ones(2, 5, 1))
+    assert float((out - three.norm(x)).norm() / three.norm(x).norm()) < 1e-2
+    assert sum(p.numel() for p in three.parameters()) == sum(p.numel() for p in one.parameters()) + 2  # two more α
+
+
+@pytest.mark.technique("K1")
+def test_events_behind_a_history_token_see_it_instead_of_what_it_stands_for():
+    seen = bottleneck(5, torch.tensor([1, 3]))
+    events, tokens = seen[:5, :5], seen[:5, 5:]
+    assert events.int().tolist() == [
+        [1, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0],
+        [0, 0, 1, 0, 0],
+        [0, 0, 1, 1, 0],
+        [0, 0, 0, 0, 1],
+    ]
+    assert tokens.nonzero().tolist() == [[2, 1], [3, 1], [4, 3]]
+    assert torch.equal(seen[5:, :5], torch.ones(5, 5, dtype=torch.bool).tril())
+    assert torch.equal(seen[5:, 5:], torch.eye(5, dtype=torch.bool))
+    nothing = bottleneck(5, torch.empty(0, dtype=torch.int64))
+    assert torch.equal(nothing[:5, :5], torch.ones(5, 5, dtype=torch.bool).tril())
+    assert not nothing[:5, 5:].any()
+
+
+@pytest.mark.technique("K1")
+def test_the_bottleneck_is_drawn_in_training_alone():
+    schema = ENCODERS.loaded()["history_tokens"].Settings
+    always = make_encoder(8, schema.model_validate({"heads": 2, "share": 1.0, "tokens": 3}))
+    assert 1 <= len(always.train().places(9, torch.device("cpu"))) <= 3
+    assert not len(always.eval().places(9, torch.device("cpu")))

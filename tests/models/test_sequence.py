@@ -51,7 +51,7 @@ def inputs(rows: int, steps: int):
     return x, {"mask": torch.ones(rows, steps, dtype=torch.bool), "time": time, **told}
 
 
-@pytest.mark.technique("B1", "B3", "B4", "B5", "B6", "B7", "B9", "B10", "B12")
+@pytest.mark.technique("B1", "B3", "B4", "B5", "B6", "B7", "B9", "B10", "B12", "B8", "K1")
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_future_changes_no_bit_of_the_past(kind: str):
     model = encoder(kind)
