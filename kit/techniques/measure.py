@@ -12,7 +12,6 @@ from kit.recipe import Recipe, parse, read_recipe
 from kit.store import Store, write_json
 from kit.studies.bench.measure import Asked
 from kit.studies.bench.measure import measure as benched
-from kit.submission.manifest import read_manifest
 from kit.techniques.catalogue import Technique
 from kit.techniques.table import keys_of
 
@@ -90,12 +89,9 @@ def measure(
             for recipe in recipes[1:]:
                 for probe in probes:
                     gains = [g for g in bench.gains if (g.row, g.probe) == (recipe.name, probe)]
-                    seconds = {r: read_manifest(asked.place(folder, r))["seconds"] for r in (PLAIN, recipe.name)}
                     entry = {
                         "id": technique.id, "key": recipe.model_dump(mode="json")["blocks"], "data": shop.name,
                         "clients": shop.clients, "probe": probe, "recipe": base.name if base else "",
-                        "ms_per_client": round(1000 * (seconds[recipe.name]) / max(shop.clients, 1), 3),
-                        "ms_per_client_without": round(1000 * seconds[PLAIN] / max(shop.clients, 1), 3),
                         "gains": [gain.model_dump(mode="json") for gain in gains],
                     }  # fmt: skip
                     if gains:
