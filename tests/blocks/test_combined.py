@@ -419,7 +419,7 @@ def test_choices_among_candidates_are_those_among_all_renormalised(toy_history: 
     for name, some in {"none": None, "all": np.arange(1, len(catalogue) + 1), "some": rows}.items():
         batch = CombinedBatch(torch.zeros(4), {}, touched, {}, make_market(catalogue, items, some, 10))
         with torch.no_grad():
-            found[name] = network.each_head()["choice"].choice("buy", "product", z, batch, network.shared())
+            found[name] = network.each_head()["choice"].choice("buy", "product", z, batch, network.shared(), [])
     torch.testing.assert_close(found["all"], found["none"])
     kept = found["none"][:, rows - 1]
     torch.testing.assert_close(found["some"], torch.log_softmax(kept, dim=1), atol=1e-4, rtol=1e-4)

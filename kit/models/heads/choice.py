@@ -18,7 +18,7 @@ Technique G1.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Final, cast
+from typing import Annotated, Any, ClassVar, Final, TypeAlias, cast
 
 import torch
 from pydantic import Field, field_validator
@@ -42,6 +42,8 @@ from kit.models.parts.features import Features
 from kit.recipe import Strict
 from kit.tokens import Tokens
 
+Known: TypeAlias = list[tuple[str, Tensor, Tensor]]
+"""(aspect, the z that it was chosen from, log-probabilities) of one action on one batch."""
 EVENTS: Final = {"buy": EventType.BUY, "cart": EventType.CART}
 
 
@@ -126,26 +128,40 @@ class Choice(Head):
             picks: Picks = batch.labels[self.kind][action]
             if len(picks.at) == 0:
                 continue
-            some = _rows(batch, picks.at)
+            some, own = _rows(batch, picks.at), z[picks.at]
+            known: Known = []
             for aspect in ASPECTS:
                 name = f"{action}_{aspect}"
                 if self.weights().get(name, 0) > 0:
-                    logp = self.choice(action, aspect, shared.fork(z[picks.at], name), some, shared)
+                    logp = self.choice(action, aspect, shared.fork(own, name), some, shared, known)
                     target = picks.aspect(aspect)
                     if aspect == "product":
                         target = batch.market.positions(target)
                     terms[name] = choice_loss(logp, target, picks.row, picks.weight)
         return terms
 
-    def choice(self, action: str, aspect: str, z: Tensor, batch: CombinedBatch, shared: Shared) -> Tensor:
-        """Log-probabilities over the products that compete (B, K), categories (B, C) or price buckets (B, 100)."""
+    def choice(self, action: str, aspect: str, z: Tensor, batch: CombinedBatch, shared: Shared, known: Known) -> Tensor:
+        """Log-probabilities over the products that compete (B, K), categories (B, C) or price buckets (B, 100).
+
+        `known` holds what was chosen by this action from this batch before: it is not computed again from the same z.
+        """
+        for what, whose, logp in known:
+            if what == aspect and whose is z:
+                return logp
+        logp = self._choice(action, aspect, z, batch, shared, known)
+        known.append((aspect, z, logp))
+        return logp
+
+    def _choice(
+        self, action: str, aspect: str, z: Tensor, batch: CombinedBatch, shared: Shared, known: Known
+    ) -> Tensor:
         items, market, touched = shared.items, batch.market, batch.touched
         popular, index = market.popular[aspect], touched.of(aspect)
         if aspect == "product":
             table = market.table
             if table is None:
                 table = items.vectors(market.candidates, market.live)
-            bias = self.item_bias[action](market.items)[:, 0] + self._inherited(action, z, batch, shared)
+            bias = self.item_bias[action](market.items)[:, 0] + self._inherited(action, z, batch, shared, known)
             index = market.positions(index)
         else:
             table = items.rows(aspect, torch.arange(1, self.sizes[aspect] + 1, device=z.device))
@@ -163,7 +179,7 @@ class Choice(Head):
         at = market.positions(evidence.labels) if aspect == "product" else evidence.labels
         return cast(Tensor, evidence(batch.inputs[Features.kind], z, market.popular[aspect], at))
 
-    def _inherited(self, action: str, z: Tensor, batch: CombinedBatch, shared: Shared) -> Tensor:
+    def _inherited(self, action: str, z: Tensor, batch: CombinedBatch, shared: Shared, known: Known) -> Tensor:
         """How much more than others the client wants a product's category and price bucket, (B, K) log lifts.
 
         It is all there is to know of a product that nobody has touched, besides its codes.
@@ -171,7 +187,7 @@ class Choice(Head):
         market = batch.market
         total = torch.zeros(len(z), len(market.items), device=z.device)
         for aspect in ASPECTS[1:]:
-            logp = self.choice(action, aspect, z, batch, shared)
+            logp = self.choice(action, aspect, z, batch, shared, known)
             lift = logp - torch.log_softmax(market.popular[aspect], dim=0)
             of_item = getattr(self, f"item_{aspect}")
             if market.candidates is not None:
@@ -196,7 +212,8 @@ class Choice(Head):
 
     def say(self, z: Tensor, batch: CombinedBatch, shared: Shared) -> dict[str, Tensor]:
         """query (B, D), and log-probabilities of purchases by aspect."""
-        choice = {aspect: self.choice("buy", aspect, z, batch, shared) for aspect in ASPECTS}
+        known: Known = []
+        choice = {aspect: self.choice("buy", aspect, z, batch, shared, known) for aspect in ASPECTS}
         return {"query": shared.queries["buy_product"](z), **choice}
 
     def fill(self, said: Mapping[str, Any], plan: Published) -> tuple[Tensor, Tensor]:
