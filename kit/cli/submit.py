@@ -23,10 +23,7 @@ if TYPE_CHECKING:
 
 
 def submit(
-    recipe: Annotated[
-        Path,
-        typer.Argument(help="A recipe: a file, or the name of one that comes with the kit (`blend`)."),
-    ],
+    recipe: Annotated[Path, typer.Argument(help="A recipe: a file, or the name of one of the kit's (`blend`).")],
     data: DataOption,
     name: Annotated[str | None, typer.Option(help="Name under submissions/; the recipe's name by default.")] = None,
     out: Annotated[Path | None, typer.Option(help="Another folder than submissions/NAME.")] = None,

@@ -32,7 +32,7 @@ class Technique(Strict):
     key: str = ""
 
 
-class Catalogue(Strict):
+class TechniqueList(Strict):
     """The file."""
 
     technique: tuple[Technique, ...]
@@ -42,7 +42,7 @@ class Catalogue(Strict):
 def catalogue() -> dict[str, Technique]:
     """By id, in the order of the file."""
     raw = tomllib.loads(files("kit.techniques").joinpath("catalogue.toml").read_text(encoding="utf-8"))
-    return {row.id: row for row in parse(Catalogue, raw, "catalogue.toml").technique}
+    return {row.id: row for row in parse(TechniqueList, raw, "catalogue.toml").technique}
 
 
 def rows_named(ids: list[str]) -> list[Technique]:

@@ -24,7 +24,7 @@ MEASURED: Final = Path("docs/measured/techniques.json")
 BENCH: Final = "tests/planted"
 
 
-class Row(BaseModel):
+class TechniqueRow(BaseModel):
     """One technique.
 
     Attributes:
@@ -60,7 +60,7 @@ def _keys(home: Home) -> dict[str, Any] | None:
     return recipe_keys(home.registry, home.kind)
 
 
-def row_of(technique: Technique, tests: Path | None = Path("tests"), measured: Path = MEASURED) -> Row:
+def row_of(technique: Technique, tests: Path | None = Path("tests"), measured: Path = MEASURED) -> TechniqueRow:
     """A row, from registries, docstrings, tests in a folder (None: not looked for) and the file of measurements."""
     found = homes().get(technique.id, [])
     notes = list(dict.fromkeys(home.variant for home in found if home.variant))
@@ -70,7 +70,7 @@ def row_of(technique: Technique, tests: Path | None = Path("tests"), measured: P
         for home in found
         for claim in {claim.world: claim for claim in home.claims}.values()
     ]
-    return Row(
+    return TechniqueRow(
         id=technique.id,
         name=technique.name,
         source=next((home.source for home in found if home.source), technique.source),
@@ -141,7 +141,7 @@ def shown_measurement(entries: list[dict[str, Any]]) -> str:
     )
 
 
-def markdown(rows: list[Row]) -> str:
+def markdown(rows: list[TechniqueRow]) -> str:
     """The page."""
     counts = Counter(row.status for row in rows)
     head = (
@@ -156,7 +156,7 @@ def markdown(rows: list[Row]) -> str:
     return head + "".join(_line(row) for row in rows)
 
 
-def _line(row: Row) -> str:
+def _line(row: TechniqueRow) -> str:
     tests = f"{len(row.exact)}" if row.exact else "–"
     keys = "; ".join(f"`{key}`" for key in row.key.split("; ") if key)
     keys = keys or ", ".join(f"`{home}`" for home in row.homes)
