@@ -22,16 +22,12 @@ from dataclasses import dataclass
 from functools import cache
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
 import psutil
-from numpy.typing import NDArray
 
 LOCAL: Final = frozenset({"bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "xfs", "zfs"})
 """Linux file systems whose ctime no program can set. Files elsewhere are read each time."""
-ROWS_AT_ONCE: Final = 65_536
-"""Rows of an array digested at a time: those of a mapped file are not all held."""
 MARGIN: Final = 60.0
 """Seconds by which ctime must be older than the reading: Linux writes changed pages out after 35 s at most, as it is set up."""
 
@@ -55,14 +51,6 @@ def bytes_digest(path: Path) -> str:
     """32 hex digits of a file's bytes."""
     with path.open("rb") as stream:
         return _digest(stream)
-
-
-def array_digest(values: NDArray[Any]) -> str:
-    """32 hex digits of an array: type, shape and bytes in C order, whatever its layout."""
-    found = hashlib.blake2b(f"{values.dtype.str}{values.shape}".encode(), digest_size=16)
-    for first in range(0, len(values), ROWS_AT_ONCE):
-        found.update(np.ascontiguousarray(values[first : first + ROWS_AT_ONCE]).data)
-    return found.hexdigest()
 
 
 def read_digest(path: Path) -> Read:

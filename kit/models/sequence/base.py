@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, TypeVar
 from pydantic import Field
 from torch import Tensor, nn
 
+from kit.errors import KitError
 from kit.kinds import OneOf, register
 from kit.models.events import Batch
 from kit.recipe import Strict
@@ -55,6 +56,13 @@ class SequenceEncoder(nn.Module, ABC):
             batch: the tokens that they were made of (`kit.tokens.SequenceBatch` as tensors): `mask` (B, T), each row a run of
                 True, then False; `time` in microseconds (B, T); `kind`, `category`, `price`, `codes` and so on.
         """
+
+
+def require_heads(width: int, heads: int, *, even: bool = False) -> None:
+    """KitError where attention heads do not divide a width, or, for `even`, not into even parts, whose pairs are to be turned."""
+    if width % heads or (even and (width // heads) % 2):
+        parts = " into even parts" if even else ""
+        raise KitError(f"{heads} heads do not divide a width of {width}{parts}.", "Change `heads` or `width`.")
 
 
 ENCODERS: Registry[type[SequenceEncoder]] = Registry("sequence encoder", "kit.models.sequence")

@@ -15,12 +15,22 @@ from kit.models.events import Batch
 from kit.models.sequence.base import EncoderSettings, SequenceEncoder, encoder
 
 
-class GRUSettings(EncoderSettings):
+class RecurrentSettings(EncoderSettings):
     """Depth and dropout between layers."""
 
-    kind: Literal["gru"] = "gru"
     layers: int = Field(2, ge=1)
     dropout: float = Field(0.1, ge=0, lt=1)
+
+    def stack(self, cell: type[nn.GRU] | type[nn.LSTM], width: int) -> nn.GRU | nn.LSTM:
+        """The layers, as wide as what they read. Torch drops between layers only, and warns where there is one."""
+        dropout = self.dropout if self.layers > 1 else 0.0
+        return cell(width, width, self.layers, batch_first=True, dropout=dropout)
+
+
+class GRUSettings(RecurrentSettings):
+    """See `RecurrentSettings`."""
+
+    kind: Literal["gru"] = "gru"
 
 
 @encoder
@@ -34,8 +44,7 @@ class GRU(SequenceEncoder):
 
     def __init__(self, width: int, settings: GRUSettings) -> None:
         super().__init__(width, settings)
-        dropout = settings.dropout if settings.layers > 1 else 0.0  # nn.GRU drops between layers only
-        self.gru = nn.GRU(width, width, settings.layers, batch_first=True, dropout=dropout)
+        self.gru = settings.stack(nn.GRU, width)
         self.norm = nn.LayerNorm(width)
 
     def forward(self, x: Tensor, batch: Batch) -> Tensor:

@@ -10,30 +10,24 @@ of both is read, in training and later alike; the bottleneck acts on the events'
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, cast
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from kit.claims import Claim
-from kit.errors import KitError
 from kit.models.events import Batch
-from kit.models.sequence.base import EncoderSettings, SequenceEncoder, encoder
-from kit.models.sequence.transformer import TransformerLayer, TransformerSettings, rotate, rotations
+from kit.models.sequence.base import EncoderSettings, SequenceEncoder, encoder, require_heads
+from kit.models.sequence.transformer import LayerSettings, TransformerLayer, rotations
 
 
-class HistoryTokensSettings(EncoderSettings):
+class HistoryTokensSettings(LayerSettings):
     """How often and how many, and the size of the layers."""
 
     kind: Literal["history_tokens"] = "history_tokens"
     share: float = Field(0.5, ge=0, le=1, description="Share of the training batches with a bottleneck.")
     tokens: int = Field(2, ge=1, description="Places of the bottleneck in such a batch, drawn for each.")
-    layers: int = Field(2, ge=1)
-    heads: int = Field(4, ge=1, description="Attention heads; must divide the width.")
-    expand: int = Field(4, ge=1, description="Inner width of the feed-forward part as a multiple of the width.")
-    dropout: float = Field(0.1, ge=0, lt=1)
 
 
 def bottleneck(steps: int, places: Tensor) -> Tensor:
@@ -65,14 +59,9 @@ class HistoryTokens(SequenceEncoder):
 
     def __init__(self, width: int, settings: HistoryTokensSettings) -> None:
         super().__init__(width, settings)
-        if width % settings.heads or (width // settings.heads) % 2:
-            raise KitError(
-                f"{settings.heads} heads do not divide a width of {width} into even parts.",
-                "Change `heads` or `width`.",
-            )
-        own = {name: getattr(settings, name) for name in ("layers", "heads", "expand", "dropout", "length")}
+        require_heads(width, settings.heads, even=True)
         self.heads, self.share, self.tokens = settings.heads, settings.share, settings.tokens
-        self.layers = nn.ModuleList(TransformerLayer(width, TransformerSettings(**own)) for _ in range(settings.layers))
+        self.layers = nn.ModuleList(TransformerLayer(width, settings) for _ in range(settings.layers))
         self.token = nn.Parameter(0.02 * torch.randn(width))
         self.norm = nn.LayerNorm(width)
 
@@ -89,12 +78,7 @@ class HistoryTokens(SequenceEncoder):
         seen = bottleneck(steps, self.places(steps, x.device))
         turns = rotations(steps, d // self.heads, x.device).repeat(2, 1)
         x = torch.cat([x, self.token.expand(b, steps, d)], dim=1)
-        for layer in cast(list[TransformerLayer], self.layers):
-            ready = layer.qkv(layer.before_attention(x)).view(b, 2 * steps, 3, self.heads, d // self.heads)
-            qkv = ready.permute(2, 0, 3, 1, 4)
-            q, k = rotate(qkv[:2], turns).unbind()
-            mixed = F.scaled_dot_product_attention(q, k, qkv[2], attn_mask=seen)
-            x = x + layer.dropout(layer.out(mixed.transpose(1, 2).reshape(b, 2 * steps, d)))
-            x = x + layer.dropout(layer.feed(layer.before_feed(x)))
+        for layer in self.layers:
+            x = layer(x, turns, seen)
         out: Tensor = self.norm(x[:, :steps] + x[:, steps:]) * batch["mask"][..., None]
         return out

@@ -20,9 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kit.claims import Claim
-from kit.errors import KitError
 from kit.models.events import Batch
-from kit.models.sequence.base import EncoderSettings, SequenceEncoder, encoder
+from kit.models.sequence.base import EncoderSettings, SequenceEncoder, encoder, require_heads
 
 TIME_BUCKETS: Final = 128
 BUCKET_WIDTH: Final = 0.301
@@ -81,8 +80,7 @@ class HSTU(SequenceEncoder):
 
     def __init__(self, width: int, settings: HSTUSettings) -> None:
         super().__init__(width, settings)
-        if width % settings.heads:
-            raise KitError(f"{settings.heads} heads do not divide a width of {width}.", "Change `heads` or `width`.")
+        require_heads(width, settings.heads)
         self.layers = nn.ModuleList(HstuLayer(width, settings) for _ in range(settings.layers))
         self.length, self.heads = settings.length, settings.heads
         self.norm = nn.LayerNorm(width)

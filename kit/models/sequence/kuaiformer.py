@@ -18,9 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kit.claims import Claim
-from kit.errors import KitError
 from kit.models.events import Batch
-from kit.models.sequence.base import EncoderSettings, SequenceEncoder, encoder
+from kit.models.sequence.base import EncoderSettings, SequenceEncoder, encoder, require_heads
 
 
 class KuaiFormerSettings(EncoderSettings):
@@ -121,8 +120,7 @@ class KuaiFormer(SequenceEncoder):
 
     def __init__(self, width: int, settings: KuaiFormerSettings) -> None:
         super().__init__(width, settings)
-        if width % settings.heads:
-            raise KitError(f"{settings.heads} heads do not divide a width of {width}.", "Change `heads` or `width`.")
+        require_heads(width, settings.heads)
         self.sizes = (settings.fine, settings.coarse, settings.recent, settings.middle)
         self.compress, self.span = settings.compress, (settings.recent + 1) * settings.fine
         self.place = nn.Parameter(0.02 * torch.randn(self.span, width))

@@ -19,13 +19,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kit.claims import Claim
-from kit.errors import KitError
 from kit.models.events import Batch
-from kit.models.sequence.base import EncoderSettings, SequenceEncoder, encoder
-from kit.models.sequence.transformer import TransformerLayer, TransformerSettings, rotations
+from kit.models.sequence.base import EncoderSettings, SequenceEncoder, encoder, require_heads
+from kit.models.sequence.transformer import LayerSettings, TransformerLayer, rotations
 
 
-class LoopedSettings(EncoderSettings):
+class LoopedSettings(LayerSettings):
     """How often, and the size of the layers."""
 
     kind: Literal["looped"] = "looped"
@@ -34,9 +33,6 @@ class LoopedSettings(EncoderSettings):
         -2.0, description="α of every loop at the start; the paper's −7 leaves states as they are at first."
     )
     layers: int = Field(1, ge=1)
-    heads: int = Field(4, ge=1, description="Attention heads; must divide the width.")
-    expand: int = Field(4, ge=1, description="Inner width of the feed-forward part as a multiple of the width.")
-    dropout: float = Field(0.1, ge=0, lt=1)
 
 
 @encoder
@@ -50,14 +46,9 @@ class Looped(SequenceEncoder):
 
     def __init__(self, width: int, settings: LoopedSettings) -> None:
         super().__init__(width, settings)
-        if width % settings.heads or (width // settings.heads) % 2:
-            raise KitError(
-                f"{settings.heads} heads do not divide a width of {width} into even parts.",
-                "Change `heads` or `width`.",
-            )
-        own = {name: getattr(settings, name) for name in ("layers", "heads", "expand", "dropout", "length")}
+        require_heads(width, settings.heads, even=True)
         self.heads, self.loops = settings.heads, settings.loops
-        self.layers = nn.ModuleList(TransformerLayer(width, TransformerSettings(**own)) for _ in range(settings.layers))
+        self.layers = nn.ModuleList(TransformerLayer(width, settings) for _ in range(settings.layers))
         self.scale = nn.Parameter(torch.full((settings.loops,), settings.start))
         self.halt = nn.Linear(width + 1, 1)
         self.norm = nn.LayerNorm(width)

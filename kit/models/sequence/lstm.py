@@ -7,20 +7,18 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import Field
 from torch import Tensor, nn
 
 from kit.claims import Claim
 from kit.models.events import Batch
 from kit.models.sequence.base import EncoderSettings, SequenceEncoder, encoder
+from kit.models.sequence.gru import RecurrentSettings
 
 
-class LSTMSettings(EncoderSettings):
-    """Depth and dropout between layers."""
+class LSTMSettings(RecurrentSettings):
+    """See `RecurrentSettings`."""
 
     kind: Literal["lstm"] = "lstm"
-    layers: int = Field(2, ge=1)
-    dropout: float = Field(0.1, ge=0, lt=1, description="Between layers.")
 
 
 @encoder
@@ -34,8 +32,7 @@ class LSTM(SequenceEncoder):
 
     def __init__(self, width: int, settings: LSTMSettings) -> None:
         super().__init__(width, settings)
-        dropout = settings.dropout if settings.layers > 1 else 0.0  # nn.LSTM drops between layers only
-        self.lstm = nn.LSTM(width, width, settings.layers, batch_first=True, dropout=dropout)
+        self.lstm = settings.stack(nn.LSTM, width)
         self.norm = nn.LayerNorm(width)
 
     def forward(self, x: Tensor, batch: Batch) -> Tensor:

@@ -8,7 +8,7 @@ An event always sees itself.
 
 from __future__ import annotations
 
-from typing import ClassVar, Final, Literal, cast
+from typing import ClassVar, Final, Literal
 
 import torch
 from pydantic import Field
@@ -16,10 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kit.claims import Claim
-from kit.errors import KitError
 from kit.models.events import Batch
-from kit.models.sequence.base import EncoderSettings, SequenceEncoder, encoder
-from kit.models.sequence.transformer import TransformerLayer, TransformerSettings, rotate, rotations
+from kit.models.sequence.base import EncoderSettings, SequenceEncoder, encoder, require_heads
+from kit.models.sequence.transformer import LayerSettings, TransformerLayer, rotations
 
 CART: Final = 2
 REMOVE: Final = 3
@@ -28,14 +27,10 @@ BURST_US: Final = 2_000_000
 """Events that follow the one before within so many microseconds are taken for a machine's."""
 
 
-class RuledSettings(EncoderSettings):
+class RuledSettings(LayerSettings):
     """Size of the layers, and what each rule weighs."""
 
     kind: Literal["ruled"] = "ruled"
-    layers: int = Field(2, ge=1)
-    heads: int = Field(4, ge=1, description="Attention heads; must divide the width.")
-    expand: int = Field(4, ge=1, description="Inner width of the feed-forward part as a multiple of the width.")
-    dropout: float = Field(0.1, ge=0, lt=1)
     removes: float = Field(2.0, ge=0, description="λ of removals from the cart.")
     taken_back: float = Field(2.0, ge=0, description="λ of cart adds whose product was removed again since.")
     bursts: float = Field(0.0, ge=0, description="λ of events within two seconds of the one before.")
@@ -69,16 +64,10 @@ class Ruled(SequenceEncoder):
 
     def __init__(self, width: int, settings: RuledSettings) -> None:
         super().__init__(width, settings)
-        if width % settings.heads or (width // settings.heads) % 2:
-            raise KitError(
-                f"{settings.heads} heads do not divide a width of {width} into even parts.",
-                "Change `heads` or `width`.",
-            )
-        own = {name: getattr(settings, name) for name in ("layers", "heads", "expand", "dropout", "length")}
-        plain = TransformerSettings(**own)
+        require_heads(width, settings.heads, even=True)
         self.weights = {name: getattr(settings, name) for name in ("removes", "taken_back", "bursts")}
         self.hard, self.heads = settings.hard, settings.heads
-        self.layers = nn.ModuleList(TransformerLayer(width, plain) for _ in range(settings.layers))
+        self.layers = nn.ModuleList(TransformerLayer(width, settings) for _ in range(settings.layers))
         self.norm = nn.LayerNorm(width)
 
     def bias(self, batch: Batch, steps: int) -> Tensor:
@@ -94,14 +83,10 @@ class Ruled(SequenceEncoder):
 
     def forward(self, x: Tensor, batch: Batch) -> Tensor:
         """States (B, T, D)."""
-        b, t, d = x.shape
-        turns = rotations(t, d // self.heads, x.device)
-        bias = self.bias(batch, t)[:, None].to(x.dtype)
-        for layer in cast(list[TransformerLayer], self.layers):
-            qkv = layer.qkv(layer.before_attention(x)).view(b, t, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
-            q, k = rotate(qkv[:2], turns).unbind()
-            mixed = F.scaled_dot_product_attention(q, k, qkv[2], attn_mask=bias)
-            x = x + layer.dropout(layer.out(mixed.transpose(1, 2).reshape(b, t, d)))
-            x = x + layer.dropout(layer.feed(layer.before_feed(x)))
+        steps = x.shape[1]
+        turns = rotations(steps, self.width // self.heads, x.device)
+        bias = self.bias(batch, steps)[:, None].to(x.dtype)
+        for layer in self.layers:
+            x = layer(x, turns, bias)
         out: Tensor = self.norm(x) * batch["mask"][..., None]
         return out

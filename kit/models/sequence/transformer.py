@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kit.claims import Claim
-from kit.errors import KitError
 from kit.models.events import Batch
-from kit.models.sequence.base import EncoderSettings, SequenceEncoder, encoder
+from kit.models.sequence.base import EncoderSettings, SequenceEncoder, encoder, require_heads
 
 
 def rotations(steps: int, size: int, device: torch.device) -> Tensor:
@@ -31,13 +30,22 @@ def rotate(x: Tensor, turns: Tensor) -> Tensor:
     return torch.view_as_real(pairs * turns).flatten(-2).to(x.dtype)
 
 
+class LayerSettings(EncoderSettings):
+    """What encoders made of transformer layers share."""
+
+    layers: int = Field(2, ge=1)
+    heads: int = Field(4, ge=1, description="Attention heads; must divide the width.")
+    expand: int = Field(4, ge=1, description="Inner width of the feed-forward part as a multiple of the width.")
+    dropout: float = Field(0.1, ge=0, lt=1)
+
+
 class TransformerLayer(nn.Module):
     """x + attention(norm x), then x + feed-forward(norm x)."""
 
-    def __init__(self, width: int, settings: TransformerSettings) -> None:
+    def __init__(self, width: int, settings: LayerSettings, *, rotary: bool = True) -> None:
         super().__init__()
         self.heads = settings.heads
-        self.rotary = settings.positions == "rotary"
+        self.rotary = rotary
         self.before_attention = nn.LayerNorm(width)
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.out = nn.Linear(width, width, bias=False)
@@ -47,26 +55,27 @@ class TransformerLayer(nn.Module):
         )
         self.dropout = nn.Dropout(settings.dropout)
 
-    def forward(self, x: Tensor, turns: Tensor) -> Tensor:
-        """(B, T, D) → (B, T, D)."""
+    def forward(self, x: Tensor, turns: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(B, T, D) → (B, T, D).
+
+        Args:
+            turns: `rotations` of the T places.
+            mask: which places see which (T, T), or what is added to the logits (B or 1, 1, T, T); causal if None.
+        """
         b, t, d = x.shape
         qkv = self.qkv(self.before_attention(x)).view(b, t, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
         q, k = (rotate(qkv[:2], turns) if self.rotary else qkv[:2]).unbind()
         v = qkv[2]
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
         x = x + self.dropout(self.out(mixed.transpose(1, 2).reshape(b, t, d)))
         out: Tensor = x + self.dropout(self.feed(self.before_feed(x)))
         return out
 
 
-class TransformerSettings(EncoderSettings):
+class TransformerSettings(LayerSettings):
     """Size of the layers, and how positions are told."""
 
     kind: Literal["transformer"] = "transformer"
-    layers: int = Field(2, ge=1)
-    heads: int = Field(4, ge=1, description="Attention heads; must divide the width.")
-    expand: int = Field(4, ge=1, description="Inner width of the feed-forward part as a multiple of the width.")
-    dropout: float = Field(0.1, ge=0, lt=1)
     positions: Literal["rotary", "learned"] = "rotary"
 
 
@@ -81,12 +90,10 @@ class Transformer(SequenceEncoder):
 
     def __init__(self, width: int, settings: TransformerSettings) -> None:
         super().__init__(width, settings)
-        if width % settings.heads or (width // settings.heads) % 2:
-            raise KitError(
-                f"{settings.heads} heads do not divide a width of {width} into even parts.",
-                "Change `heads` or `width`.",
-            )
-        self.layers = nn.ModuleList(TransformerLayer(width, settings) for _ in range(settings.layers))
+        require_heads(width, settings.heads, even=True)
+        self.layers = nn.ModuleList(
+            TransformerLayer(width, settings, rotary=settings.positions == "rotary") for _ in range(settings.layers)
+        )
         self.position = nn.Embedding(settings.length, width) if settings.positions == "learned" else None
         if self.position is not None:
             nn.init.normal_(self.position.weight, std=0.02)
