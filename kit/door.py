@@ -28,8 +28,8 @@ from kit.limits.size import parse_size
 from kit.probes.registry import Options, Precision
 from kit.recipe import Recipe, read_recipe
 from kit.scoring.compared import compared
-from kit.scoring.results import ScoreReport, write_scores
-from kit.scoring.score import score_submission
+from kit.scoring.results import ScoreReport
+from kit.scoring.score import score_and_keep
 from kit.scoring.statistics import Difference
 from kit.submission.embed import embed as embed_clients
 from kit.submission.submission import Submission
@@ -103,7 +103,8 @@ def score(
     precision: Precision | None = None,
     threads: int | None = None,
 ) -> ScoreReport:
-    """Train a probe on the vectors and score the tasks; known results are taken from SUBMISSION/scores.json, new ones kept there.
+    """Train a probe on the vectors and score the tasks; what is known is not scored again, new results go into
+    SUBMISSION/scores.json.
 
     Args:
         submission: what is scored.
@@ -124,11 +125,7 @@ def score(
     options = Options(seeds, precision or "fp32", threads, "auto", False, reorder=reorder)
     chosen = None if tasks is None else [find_task(task) for task in tasks]
     own = _submission(submission)
-    report = score_submission(
-        own, DataFolder(_root(data)), probe, chosen, options, keep=lambda part: write_scores(own, [part])
-    )
-    write_scores(own, [report])
-    return report
+    return score_and_keep(own, DataFolder(_root(data)), probe, chosen, options)
 
 
 def compare(first: Submission | Place, second: Submission | Place, probe: str = "fast") -> dict[str, Difference]:

@@ -18,12 +18,13 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from kit.arrays import digest_of
 from kit.challenge import EventType
-from kit.content import array_digest
 from kit.data.layout import DataFolder
 from kit.errors import KitError
 from kit.probes.registry import Explanation, TaskRun, Vectors
-from kit.store import Plan, Store, digest, is_whole, remove_tree, write_json
+from kit.progress import say
+from kit.store import Plan, Store, is_whole, remove_tree, write_json
 from kit.tasks import Task
 from kit.tasks.labels import own_digest
 from kit.tasks.metric import TaskMetrics
@@ -80,7 +81,7 @@ class Cells:
         place = self.store.folder(plan)
         if is_whole(place):
             return str(json.loads((place / "content.json").read_text(encoding="utf-8")))
-        found = digest([array_digest(clients), array_digest(vectors() if callable(vectors) else vectors)])
+        found = digest_of(clients, vectors() if callable(vectors) else vectors)
         with suppress(OSError, KitError):  # a store that cannot be written costs reading the vectors again
             self.store.make(plan, lambda folder: write_json(folder / "content.json", found))
         return found
@@ -94,15 +95,20 @@ class Cells:
         inputs = {"content": content, "task": task.name, "seed": seed, "events": events, **self.evidence, **extra}
         return Plan(STAGE, inputs)
 
+    def has(self, content: str, task: Task, seed: int) -> bool:
+        """Whether the store has a cell, sound as it was written."""
+        return is_whole(self.store.folder(self.plan(content, task, seed)))
+
     def find(self, content: str, task: Task, seed: int) -> ScoredRun | None:
-        """What the store has; None where it has nothing, or something damaged."""
+        """What the store has; None where it has nothing, or something damaged, which is said."""
         place = self.store.folder(self.plan(content, task, seed))
-        if not is_whole(place):
+        if not place.exists():
             return None
-        try:
-            return read_cell(place, task)
-        except (OSError, ValueError, KeyError, TypeError, BadZipFile):
-            return None
+        if is_whole(place):
+            with suppress(OSError, ValueError, KeyError, TypeError, BadZipFile):
+                return read_cell(place, task)
+        say(f"  the kept score of {task.name}, run {seed + 1}, is damaged ({place}): it is made again")
+        return None
 
     def keep(self, content: str, seed: int, scored: ScoredRun, *, force: bool) -> None:
         """Write a cell; one that is there stays, unless `force`."""

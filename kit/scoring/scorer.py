@@ -151,7 +151,7 @@ class Scorer:
     ) -> bool:
         """Whether the store has the runs of a task from all these seeds."""
         content = self._cells.content(vectors, clients, vectors_key)
-        return all(self._cells.find(content, task, seed) is not None for seed in seeds)
+        return all(self._cells.has(content, task, seed) for seed in seeds)
 
     def score(
         self,

@@ -143,7 +143,9 @@ def test_a_scoring_killed_between_two_seeds_pays_for_none_twice(
     assert list(report.tasks["churn"]["per_seed"]) == ["1278", "1279", "1280"]
 
 
-def test_a_damaged_cell_is_made_again(world: World, submission: Path, calls: Calls) -> None:
+def test_a_damaged_cell_is_made_again_and_that_is_said(
+    world: World, submission: Path, calls: Calls, capsys: pytest.CaptureFixture[str]
+) -> None:
     score_submission(submission, world.folder, "counted", [CHURN, SKU], threads=1)
     for record in Store().records(STAGE):
         if record["inputs"]["task"] == SKU.name:
@@ -151,6 +153,8 @@ def test_a_damaged_cell_is_made_again(world: World, submission: Path, calls: Cal
             path.write_bytes(path.read_bytes()[:-7])
     score_submission(submission, world.folder, "counted", [CHURN, SKU], threads=1)
     assert calls[2:] == [(SKU.name, 0)]
+    said = capsys.readouterr().err
+    assert said.count("is damaged") == 1 and f"the kept score of {SKU.name}, run 1, is damaged" in said
 
 
 def test_a_cell_comes_back_bit_for_bit(world: World, submission: Path, calls: Calls, tmp_path: Path) -> None:

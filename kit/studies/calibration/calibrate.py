@@ -15,8 +15,8 @@ from typing import Any, Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from kit.arrays import digest_of
 from kit.challenge import PROBE_SEED
-from kit.content import array_digest
 from kit.data.layout import DataFolder
 from kit.errors import KitError
 from kit.fingerprint import code_of, function_code
@@ -25,7 +25,7 @@ from kit.progress import say
 from kit.scoring.cohorts import read_counts
 from kit.scoring.evidence import probe_code
 from kit.scoring.scorer import LabelTables, Scorer
-from kit.store import DEFAULT_ROOT, Store, digest
+from kit.store import DEFAULT_ROOT, Store
 from kit.studies.calibration.report import OFFICIAL, CalibrationStudy, write_report
 from kit.studies.calibration.stand_ins import STAND_INS
 from kit.studies.calibration.variants import ProfileVariant, read_source, variants
@@ -162,7 +162,7 @@ class _Work:
         self.folder, self.plan, self.clock = folder, plan, clock
         self.ids, self.vectors = variant.make()
         self.width = int(self.vectors.shape[1])
-        self.key = digest([array_digest(self.ids), array_digest(self.vectors)])
+        self.key = digest_of(self.ids, self.vectors)
         self.undefined: dict[Task, str] = {}
         self.tasks = list(plan.tasks or CHALLENGE)
         self.tables = LabelTables(folder, tuple(self.tasks), Store())
