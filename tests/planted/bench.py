@@ -11,19 +11,11 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
-from kit.blocks.base import BLOCKS
 from kit.claims import Claim, claims_of
-from kit.models.balances import BALANCES
-from kit.models.items import ITEMS
-from kit.models.losses.base import LOSSES
-from kit.models.negatives import SAMPLERS
-from kit.models.parts.numeric import NUMERIC
-from kit.models.sequence import ENCODERS
-from kit.models.trunks import TRUNKS
 from kit.recipe import parse
 from kit.registry import Registry
+from kit.techniques.named import REGISTRIES, registered
 
-REGISTRIES: tuple[Registry, ...] = (ENCODERS, TRUNKS, ITEMS, BALANCES, LOSSES, SAMPLERS, NUMERIC, BLOCKS)
 Runner = Callable[[Any, Any, int], float]
 WORLDS: dict[tuple[str, str], Runner] = {}
 
@@ -41,9 +33,8 @@ def world(name: str, noun: str) -> Callable[[Runner], Runner]:
 
 def claims() -> Iterator[tuple[Registry, str, Claim]]:
     """Every claim of every registered part, plugins' included."""
-    for registry in REGISTRIES:
-        for kind, part in registry.loaded().items():
-            yield from ((registry, kind, claim) for claim in claims_of(part))
+    for registry, kind, part in registered():
+        yield from ((registry, kind, claim) for claim in claims_of(part))
 
 
 def scores(registry: Registry, kind: str, claim: Claim, seed: int) -> tuple[float, float]:
